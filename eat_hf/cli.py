@@ -1,0 +1,250 @@
+"""The command line, `eat-hf`. Heavy imports wait until a command needs them, so that --help answers at once."""
+
+import os
+import signal
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from typer.exceptions import Abort, TyperException
+
+from .errors import InputWarning, UserError
+
+if TYPE_CHECKING:
+    from .pipeline import EATPipeline
+
+MODEL_VARIABLE = "EAT_HF_MODEL"
+BUNDLED_MODEL = Path("checkpoints_card") / "eat-demo"
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="eat-hf",
+    help="Emotional talking-head videos from one portrait and a voice.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@app.command()
+def generate(
+    image: Annotated[Path, typer.Option(help="Portrait: a picture with a face in it.")],
+    audio: Annotated[Path, typer.Option(help="Speech: any sound file, or a video with sound.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The video to write.")] = Path("out.mp4"),
+    model: Annotated[
+        str | None, typer.Option(help=f"Folder or Hub id. Default: ${MODEL_VARIABLE}, else the bundled model.")
+    ] = None,
+    emotion: Annotated[
+        str | None, typer.Option(help="A name, or a mixture: happy=0.7,surprised=0.3. Default: neutral.")
+    ] = None,
+    timeline: Annotated[
+        str | None, typer.Option(help="Emotions by time in seconds: 0:neutral,1.5:happy.", show_default=False)
+    ] = None,
+    intensity: Annotated[
+        str, typer.Option(help="0 neutral, 1 as trained, up to 1.5; a number, or by time: 0:0.2,2:1.")
+    ] = "1",
+    head_motion: Annotated[
+        str, typer.Option(help="natural, still, a driving video, or a saved .safetensors motion.")
+    ] = "natural",
+    face: Annotated[
+        int | None, typer.Option(help="Which of several faces, from 0 in order of prominence.", show_default=False)
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same video.")] = None,
+    paste_back: Annotated[bool, typer.Option("--paste-back", help="Put the face back into the whole picture.")] = False,
+) -> None:
+    """Animate a portrait with a recording."""
+    if emotion is not None and timeline is not None:
+        raise UserError("Give either --emotion or --timeline, not both.")
+
+    from .emotions import parse_emotion, parse_intensity, parse_timeline
+    from .media import VideoWriter, check_video_target, read_audio, read_image
+
+    # everything that can be wrong and is quick to see comes before the model is loaded
+    felt = parse_timeline(timeline) if timeline is not None else parse_emotion(emotion or "neutral")
+    strength = parse_intensity(intensity)
+    check_video_target(output)
+    for given in (image, audio, Path(head_motion)):
+        if given.resolve() == output.resolve():
+            raise UserError(f"The video would overwrite {given}; choose another name for it.")
+    if head_motion not in ("natural", "still") and not Path(head_motion).is_file():
+        raise UserError(f"Head motion is natural, still, or a driving video; there is no file {head_motion!r}.")
+    picture, recording = read_image(image), read_audio(audio)
+
+    pipeline = load_pipeline(model)
+    chunks = pipeline.stream(
+        picture,
+        recording,
+        emotion=felt,
+        intensity=strength,
+        head_motion=head_motion,
+        generator=seed,
+        face=face,
+        paste_back=paste_back,
+    )
+    with VideoWriter(output, recording.samples, recording.sampling_rate) as video:
+        for chunk in chunks:
+            video.write(chunk)
+    print(output)
+
+
+@app.command()
+def convert(
+    checkpoint: Annotated[Path, typer.Option(help="The authors' emotional checkpoint (.pth.tar).")],
+    latent_checkpoint: Annotated[Path, typer.Option(help="Their enhanced latent representation (.pth.tar).")],
+    pca: Annotated[Path, typer.Option(help="Folder with U_mead.npy and mean_mead.npy.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write; it must not exist or be empty.")],
+    deepspeech: Annotated[Path | None, typer.Option(help="Frozen graph of DeepSpeech 0.1.0 (.pb).")] = None,
+    padding: Annotated[Path | None, typer.Option(help="pad.npy, what is heard before and after a clip.")] = None,
+    template: Annotated[Path | None, typer.Option(help="M003_template.npy, for aligning portraits.")] = None,
+) -> None:
+    """Turn the authors' release into a folder for the Hub."""
+    from .convert import convert_official
+
+    convert_official(
+        checkpoint,
+        latent_checkpoint,
+        pca,
+        deepspeech_graph=deepspeech,
+        padding=padding,
+        template=template,
+        output_dir=output,
+    )
+    print(output)
+
+
+@app.command()
+def info(model: Annotated[str | None, typer.Argument(help="Folder or Hub id.", show_default=False)] = None) -> None:
+    """Show a model's parts, their sizes, its emotions and its licence."""
+    pipeline = load_pipeline(model)
+    print(describe(pipeline))
+
+
+def default_model() -> str:
+    """What is used when no model is named: the environment's choice, or the bundled checkpoint.
+
+    Raises:
+        UserError: there is neither.
+    """
+    chosen = os.environ.get(MODEL_VARIABLE)
+    if chosen:
+        return chosen
+    package = Path(__file__).resolve().parent
+    for parent in (package, package.parent):  # as installed, and in a source checkout
+        if (parent / BUNDLED_MODEL / "model_index.json").is_file():
+            return str(parent / BUNDLED_MODEL)
+    raise UserError(f"No bundled model was found; name one with --model or ${MODEL_VARIABLE}.")
+
+
+def load_pipeline(model: str | None = None) -> "EATPipeline":
+    """Load a model by folder or Hub id onto the GPU, if there is one.
+
+    Raises:
+        UserError: there is no such model, or it is not one of this package.
+    """
+    model = model or default_model()
+    folder = Path(model)
+    if folder.exists() and not (folder / "model_index.json").is_file():
+        raise UserError(f"{model} is not a model folder: it has no model_index.json.")
+    if not folder.exists() and (folder.is_absolute() or model.count("/") != 1):
+        raise UserError(f"The model {model} does not exist.")
+
+    import torch
+    from diffusers.utils import logging
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    from .pipeline import EATPipeline
+
+    logging.set_verbosity_error()
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
+    try:
+        pipeline = EATPipeline.from_pretrained(model)
+    except (OSError, HfHubHTTPError, HFValidationError) as error:
+        place = "folder" if folder.exists() else "Hub repository"
+        reason = " ".join(str(error).split()).split(" (")[0].split(". ")[0].rstrip(".")
+        raise UserError(f"The {place} {model} cannot be loaded: {reason}.") from error
+    return pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def describe(pipeline: "EATPipeline") -> str:
+    """Components with parameter counts and shares, like the paper's Figure 6, emotions and licence."""
+    from .models.eam import EmotionalAdaptationModule
+
+    def count(module) -> int:
+        return sum(parameter.numel() for parameter in module.parameters())
+
+    # the estimator and the encoder come before the network, and the paper does not count them
+    parts = ("repos_net", "keypoint_detector", "a2et", "emotion_mapper", "edn")
+    before = ("motion_estimator", "speech_encoder", "expression_basis")
+    components = pipeline.components
+    network = sum(count(components[name]) for name in parts)
+    adaptation = sum(
+        count(module)
+        for name in parts
+        for module in components[name].modules()
+        if isinstance(module, EmotionalAdaptationModule)
+    )
+    lines = [f"{'component':<20}{'class':<28}{'parameters':>14}{'share':>9}"]
+    for name in parts:
+        size = count(components[name])
+        lines.append(f"{name:<20}{type(components[name]).__name__:<28}{size:>14,}{size / network:>9.2%}")
+    lines.append(f"{'EAM in the above':<48}{adaptation:>14,}{adaptation / network:>9.2%}")
+    lines.append(f"{'network':<48}{network:>14,}{1:>9.2%}")
+    for name in before:
+        component = components[name]
+        kind, size = ("none", 0) if component is None else (type(component).__name__, count(component))
+        lines.append(f"{name:<20}{kind:<28}{size:>14,}")
+    lines.append(f"emotions: {', '.join(pipeline.emotions)}")
+    lines.append(f"licence: {_licence(pipeline.name_or_path)}")
+    return "\n".join(lines)
+
+
+def _licence(model: str | None) -> str:
+    from huggingface_hub import ModelCard
+    from huggingface_hub.errors import HfHubHTTPError
+
+    unknown = "not stated (the model has no card)"
+    card = Path(model or ".") / "README.md"
+    if model is None or (Path(model).is_dir() and not card.is_file()):
+        return unknown
+    try:
+        data = ModelCard.load(card if card.is_file() else model).data
+    except (OSError, HfHubHTTPError):
+        return unknown
+    return data.get("license_name") or data.get("license") or "not stated"
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
+    print(f"warning: {message}", file=sys.stderr)
+
+
+def _terminate(signum, frame) -> None:
+    raise SystemExit(128 + signum)  # unwinds, so that unfinished files are removed
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; a user's mistake is one line and exit status 2, a programming error keeps its traceback."""
+    signal.signal(signal.SIGTERM, _terminate)
+    warnings.simplefilter("ignore")
+    warnings.simplefilter("always", InputWarning)
+    warnings.showwarning = _show_warning
+    try:
+        app(arguments or sys.argv[1:] or ["--help"], standalone_mode=False, prog_name="eat-hf")
+    except UserError as error:
+        _fail(str(error))
+    except TyperException as error:
+        _fail(error.format_message())
+    except (KeyboardInterrupt, Abort):
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
+
+
+def _fail(message: str) -> None:
+    print(f"eat-hf: {' '.join(message.split())}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+if __name__ == "__main__":
+    main()

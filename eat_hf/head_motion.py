@@ -1,0 +1,167 @@
+"""Head motion over time: made up, taken from a video, or loaded from a file."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .errors import UserError
+from .media import FPS
+
+EASE_IN = 0.8  # seconds until made-up motion is in full swing
+
+# Natural motion: standard deviations in degrees of a slow drift and of quicker movements that go with the voice.
+# Together they stay under 5, 3 and 2 degrees, what people do while they talk to someone in front of them.
+DRIFT = {"yaw": 3.2, "pitch": 1.5, "roll": 1.1}
+SPEECH = {"yaw": 2.4, "pitch": 1.5, "roll": 0.9}
+NOD = 2.0  # degrees that the head dips when the voice swells
+DRIFT_SECONDS, SPEECH_SECONDS, NOD_SECONDS = 0.9, 0.22, 0.16  # sigma of the Gaussians that smooth them
+SWAY = 0.008  # standard deviation of the shift, 1 pixel of the 256 frame
+
+
+@dataclass
+class HeadMotion:
+    """The pose of the head in every frame.
+
+    Attributes:
+        yaw, pitch, roll: (F,) degrees. Positive yaw turns the nose to the picture's right, positive pitch lifts it,
+            positive roll tilts the head clockwise; see `eat_hf.keypoints.rotation_from_degrees`.
+        translation: (F, 3) in units of half the frame: x right, y down, z towards the viewer.
+        relative: added to the portrait's own pose (True) or taken in its place (False).
+        fps: frames a second.
+    """
+
+    yaw: Tensor
+    pitch: Tensor
+    roll: Tensor
+    translation: Tensor
+    relative: bool = True
+    fps: float = FPS
+
+    def __post_init__(self):
+        frames = len(self.yaw)
+        shapes = {"yaw": (frames,), "pitch": (frames,), "roll": (frames,), "translation": (frames, 3)}
+        for name, shape in shapes.items():
+            value = torch.as_tensor(getattr(self, name), dtype=torch.float32)
+            if tuple(value.shape) != shape or frames == 0:
+                raise ValueError(f"{name} must have shape {shape} with at least one frame, not {tuple(value.shape)}.")
+            if not value.isfinite().all():
+                raise ValueError(f"{name} contains NaN or infinite values.")
+            setattr(self, name, value)
+
+    def __len__(self) -> int:
+        return len(self.yaw)
+
+    @classmethod
+    def still(cls, frames: int) -> "HeadMotion":
+        """The portrait's own pose throughout."""
+        return cls(*torch.zeros(3, frames), torch.zeros(frames, 3))
+
+    @classmethod
+    def natural(cls, frames: int, energy: Tensor, generator: torch.Generator | None = None) -> "HeadMotion":
+        """Motion of somebody talking: a slow drift, livelier and nodding where the voice is loud.
+
+        It starts from the portrait's own pose. Standard deviations are at most 5, 3 and 2 degrees.
+
+        Args:
+            energy: (F,) loudness of every frame, in any unit.
+            generator: of the randomness; the same seed gives the same motion.
+        """
+        energy = torch.as_tensor(energy, dtype=torch.float32)
+        loudest = energy.quantile(0.95) if frames else energy.new_zeros(())
+        loudness = (energy / loudest.clamp_min(1e-4)).clamp(0, 1)
+        envelope = _smooth(loudness, 4 * NOD_SECONDS)
+        swell = _smooth(loudness, NOD_SECONDS) - envelope
+        ease = (torch.arange(frames) / FPS / EASE_IN).clamp(0, 1)
+        ease = ease * ease * (3 - 2 * ease)
+
+        def noise(deviation: float, seconds: float) -> Tensor:
+            return deviation * _smooth_noise(frames, seconds, generator)
+
+        angles = {}
+        for name in ("yaw", "pitch", "roll"):
+            angles[name] = noise(DRIFT[name], DRIFT_SECONDS) + envelope * noise(SPEECH[name], SPEECH_SECONDS)
+        angles["pitch"] = angles["pitch"] - NOD * swell
+        translation = torch.stack([noise(SWAY, DRIFT_SECONDS) for _ in range(3)], 1)
+        for name, angle in angles.items():
+            limit = 2.5 * (DRIFT[name] + SPEECH[name])  # no rare, odd extreme
+            angles[name] = ease * limit * (angle / limit).tanh()
+        return cls(**angles, translation=ease[:, None] * translation)
+
+    def resampled(self, frames: int, fps: float = FPS) -> "HeadMotion":
+        """`frames` frames at `fps`: interpolated to the rate, then played forwards and backwards as often as needed."""
+        length = max(1, round((len(self) - 1) / self.fps * fps) + 1)
+        position = (torch.arange(length) * self.fps / fps).clamp(max=len(self) - 1)
+        before = position.floor().long()
+        after = (before + 1).clamp(max=len(self) - 1)
+        share = position - before
+        period = max(2 * (length - 1), 1)
+        index = torch.arange(frames) % period
+        index = torch.where(index < length, index, period - index)
+
+        def take(values: Tensor) -> Tensor:
+            s = share.reshape(-1, *[1] * (values.dim() - 1))
+            return torch.lerp(values[before], values[after], s)[index]
+
+        return HeadMotion(*self._map(take), relative=self.relative, fps=fps)
+
+    def smoothed(self, seconds: float) -> "HeadMotion":
+        """Without an estimator's tremble: a Gaussian of that sigma."""
+        return HeadMotion(*self._map(lambda v: _smooth(v, seconds, self.fps)), relative=self.relative, fps=self.fps)
+
+    def relative_to_start(self) -> "HeadMotion":
+        """The same movement from whatever pose the portrait has."""
+        return HeadMotion(*self._map(lambda values: values - values[:1]), relative=True, fps=self.fps)
+
+    def _map(self, function) -> tuple[Tensor, ...]:
+        return tuple(function(values) for values in (self.yaw, self.pitch, self.roll, self.translation))
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write a safetensors file."""
+        tensors = {name: getattr(self, name).contiguous() for name in ("yaw", "pitch", "roll", "translation")}
+        metadata = {"format": "eat_hf head motion", "relative": str(self.relative), "fps": repr(float(self.fps))}
+        save_file(tensors, path, metadata)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "HeadMotion":
+        """Read what `save` wrote.
+
+        Raises:
+            UserError: the file is missing or something else.
+        """
+        if not Path(path).is_file():
+            raise UserError(f"The head motion {path} does not exist.")
+        try:
+            with safe_open(path, "pt") as file:
+                metadata = file.metadata() or {}
+                tensors = [file.get_tensor(name) for name in ("yaw", "pitch", "roll", "translation")]
+            return cls(*tensors, relative=metadata["relative"] == "True", fps=float(metadata["fps"]))
+        except (SafetensorError, KeyError, ValueError) as error:
+            raise UserError(f"{path} is not a head motion saved by eat_hf ({error}).") from error
+
+
+def _gaussian(sigma: float) -> Tensor:
+    radius = max(1, round(4 * sigma))
+    kernel = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / max(sigma, 1e-6)).square())
+    return kernel / kernel.sum()
+
+
+def _smooth(values: Tensor, seconds: float, fps: float = FPS) -> Tensor:
+    """Gaussian along the first axis of (F,) or (F, n), the ends repeated."""
+    kernel = _gaussian(seconds * fps)
+    radius = len(kernel) // 2
+    columns = values.reshape(len(values), -1).T[:, None]
+    padded = torch.cat([columns[..., :1].expand(-1, -1, radius), columns, columns[..., -1:].expand(-1, -1, radius)], -1)
+    return torch.nn.functional.conv1d(padded, kernel[None, None])[:, 0].T.reshape(values.shape)
+
+
+def _smooth_noise(frames: int, seconds: float, generator: torch.Generator | None) -> Tensor:
+    """(frames,) Gaussian noise, smooth, of unit variance."""
+    kernel = _gaussian(seconds * FPS)
+    device = generator.device if generator is not None else "cpu"
+    white = torch.randn(frames + len(kernel) - 1, generator=generator, device=device).cpu()
+    return torch.nn.functional.conv1d(white[None, None], kernel[None, None])[0, 0] / kernel.square().sum().sqrt()

@@ -1,0 +1,436 @@
+"""Pictures, recordings and videos: the one place that touches such files.
+
+Everything inside the package is uint8 RGB (H, W, 3) and float32 samples in [-1, 1]. PyAV carries FFmpeg's libraries,
+so nothing here depends on a program installed on the machine.
+"""
+
+import errno
+import math
+import os
+import secrets
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.video.reformatter import ColorRange, Colorspace
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from .errors import InputWarning, UserError
+
+FPS = 25
+SAMPLING_RATE = 16000  # of the waveform that the network hears
+SHORTEST_RECORDING = 0.2  # seconds
+AI_GENERATED = "AI-generated video: this face and its movements were made by a program (eat_hf)."
+AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
+BT709 = 1  # H.273's code for primaries, transfer and matrix alike
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+# Pictures ------------------------------------------------------------------------------------------------------------
+
+
+def read_image(image: str | os.PathLike | Image.Image | np.ndarray) -> np.ndarray:
+    """A picture as the viewer sees it: (H, W, 3) uint8 RGB.
+
+    A file's EXIF orientation is applied, transparency is laid on white, 16-bit and palette pictures are converted.
+
+    Args:
+        image: path, PIL picture, or uint8 array (H, W), (H, W, 3) or (H, W, 4).
+
+    Raises:
+        UserError: the file is missing or not a picture, or the array is of another kind.
+    """
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (3, 4))):
+            raise UserError(
+                f"An image array must be uint8 of shape (height, width, 3), not {image.dtype} of shape {image.shape}."
+            )
+        if image.size == 0:
+            raise UserError(f"The image array is empty (shape {image.shape}).")
+        return _flatten_picture(Image.fromarray(image))
+    if isinstance(image, Image.Image):
+        return _flatten_picture(ImageOps.exif_transpose(image))
+    path = _existing_file(image, "picture")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as picture:
+                return _flatten_picture(ImageOps.exif_transpose(picture))
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise UserError(f"The picture {path} is too large; scale it down to a few thousand pixels.") from error
+    except UnidentifiedImageError as error:
+        raise UserError(f"{path} is not a picture that can be read; give a JPEG, PNG or WebP file.") from error
+    except (OSError, SyntaxError, ValueError) as error:  # what Pillow's decoders raise on damaged data
+        raise UserError(f"The picture {path} cannot be read ({_one_line(error)}); is the file damaged?") from error
+
+
+def _flatten_picture(picture: Image.Image) -> np.ndarray:
+    if picture.mode.startswith("I") or picture.mode == "F":
+        values = np.asarray(picture, dtype=np.float64)
+        if values.max(initial=0) > 255:
+            values = values / 257  # 16 bits to 8
+        return np.repeat(values.round().clip(0, 255).astype(np.uint8)[..., None], 3, 2)
+    if "A" in picture.getbands() or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        white = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(white, picture)
+    return np.array(picture.convert("RGB"))
+
+
+# Recordings ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Recording:
+    """Attributes:
+    waveform: (N,) float32 mono at 16 kHz, what the network hears.
+    samples: (channels, M) float32 in [-1, 1], one or two channels as recorded, what the video sounds like.
+    sampling_rate: of `samples`, Hz.
+    """
+
+    waveform: np.ndarray
+    samples: np.ndarray
+    sampling_rate: int
+
+    @property
+    def seconds(self) -> float:
+        return self.samples.shape[1] / self.sampling_rate
+
+    @property
+    def num_frames(self) -> int:
+        """Video frames that cover the recording; the last one may reach past its end."""
+        return math.ceil(self.samples.shape[1] * FPS / self.sampling_rate)
+
+
+def read_audio(audio: str | os.PathLike | tuple[Any, int] | Recording) -> Recording:
+    """Read a recording, whatever its format, rate and channels.
+
+    Args:
+        audio: path of anything FFmpeg reads (sound, or a video with sound), or (samples, sampling_rate) with samples
+            of shape (N,), (N, channels) or (channels, N), float in [-1, 1] or integer.
+
+    Raises:
+        UserError: the file is missing, empty, damaged or without sound; samples are not finite; it is shorter than
+            0.2 s.
+    """
+    if isinstance(audio, Recording):
+        return audio
+    if isinstance(audio, tuple):
+        if len(audio) != 2:
+            raise UserError(f"Audio must be a path or (samples, sampling_rate), not a tuple of {len(audio)}.")
+        samples, rate = _check_samples(*audio)
+        name = "The audio"
+    else:
+        path = _existing_file(audio, "recording")
+        samples, rate = _decode_audio(path)
+        name = f"The recording {path}"
+    if not np.isfinite(samples).all():
+        raise UserError(f"{name} contains NaN or infinite samples; export it again.")
+    if samples.shape[1] < SHORTEST_RECORDING * rate:
+        seconds = samples.shape[1] / rate
+        raise UserError(f"{name} lasts {seconds:.2f} s; at least {SHORTEST_RECORDING} s of sound is needed.")
+    samples = samples.clip(-1, 1)
+    waveform = _resample(samples.mean(0, keepdims=True), rate, SAMPLING_RATE)[0]
+    return Recording(waveform=waveform, samples=samples, sampling_rate=rate)
+
+
+def _check_samples(samples: Any, rate: int) -> tuple[np.ndarray, int]:
+    samples = np.asarray(samples)
+    if not 1000 <= rate <= 768000 or int(rate) != rate:
+        raise UserError(f"The sampling rate must be a whole number of Hz between 1000 and 768000, not {rate}.")
+    if samples.ndim not in (1, 2) or samples.size == 0 or samples.dtype.kind not in "fiu":
+        raise UserError(
+            f"Audio samples must be a non-empty array of shape (N,) or (N, channels), "
+            f"not {samples.dtype} of shape {samples.shape}."
+        )
+    if samples.dtype.kind in "iu":
+        limits = np.iinfo(samples.dtype)
+        middle = 0 if limits.min < 0 else (limits.max + 1) / 2  # unsigned samples rest at the middle
+        samples = (samples - middle) / (limits.max + 1 - middle)
+    samples = np.atleast_2d(samples.astype(np.float32))
+    if samples.shape[0] > samples.shape[1]:
+        samples = samples.T
+    if samples.shape[0] > 2:
+        samples = samples.mean(0, keepdims=True)
+    return samples, int(rate)
+
+
+def _decode_audio(path: Path) -> tuple[np.ndarray, int]:
+    chunks: list[np.ndarray] = []
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.audio:
+                raise UserError(f"{path} has no sound track.")
+            stream = container.streams.audio[0]
+            rate = stream.rate
+            layout = "mono" if stream.channels == 1 else "stereo"
+            resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate)
+            try:
+                for frame in container.decode(stream):
+                    frame.pts = None  # gaps and jitter of the container's clock are not part of the sound
+                    chunks += [part.to_ndarray() for part in resampler.resample(frame)]
+            except av.error.FFmpegError as error:
+                if not chunks:
+                    raise
+                warnings.warn(
+                    f"{path} is damaged ({_one_line(error)}); only what could be read is used.", InputWarning, 3
+                )
+            chunks += [part.to_ndarray() for part in resampler.resample(None)]
+    except av.error.FFmpegError as error:
+        raise UserError(f"{path} cannot be read as a recording ({_one_line(error)}).") from error
+    if not chunks:
+        raise UserError(f"{path} contains no sound.")
+    return np.concatenate(chunks, 1), rate
+
+
+def _resample(samples: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
+    """(channels, N) -> (channels, M) at the new rate, with M = ceil of the exact length."""
+    length = math.ceil(samples.shape[1] * new_rate / rate)
+    if rate != new_rate:
+        layout = "mono" if samples.shape[0] == 1 else "stereo"
+        resampler = av.AudioResampler(format="fltp", layout=layout, rate=new_rate)
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples, np.float32), format="fltp", layout=layout)
+        frame.rate = rate
+        parts = [part.to_ndarray() for part in (*resampler.resample(frame), *resampler.resample(None))]
+        samples = np.concatenate(parts, 1)
+    missing = length - samples.shape[1]
+    return np.pad(samples, ((0, 0), (0, max(missing, 0))))[:, :length].astype(np.float32)
+
+
+# Videos --------------------------------------------------------------------------------------------------------------
+
+
+def read_video(path: str | os.PathLike, max_frames: int | None = None) -> Iterator[np.ndarray]:
+    """The frames of a video at 25 a second, upright, one after the other: (H, W, 3) uint8 RGB.
+
+    A video at another rate is sampled: each frame is the one that a viewer sees at that moment.
+
+    Raises:
+        UserError: the file is missing, not a video, or has no picture that can be read.
+    """
+    path = _existing_file(path, "video")
+    given = 0
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise UserError(f"{path} has no pictures; give a video.")
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            shown, start = None, None
+            for frame in container.decode(stream):
+                time = frame.time if frame.time is not None else given / FPS
+                start = time if start is None else start
+                # the frame before this one stays on the screen until now
+                while shown is not None and given / FPS < time - start - 1e-6:
+                    yield shown
+                    given += 1
+                    if given == max_frames:
+                        return
+                shown = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90) % 4)
+            if shown is not None:
+                yield shown
+                given += 1
+    except av.error.FFmpegError as error:
+        if not given:
+            raise UserError(f"{path} cannot be read as a video ({_one_line(error)}).") from error
+        warnings.warn(f"{path} is damaged ({_one_line(error)}); only what could be read is used.", InputWarning, 2)
+    if not given:
+        raise UserError(f"{path} contains no picture that can be read.")
+
+
+class VideoWriter:
+    """Encode frames and sound into an mp4 as the frames come: H.264 (yuv420p, BT.709) and AAC, ready for streaming.
+
+    Use it as a context manager. The file appears under its name only when everything went well; until then the data
+    is in a hidden file beside it, which is removed on any error.
+
+    Args:
+        path: a name ending in .mp4 in a folder that exists. An older file of that name is replaced.
+        samples: (channels, M) float32 sound with one or two channels, or None for a silent video.
+        sampling_rate: of `samples`.
+        fps: frames per second.
+        crf: quality of the encoder, lower is better; 18 is visually lossless.
+
+    Raises:
+        UserError: the name or its folder cannot be used, or the disk is full.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        samples: np.ndarray | None = None,
+        sampling_rate: int | None = None,
+        fps: int = FPS,
+        crf: int = 18,
+    ):
+        self.path = Path(path)
+        check_video_target(self.path)
+        self.fps, self.crf = fps, crf
+        if samples is not None:
+            samples = np.atleast_2d(samples)
+            if sampling_rate not in AAC_RATES:
+                samples, sampling_rate = _resample(samples, sampling_rate, 48000), 48000
+        self.samples, self.sampling_rate = samples, sampling_rate
+        self._temporary = self.path.with_name(f".{self.path.stem}-{secrets.token_hex(4)}.mp4")
+        self._container = None
+        self._frames = self._samples_written = 0
+
+    def __enter__(self) -> "VideoWriter":
+        return self
+
+    def write(self, frames: np.ndarray | Iterable[np.ndarray]) -> None:
+        """Append frames, (n, H, W, 3) uint8 RGB, all of one size; odd sizes grow by one repeated row or column."""
+        with self._explained():
+            for frame in frames:
+                self._write_frame(frame)
+
+    def _write_frame(self, frame: np.ndarray) -> None:
+        height, width = frame.shape[:2]
+        if height % 2 or width % 2:
+            frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        if self._container is None:
+            self._open(*frame.shape[1::-1])
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24").reformat(
+            format="yuv420p",
+            src_color_range=ColorRange.JPEG,
+            dst_color_range=ColorRange.MPEG,
+            dst_colorspace=Colorspace.ITU709,
+        )
+        picture.pts, picture.time_base = self._frames, Fraction(1, self.fps)
+        self._container.mux(self._video.encode(picture))
+        self._frames += 1
+        self._write_sound(until=round(self._frames / self.fps * (self.sampling_rate or 0)))
+
+    def _open(self, width: int, height: int) -> None:
+        self._container = av.open(str(self._temporary), "w", format="mp4", options={"movflags": "+faststart"})
+        self._container.metadata["comment"] = AI_GENERATED
+        self._video = self._container.add_stream("libx264", rate=self.fps, options={"crf": str(self.crf)})
+        self._video.width, self._video.height, self._video.pix_fmt = width, height, "yuv420p"
+        context = self._video.codec_context
+        context.color_range = ColorRange.MPEG
+        context.colorspace = context.color_primaries = context.color_trc = BT709
+        if self.samples is not None:
+            layout = "mono" if len(self.samples) == 1 else "stereo"
+            self._sound = self._container.add_stream("aac", rate=self.sampling_rate, layout=layout)
+            self._sound.bit_rate = 96000 * len(self.samples)
+
+    def _write_sound(self, until: int) -> None:
+        """Sound goes in beside its frames, so that a player reading from the start never waits for it."""
+        if self.samples is None:
+            return
+        part = self.samples[:, self._samples_written : until].clip(-1, 1).astype(np.float32)
+        if part.shape[1]:
+            layout = "mono" if len(part) == 1 else "stereo"
+            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(part), format="fltp", layout=layout)
+            frame.rate, frame.pts, frame.time_base = (
+                self.sampling_rate,
+                self._samples_written,
+                Fraction(1, self.sampling_rate),
+            )
+            self._container.mux(self._sound.encode(frame))
+            self._samples_written += part.shape[1]
+
+    def __exit__(self, kind, error, traceback) -> None:
+        try:
+            if kind is None:
+                with self._explained():
+                    self._finish()
+        finally:
+            if self._container is not None:
+                container, self._container = self._container, None
+                _close_quietly(container)
+            self._temporary.unlink(missing_ok=True)
+
+    def _finish(self) -> None:
+        if self._container is None:
+            raise ValueError("No frame was written.")
+        self._container.mux(self._video.encode(None))
+        if self.samples is not None:
+            self._container.mux(self._sound.encode(None))
+        container, self._container = self._container, None
+        container.close()
+        # FFmpeg does not report every failed write of the index; a file without one cannot be opened again
+        with av.open(str(self._temporary)) as written:
+            if written.streams.video[0].frames != self._frames:
+                raise OSError(errno.ENOSPC, "incomplete file")
+        os.replace(self._temporary, self.path)
+
+    def _explained(self) -> "_DiskErrors":
+        return _DiskErrors(self.path)
+
+
+class _DiskErrors:
+    """Turns errors of writing `path` into one sentence for the user."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind, error, traceback) -> None:
+        if isinstance(error, OSError):
+            if error.errno in NO_SPACE:
+                raise UserError(f"No space left to write {self.path}; free some or choose another disk.") from error
+            raise UserError(f"Cannot write {self.path} ({_one_line(error)}).") from error
+
+
+def check_video_target(path: str | os.PathLike) -> None:
+    """Raise UserError unless an mp4 can be written under that name, so that nobody waits for frames in vain."""
+    path = Path(path)
+    if path.suffix.lower() != ".mp4":
+        raise UserError(f"The video's name must end in .mp4, not {path.name!r}.")
+    if not path.parent.is_dir():
+        raise UserError(f"The folder {path.parent} does not exist; create it first.")
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; give the video another name.")
+    if not os.access(path.parent, os.W_OK):
+        raise UserError(f"The folder {path.parent} cannot be written to.")
+
+
+def write_video(
+    path: str | os.PathLike,
+    frames: Iterable[np.ndarray],
+    samples: np.ndarray | None = None,
+    sampling_rate: int | None = None,
+    fps: int = FPS,
+) -> None:
+    """Write frames (n, H, W, 3) uint8 RGB and sound (channels, M) into an mp4; see `VideoWriter`."""
+    with VideoWriter(path, samples, sampling_rate, fps) as writer:
+        writer.write(frames)
+
+
+def _close_quietly(container) -> None:
+    try:
+        container.close()
+    except (OSError, av.error.FFmpegError):
+        pass  # the file is thrown away
+
+
+def _existing_file(path: str | os.PathLike, kind: str) -> Path:
+    if not isinstance(path, str | os.PathLike):
+        raise UserError(f"A {kind} must be given as a path, not as {type(path).__name__}.")
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise UserError(f"{path} is a folder; give the {kind} itself.")
+        if not path.exists():
+            raise UserError(f"The {kind} {path} does not exist.")
+        if path.stat().st_size == 0:
+            raise UserError(f"The {kind} {path} is empty (0 bytes).")
+        with path.open("rb"):
+            return path
+    except (PermissionError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"The {kind} {path} cannot be opened ({_one_line(error)}).") from error
+
+
+def _one_line(error: Exception) -> str:
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(text.split()).rstrip(".")

@@ -1,0 +1,216 @@
+"""Dense motion: from sparse keypoints to where every point of the driving picture comes from in the source.
+
+`DenseMotion` is the published network; `AffineDenseMotion` is the extension `affine_motion` of `RePosNet`.
+N driving frames, K keypoints.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from diffusers.utils import BaseOutput
+from torch import Tensor, nn
+
+from .layers import ConvNormReLU, coordinate_grid, repeat_per_frame
+
+
+@dataclass
+class MotionField(BaseOutput):
+    """Attributes:
+    deformation: (N, D, H, W, 3), for every point of the driving volume its (x, y, z) in the source volume.
+    occlusion: (N, 1, H, W) in [0, 1], 0 where the source shows nothing useful.
+    mask: (N, K + 1, D, H, W), share of each sparse motion (published network only).
+    displacement: (N, 2, H, W), driving picture to source picture, in units of [-1, 1] (extension only).
+    """
+
+    deformation: Tensor
+    occlusion: Tensor
+    mask: Tensor | None = None
+    displacement: Tensor | None = None
+
+
+class Hourglass3d(nn.Module):
+    """3D U-Net that pools and enlarges height and width only: (N, C, D, H, W) -> (N, C + last, D, H, W)."""
+
+    def __init__(
+        self, in_channels: int, channels: tuple[int, ...] = (64, 128, 256, 512, 1024), last_channels: int = 32
+    ):
+        super().__init__()
+        widths = (in_channels, *channels)
+        self.downs = nn.ModuleList(ConvNormReLU(i, o, dims=3) for i, o in zip(widths, channels, strict=False))
+        ups = (*channels[-2::-1], last_channels)
+        inputs = (channels[-1], *(2 * width for width in ups[:-1]))
+        self.ups = nn.ModuleList(ConvNormReLU(i, o, dims=3) for i, o in zip(inputs, ups, strict=True))
+        self.out_channels = last_channels + in_channels
+        self.final = ConvNormReLU(self.out_channels, self.out_channels, dims=3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        skips = []
+        for block in self.downs:
+            skips.append(x)
+            x = F.avg_pool3d(block(x), (1, 2, 2))
+        for block in self.ups:
+            x = torch.cat([block(F.interpolate(x, scale_factor=(1, 2, 2))), skips.pop()], 1)
+        return self.final(x)
+
+
+class DenseMotion(nn.Module):
+    """The published network: K + 1 candidate motions, each moving everything along with one keypoint (the first: none),
+    and a 3D hourglass that chooses among them at every point.
+
+    Args:
+        volume_channels, depth: of the feature volume.
+        keypoints: K.
+        compress_channels: the volume is projected to this width before it is warped K + 1 times.
+        hourglass_channels: widths of the hourglass.
+        variance: of the Gaussians drawn at keypoints, in squared units of [-1, 1].
+    """
+
+    def __init__(
+        self,
+        volume_channels: int = 32,
+        depth: int = 16,
+        keypoints: int = 15,
+        compress_channels: int = 4,
+        hourglass_channels: tuple[int, ...] = (64, 128, 256, 512, 1024),
+        variance: float = 0.01,
+    ):
+        super().__init__()
+        self.variance = variance
+        self.compress = ConvNormReLU(volume_channels, compress_channels, kernel_size=1, dims=3)
+        self.hourglass = Hourglass3d((keypoints + 1) * (compress_channels + 1), hourglass_channels)
+        self.mask = nn.Conv3d(self.hourglass.out_channels, keypoints + 1, 7, padding=3)
+        self.occlusion = nn.Conv2d(self.hourglass.out_channels * depth, 1, 7, padding=3)
+
+    def heat(self, keypoints: Tensor, grid: Tensor) -> Tensor:
+        """Gaussians at keypoints (N, K, 3) on a grid (D, H, W, 3): (N, K, D, H, W)."""
+        squared = (grid - keypoints[:, :, None, None, None]).square().sum(-1)
+        return torch.exp(-0.5 * squared / self.variance)
+
+    def forward(self, volume: Tensor, source_keypoints: Tensor, driving_keypoints: Tensor) -> MotionField:
+        """volume (N, C, D, H, W), keypoints (N, K, 3)."""
+        x = self.compress(volume)
+        grid = coordinate_grid(*x.shape[2:], like=x)
+        shift = F.pad(source_keypoints - driving_keypoints, (0, 0, 1, 0))  # the first motion is the identity
+        motions = grid + shift[:, :, None, None, None]  # (N, K + 1, D, H, W, 3)
+        n, m = motions.shape[:2]
+        # the released network samples with align_corners=False although its grid holds both ends
+        warped = F.grid_sample(repeat_per_frame(x, m), motions.flatten(0, 1), align_corners=False).unflatten(0, (n, m))
+        heat = self.heat(driving_keypoints, grid) - self.heat(source_keypoints, grid)
+        heat = torch.cat([torch.zeros_like(heat[:, :1]), heat], 1).unsqueeze(2)
+        x = self.hourglass(torch.cat([heat, warped], 2).flatten(1, 2))
+        mask = torch.softmax(self.mask(x), 1)
+        deformation = (mask.unsqueeze(-1) * motions).sum(1)
+        return MotionField(deformation=deformation, occlusion=torch.sigmoid(self.occlusion(x.flatten(1, 2))), mask=mask)
+
+
+def pixel_grid(*sizes: int, like: Tensor) -> Tensor:
+    """Centres of pixels (or voxels) in [-1, 1], (*sizes, 2 or 3), matching grid_sample's align_corners=False."""
+    axes = [(torch.arange(n, dtype=like.dtype, device=like.device) * 2 + 1) / n - 1 for n in sizes]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij")[::-1], -1)
+
+
+def fit_affine(driving: Tensor, source: Tensor, ridge: float = 1e-3) -> tuple[Tensor, Tensor]:
+    """Least-squares 3D affine map from driving to source keypoints, drawn slightly towards a pure shift.
+
+    driving, source (N, K, 3) -> matrix (N, 3, 3), offset (N, 1, 3) with source ~ driving @ matrix + offset.
+    """
+    centre_d, centre_s = driving.mean(1, keepdim=True), source.mean(1, keepdim=True)
+    x, y = driving - centre_d, source - centre_s
+    eye = torch.eye(3, dtype=x.dtype, device=x.device)
+    matrix = eye + torch.linalg.solve(x.mT @ x + ridge * eye, x.mT @ (y - x))
+    return matrix, centre_s - centre_d @ matrix
+
+
+def squared_distances(points: Tensor, keypoints: Tensor) -> Tensor:
+    """points (P, 2), keypoints (N, K, 2) -> (N, P, K)."""
+    cross = points @ keypoints.mT
+    return (points.square().sum(-1)[:, None] - 2 * cross + keypoints.square().sum(-1)[:, None]).clamp_min(0)
+
+
+class AffineDenseMotion(nn.Module):
+    """Extension `affine_motion`: a rigid base plus what the keypoints do beyond it.
+
+    Turning the head is one affine map in 3D, fitted to keypoints that expressions hardly move; a smooth depth read off
+    the keypoints tells how it shifts each pixel. Expression is the rest: residuals of the keypoints, spread around each
+    of them. A small 2D hourglass corrects both and finds the foreground; the background stays where it is.
+
+    Args:
+        keypoints: K.
+        rigid_keypoints: indices of the keypoints that the affine map is fitted to.
+        size: height and width of the field.
+        depth: depth D of the volume that will be warped.
+        channels: widths of the hourglass, outermost first.
+    """
+
+    DEPTH_WIDTH = 0.2  # reach of a keypoint's depth
+    HEAT_WIDTH = 0.05
+    MAX_CORRECTION = 0.1  # largest free displacement per axis
+
+    def __init__(
+        self,
+        keypoints: int,
+        rigid_keypoints: tuple[int, ...],
+        size: int = 64,
+        depth: int = 4,
+        channels: tuple[int, ...] = (32, 64, 96, 128),
+    ):
+        super().__init__()
+        self.size, self.depth, self.rigid = size, depth, list(rigid_keypoints)
+        self.log_reach = nn.Parameter(torch.full((keypoints,), 0.07).log())
+        inputs = keypoints + 12
+        self.stem = ConvNormReLU(inputs, channels[0])
+        self.downs = nn.ModuleList(ConvNormReLU(i, o) for i, o in zip(channels, channels[1:], strict=False))
+        self.ups = nn.ModuleList(
+            ConvNormReLU(i + o, o) for i, o in zip(channels[:0:-1], channels[-2::-1], strict=True)
+        )
+        self.head = nn.Conv2d(channels[0], 5, 3, padding=1)
+        nn.init.normal_(self.head.weight, std=0.01)
+        with torch.no_grad():  # start with the keypoints' residuals in full, a foreground, and nothing occluded
+            self.head.bias.copy_(torch.tensor([2.0, 2.0, 1.0, 0.0, 0.0]))
+
+    def forward(self, picture: Tensor, source_keypoints: Tensor, driving_keypoints: Tensor) -> MotionField:
+        """picture: the source, (N, 3, size * n, size * n); keypoints (N, K, 3)."""
+        size = self.size
+        picture = F.adaptive_avg_pool2d(picture, size)
+        grid = pixel_grid(size, size, like=picture)
+        flat = grid.flatten(0, 1)
+        driving_xy = driving_keypoints[..., :2]
+        distances = squared_distances(flat, driving_xy)
+
+        def as_map(values: Tensor) -> Tensor:  # (N, size * size, C) -> (N, C, size, size)
+            return values.mT.unflatten(2, (size, size))
+
+        matrix, offset = fit_affine(driving_keypoints[:, self.rigid], source_keypoints[:, self.rigid])
+        depth = torch.softmax(-0.5 * distances / self.DEPTH_WIDTH**2, -1) @ driving_keypoints[..., 2:]
+        surface = torch.cat([flat.expand(len(depth), -1, -1), depth], -1)
+        rigid = as_map((surface @ matrix + offset)[..., :2] - flat)
+
+        residual = (source_keypoints - driving_keypoints @ matrix - offset)[..., :2]
+        weight = torch.exp(-0.5 * distances / torch.exp(2 * self.log_reach))
+        spread = as_map((weight @ residual) / (weight.sum(-1, keepdim=True) + 0.15))
+
+        guess = rigid + spread
+        warped = F.grid_sample(
+            picture, grid + guess.movedim(1, -1), padding_mode="border", align_corners=False
+        )
+        heat = as_map(torch.exp(-0.5 * distances / self.HEAT_WIDTH**2))
+        nearest = as_map(distances.amin(-1, keepdim=True).sqrt())
+        x = self.stem(torch.cat([heat, 4 * rigid, 8 * spread, nearest, as_map(depth), picture, warped], 1))
+        skips = []
+        for block in self.downs:
+            skips.append(x)
+            x = block(F.avg_pool2d(x, 2))
+        for block in self.ups:
+            x = block(torch.cat([F.interpolate(x, scale_factor=2), skips.pop()], 1))
+        gate, foreground, visible, dx, dy = self.head(x).split(1, 1)
+
+        correction = torch.sigmoid(gate) * spread + self.MAX_CORRECTION * torch.tanh(torch.cat([dx, dy], 1))
+        foreground = torch.sigmoid(foreground)
+        displacement = foreground * (rigid + correction)
+
+        voxels = pixel_grid(self.depth, size, size, like=picture)
+        turned = (voxels.flatten(0, 2) @ matrix + offset).unflatten(1, (self.depth, size, size)) - voxels
+        turned = turned + F.pad(correction.movedim(1, -1), (0, 1)).unsqueeze(1)
+        deformation = voxels + foreground.movedim(1, -1).unsqueeze(1) * turned
+        return MotionField(deformation=deformation, occlusion=torch.sigmoid(visible), displacement=displacement)

@@ -1,0 +1,98 @@
+"""Canonical keypoint detector (paper section 3.1; face-vid2vid's unsupervised 3D keypoints)."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.utils import BaseOutput
+from torch import Tensor, nn
+
+from .layers import ConvNormReLU, antialias_downscale, coordinate_grid
+
+
+@dataclass
+class KeypointDetectorOutput(BaseOutput):
+    """Attributes:
+    keypoints: (B, K, 3) in [-1, 1], order (x, y, z).
+    prediction_map: (B, K, D, H, W) scores before the softmax; A2ET reads the face from it.
+    """
+
+    keypoints: Tensor
+    prediction_map: Tensor
+
+
+class CanonicalKeypointDetector(ModelMixin, ConfigMixin):
+    """Picture -> K keypoints as expectations of a 3D heat map.
+
+    The defaults are the official network: a 2D encoder, a 3D decoder, and keypoints that are canonical (frontal and
+    neutral whatever the picture shows).
+
+    Args:
+        keypoints: K.
+        depth: depth D of the heat map.
+        down_channels, up_channels: widths of the encoder and of the decoder; each level halves or doubles the size.
+        downscale: the picture is blurred and reduced by this factor first.
+        blur_size, blur_sigma: that anti-alias filter, in pixels.
+        temperature: of the softmax over the heat map.
+        skip_connections: extension (off in the official network). A 2D U-Net decoder over the encoder's features,
+            which localises visible landmarks more finely; D must be 1, and the depth of every keypoint is regressed
+            from the innermost features.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        keypoints: int = 15,
+        depth: int = 16,
+        down_channels: tuple[int, ...] = (64, 128, 256, 512, 1024),
+        up_channels: tuple[int, ...] = (512, 256, 128, 64, 32),
+        downscale: int = 4,
+        blur_size: int = 13,
+        blur_sigma: float = 1.5,
+        temperature: float = 0.1,
+        skip_connections: bool = False,
+    ):
+        super().__init__()
+        if skip_connections and depth != 1:
+            raise ValueError(f"skip_connections needs depth=1, not depth={depth}.")
+        self.downs = nn.ModuleList(
+            ConvNormReLU(i, o) for i, o in zip((3, *down_channels), down_channels, strict=False)
+        )
+        if skip_connections:
+            inputs = [a + b for a, b in zip((down_channels[-1], *up_channels), reversed(down_channels), strict=False)]
+            self.ups = nn.ModuleList(ConvNormReLU(i, o) for i, o in zip(inputs, up_channels, strict=False))
+            self.head = nn.Conv2d(up_channels[-1], keypoints, 3, padding=1)
+            self.depth_head = nn.Linear(4 * down_channels[-1], keypoints)
+        else:
+            self.to_volume = nn.Conv2d(down_channels[-1], down_channels[-1] * depth, 1)
+            self.ups = nn.ModuleList(
+                ConvNormReLU(i, o, dims=3) for i, o in zip((down_channels[-1], *up_channels), up_channels, strict=False)
+            )
+            self.head = nn.Conv3d(up_channels[-1], keypoints, 3, padding=1)
+
+    def forward(self, pixel_values: Tensor) -> KeypointDetectorOutput:
+        """pixel_values (B, 3, 256, 256) in [0, 1]."""
+        c = self.config
+        x = antialias_downscale(pixel_values, c.downscale, c.blur_size, c.blur_sigma)
+        skips = []
+        for block in self.downs:
+            x = block(x)
+            skips.append(x)
+            x = F.avg_pool2d(x, 2)
+        if c.skip_connections:
+            innermost = F.adaptive_avg_pool2d(x, 2).flatten(1)
+            for block, skip in zip(self.ups, reversed(skips), strict=False):
+                x = block(torch.cat([F.interpolate(x, scale_factor=2), skip], 1))
+            prediction_map = self.head(x).unsqueeze(2)
+        else:
+            x = self.to_volume(x).unflatten(1, (-1, c.depth))
+            for block in self.ups:
+                x = block(F.interpolate(x, scale_factor=(1, 2, 2)))
+            prediction_map = self.head(x)
+        heat = torch.softmax(prediction_map.flatten(2) / c.temperature, 2)
+        keypoints = heat @ coordinate_grid(*prediction_map.shape[2:], like=heat).flatten(0, 2)
+        if c.skip_connections:
+            keypoints = torch.cat([keypoints[..., :2], self.depth_head(innermost).unsqueeze(-1)], -1)
+        return KeypointDetectorOutput(keypoints=keypoints, prediction_map=prediction_map)

@@ -1,0 +1,299 @@
+"""RePos-Net, the renderer (paper section 3.1): source picture and keypoints -> frames."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.utils import BaseOutput
+from torch import Tensor, nn
+
+from .dense_motion import AffineDenseMotion, DenseMotion, MotionField, pixel_grid
+from .eam import EmotionalAdaptationModule
+from .layers import ConvNormReLU, ResidualBlock2d, repeat_per_frame
+from .spade import DetailDecoder, SPADEDecoder
+
+
+@dataclass
+class SourceFeatures(BaseOutput):
+    """What RePos-Net keeps of a portrait, so that it is encoded once for all frames.
+
+    Attributes:
+        volume: (B, C, D, H, W) feature volume before the emotional adaptation.
+        picture: (B, 3, 256, 256) the portrait itself.
+        details: (B, C, 128, 128) shallow features (extension `detail_skip` only).
+    """
+
+    volume: Tensor
+    picture: Tensor
+    details: Tensor | None = None
+
+
+@dataclass
+class RePosNetOutput(BaseOutput):
+    """Attributes (B clips of F frames):
+    frames: (B, F, 3, 256, 256) in [0, 1].
+    deformation: (B, F, D, H, W, 3) and occlusion: (B, F, 1, H, W), see `MotionField`.
+    mask: (B, F, K + 1, D, H, W), published network only.
+    displacement, warped_picture, synthesised, mask_logits: extensions only, for training.
+    """
+
+    frames: Tensor
+    deformation: Tensor
+    occlusion: Tensor
+    mask: Tensor | None = None
+    displacement: Tensor | None = None
+    warped_picture: Tensor | None = None
+    synthesised: Tensor | None = None
+    mask_logits: Tensor | None = None
+
+
+@dataclass
+class Crop:
+    """A square part of each of N frames.
+
+    Attributes:
+        corners: (N, 2) integers, (top, left) in cells of the feature map (64 across the frame).
+        size: cells along a side.
+    """
+
+    corners: Tensor
+    size: int
+
+    def cut(self, maps: Tensor, scale: int) -> Tensor:
+        """maps (N, C, H, W) with `scale` pixels a cell -> (N, C, size * scale, size * scale)."""
+        side = self.size * scale
+        starts = (self.corners * scale).tolist()
+        return torch.stack(
+            [m[:, top : top + side, left : left + side] for m, (top, left) in zip(maps, starts, strict=True)]
+        )
+
+
+def warp_picture(picture: Tensor, displacement: Tensor, cut: Callable[[Tensor], Tensor] = lambda maps: maps) -> Tensor:
+    """Fetch each pixel of (N, C, H, W) from where `displacement` (N, 2, h, w) points to; `cut` keeps a part of it."""
+    flow = F.interpolate(displacement, size=picture.shape[2:], mode="bilinear")
+    where = flow + pixel_grid(*picture.shape[2:], like=picture).movedim(-1, 0)
+    return F.grid_sample(picture, cut(where).movedim(1, -1), padding_mode="border", align_corners=False)
+
+
+class PreActivationBlock3d(nn.Module):
+    """BN, ReLU, 3x3x3 convolution, twice, plus the input."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.norm1, self.conv1 = nn.BatchNorm3d(channels), nn.Conv3d(channels, channels, 3, padding=1)
+        self.norm2, self.conv2 = nn.BatchNorm3d(channels), nn.Conv3d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv2(F.relu(self.norm2(self.conv1(F.relu(self.norm1(x))))))
+
+
+def polygon_coverage(corners: Tensor, size: int) -> Tensor:
+    """Share of each pixel inside a polygon: corners (N, P, 2) in [-1, 1], in order -> (N, 1, size, size) in [0, 1]."""
+    x, y = pixel_grid(size, size, like=corners).unbind(-1)
+    start, end = corners, corners.roll(-1, 1)
+    x0, y0, x1, y1 = (value[..., None, None] for value in (*start.unbind(-1), *end.unbind(-1)))
+    spans = (y0 > y) != (y1 > y)
+    slope = (x1 - x0) / torch.where((y1 - y0).abs() < 1e-9, 1e-9, y1 - y0)
+    crossings = spans & (x < x0 + slope * (y - y0))
+    inside = crossings.sum(1, keepdim=True) % 2
+    return F.avg_pool2d(inside.to(corners.dtype), 3, 1, 1)
+
+
+class RePosNet(ModelMixin, ConfigMixin):
+    """Encodes the source as a feature volume, moves it to the driving keypoints and decodes it.
+
+    The defaults are the official network. The emotional adaptation module `volume_eam` acts on the volume.
+
+    Args:
+        keypoints: K.
+        encoder_channels: widths of the 2D encoder; each but the first halves the size.
+        volume_channels, volume_depth, volume_blocks: the volume and the 3D residual blocks that refine it.
+        guidance: width of the guidance embedding e.
+        compress_channels, hourglass_channels: of the dense motion network.
+        feature_channels: width of the flattened, warped features, which are the SPADE decoder's map.
+        decoder_channels, decoder_blocks, up_channels, spade_hidden: of the SPADE decoder.
+        affine_motion: extension, `AffineDenseMotion` in place of `DenseMotion`; needs `rigid_keypoints`.
+        rigid_keypoints: indices of keypoints that expressions hardly move.
+        detail_skip: extension, `DetailDecoder` in place of `SPADEDecoder`; needs `affine_motion` (for its 2D flow) and
+            `inner_mouth`. The first convolution then works on 2x2 pixels at a time.
+        detail_channels: width of the shallow features that are carried over.
+        inner_mouth: indices of the keypoints around the opening of the mouth, in order.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        keypoints: int = 15,
+        encoder_channels: tuple[int, ...] = (64, 128, 256),
+        volume_channels: int = 32,
+        volume_depth: int = 16,
+        volume_blocks: int = 6,
+        guidance: int = 128,
+        compress_channels: int = 4,
+        hourglass_channels: tuple[int, ...] = (64, 128, 256, 512, 1024),
+        feature_channels: int = 256,
+        decoder_channels: int = 512,
+        decoder_blocks: int = 6,
+        up_channels: tuple[int, ...] = (256, 64),
+        spade_hidden: int = 128,
+        affine_motion: bool = False,
+        rigid_keypoints: tuple[int, ...] = (),
+        detail_skip: bool = False,
+        detail_channels: int = 16,
+        inner_mouth: tuple[int, ...] = (),
+    ):
+        super().__init__()
+        flat = volume_channels * volume_depth
+        if detail_skip and not (affine_motion and inner_mouth):
+            raise ValueError("detail_skip needs affine_motion=True and the indices inner_mouth.")
+        if affine_motion and len(rigid_keypoints) < 4:
+            raise ValueError(f"affine_motion needs at least 4 rigid_keypoints, not {len(rigid_keypoints)}.")
+        self.volume_eam = EmotionalAdaptationModule(volume_channels, guidance)
+        if affine_motion:
+            self.dense_motion = AffineDenseMotion(
+                keypoints, rigid_keypoints, depth=volume_depth, channels=hourglass_channels
+            )
+        else:
+            self.dense_motion = DenseMotion(
+                volume_channels, volume_depth, keypoints, compress_channels, hourglass_channels
+            )
+        self.to_volume = nn.Conv2d(encoder_channels[-1], flat, 1)
+        self.refine_volume = nn.Sequential(*(PreActivationBlock3d(volume_channels) for _ in range(volume_blocks)))
+        if detail_skip:
+            self.stem = ConvNormReLU(12, encoder_channels[0])
+            self.downs = nn.ModuleList(
+                nn.Sequential(ConvNormReLU(i, o, stride=2), ResidualBlock2d(o))
+                for i, o in zip(encoder_channels, encoder_channels[1:], strict=False)
+            )
+            self.to_details = nn.Conv2d(encoder_channels[0], detail_channels, 1)
+            self.heat_features = nn.Conv2d(keypoints, 16, 1)
+            self.flatten = ConvNormReLU(flat + 17, feature_channels, slope=0.01)
+            self.decoder = DetailDecoder(
+                feature_channels,
+                decoder_channels,
+                decoder_blocks,
+                up_channels,
+                detail_channels,
+                hidden=spade_hidden,
+                modulate_at_map_size=True,
+                batch_norm=True,
+            )
+        else:
+            self.stem = ConvNormReLU(3, encoder_channels[0])
+            self.downs = nn.ModuleList(
+                ConvNormReLU(i, o) for i, o in zip(encoder_channels, encoder_channels[1:], strict=False)
+            )
+            self.flatten = ConvNormReLU(flat, feature_channels, slope=0.01)
+            self.project = nn.Conv2d(feature_channels, feature_channels, 1)
+            self.decoder = SPADEDecoder(
+                feature_channels, decoder_channels, decoder_blocks, up_channels, hidden=spade_hidden
+            )
+
+    def encode(self, pixel_values: Tensor) -> SourceFeatures:
+        """Once per portrait: pixel_values (B, 3, 256, 256) in [0, 1]."""
+        details = None
+        if self.config.detail_skip:
+            x = self.stem(F.pixel_unshuffle(pixel_values, 2))
+            details = self.to_details(x)
+            for block in self.downs:
+                x = block(x)
+        else:
+            x = self.stem(pixel_values)
+            for block in self.downs:
+                x = F.avg_pool2d(block(x), 2)
+        volume = self.to_volume(x).unflatten(1, (-1, self.config.volume_depth))
+        return SourceFeatures(volume=self.refine_volume(volume), picture=pixel_values, details=details)
+
+    def adapt(self, source: SourceFeatures, guidance: Tensor | None, frames: int) -> Tensor:
+        """The emotional volume of every frame, (B * F, C, D, H, W), for guidance (B, G), (B, F, G) or None."""
+        if guidance is not None and guidance.dim() == 3:
+            return self.volume_eam(repeat_per_frame(source.volume, frames), guidance.flatten(0, 1))
+        return repeat_per_frame(self.volume_eam(source.volume, guidance), frames)
+
+    def render(
+        self,
+        source: SourceFeatures,
+        source_keypoints: Tensor,
+        driving_keypoints: Tensor,
+        guidance: Tensor | None = None,
+        crop: Crop | None = None,
+    ) -> RePosNetOutput:
+        """Frames of encoded portraits.
+
+        Args:
+            source: from `encode`, B portraits.
+            source_keypoints: K_s (B, K, 3).
+            driving_keypoints: K_d (B, F, K, 3).
+            guidance: e, (B, G) for the clip or (B, F, G) where it changes from frame to frame, or None (stage 1).
+            crop: decode this part of every frame only, to train at a fraction of the cost (`detail_skip` only).
+        """
+        clips, count = driving_keypoints.shape[:2]
+        volume = self.adapt(source, guidance, count)
+        driving = driving_keypoints.flatten(0, 1)
+        source_keypoints = repeat_per_frame(source_keypoints, count)
+        if self.config.detail_skip:
+            field = self.move(repeat_per_frame(source.picture, count), source_keypoints, driving)
+            output = self._decode_with_details(source, volume, field, driving, crop)
+        else:
+            if self.config.affine_motion:
+                field = self.move(repeat_per_frame(source.picture, count), source_keypoints, driving)
+            else:
+                field = self.dense_motion(volume, source_keypoints, driving)
+            warped = self.project(self.flatten(self._warp_volume(volume, field.deformation)))
+            output = {**field, "frames": self.decoder(warped * field.occlusion)}
+        return RePosNetOutput(**{name: value.unflatten(0, (clips, count)) for name, value in output.items()})
+
+    def move(self, picture: Tensor, source_keypoints: Tensor, driving_keypoints: Tensor) -> MotionField:
+        """The motion of the extension `affine_motion` alone: picture (N, 3, 256, 256), keypoints (N, K, 3)."""
+        return self.dense_motion(picture, source_keypoints, driving_keypoints)
+
+    def _warp_volume(self, volume: Tensor, deformation: Tensor) -> Tensor:
+        padding = "border" if self.config.affine_motion else "zeros"
+        return F.grid_sample(volume, deformation, padding_mode=padding, align_corners=False).flatten(1, 2)
+
+    def _decode_with_details(
+        self, source: SourceFeatures, volume: Tensor, field: MotionField, driving: Tensor, crop: Crop | None
+    ) -> dict[str, Tensor]:
+        count = len(driving) // len(source.picture)
+        size = field.occlusion.shape[-1]
+
+        def cut(maps: Tensor) -> Tensor:
+            return maps if crop is None else crop.cut(maps, maps.shape[-1] // size)
+
+        grid = pixel_grid(size, like=volume).squeeze(-1)
+        heat_x, heat_y = (
+            torch.exp(-0.5 * ((grid - driving[..., i : i + 1]) / self.dense_motion.HEAT_WIDTH).square()) for i in (0, 1)
+        )
+        heat = cut(heat_y.unsqueeze(-1) * heat_x.unsqueeze(-2))
+        mouth = polygon_coverage(driving[:, list(self.config.inner_mouth), :2], 2 * size)
+        small_mouth = cut(F.avg_pool2d(mouth, 2))
+        mouth = cut(F.interpolate(mouth, scale_factor=2, mode="bilinear"))
+
+        deformation = cut(field.deformation.movedim(-1, 1).flatten(1, 2)).unflatten(1, (3, -1)).movedim(1, -1)
+        occlusion = cut(field.occlusion)
+        warped = self._warp_volume(volume, deformation)
+        feature_map = self.flatten(torch.cat([warped, self.heat_features(heat), small_mouth], 1)) * occlusion
+
+        details = warp_picture(repeat_per_frame(source.details, count), field.displacement, cut)
+        picture = warp_picture(repeat_per_frame(source.picture, count), field.displacement, cut)
+        frames, synthesised, logits = self.decoder(feature_map, details, picture, mouth)
+        return {
+            **field,
+            "frames": frames,
+            "warped_picture": picture,
+            "synthesised": synthesised,
+            "mask_logits": logits,
+        }
+
+    def forward(
+        self,
+        pixel_values: Tensor,
+        source_keypoints: Tensor,
+        driving_keypoints: Tensor,
+        guidance: Tensor | None = None,
+    ) -> RePosNetOutput:
+        """`encode` and `render` in one: pixel_values (B, 3, 256, 256) in [0, 1]."""
+        return self.render(self.encode(pixel_values), source_keypoints, driving_keypoints, guidance)

@@ -1,0 +1,543 @@
+"""The whole path: a portrait and a recording become a talking, emotional video (paper section 3, Fig. 2)."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline
+from diffusers.utils import BaseOutput
+from PIL import Image
+from torch import Tensor
+
+from . import keypoints as kp
+from .audio import frame_windows, log_mel
+from .emotions import Emotion, EmotionTrack, Intensity
+from .errors import UserError
+from .faces import PasteBack, align_portrait, choose_face, crop_driving_video, detect_faces
+from .head_motion import HeadMotion
+from .media import FPS, SAMPLING_RATE, Recording, read_audio, read_image, read_video, write_video
+from .models.a2et import A2ET
+from .models.edn import EDN
+from .models.emotion_mapper import EmotionMapper
+from .models.expression_basis import ExpressionBasis
+from .models.keypoint_detector import CanonicalKeypointDetector
+from .models.motion_estimator import MotionEstimator
+from .models.repos_net import RePosNet, SourceFeatures
+from .models.speech_encoder import DeepSpeechEncoder
+from .pose_pictures import pose_pictures
+
+DRIVING_SMOOTHING = 0.04  # seconds; takes the estimator's tremble out of a driving video's pose
+LONGEST_SEARCH = 50  # frames of a driving video in which a face must show up
+
+ImageInput = str | os.PathLike | Image.Image | np.ndarray
+AudioInput = str | os.PathLike | tuple[np.ndarray, int] | Recording
+HeadMotionInput = str | os.PathLike | HeadMotion
+OutputType = Literal["np", "pil", "pt"]
+
+
+@dataclass
+class EATPipelineOutput(BaseOutput):
+    """Output of `EATPipeline`.
+
+    Attributes:
+        frames: (T, H, W, 3) uint8 for output_type "np"; T PIL pictures for "pil"; (T, 3, H, W) float32 in [0, 1] for
+            "pt". H = W = 256, or the picture's own (even) size with `paste_back`.
+        fps: frames per second.
+        audio: (channels, M) float32, the recording as it was given.
+        sampling_rate: of `audio`, Hz.
+    """
+
+    frames: np.ndarray | list[Image.Image] | Tensor
+    fps: int
+    audio: np.ndarray
+    sampling_rate: int
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write an mp4 (H.264 + AAC) that plays in a browser.
+
+        Raises:
+            UserError: the name does not end in .mp4, its folder does not exist, or the disk is full.
+        """
+        frames = self.frames
+        if isinstance(frames, Tensor):
+            frames = _to_uint8(frames)
+        write_video(path, (np.asarray(frame) for frame in frames), self.audio, self.sampling_rate, self.fps)
+
+
+@dataclass
+class Portrait:
+    """What the network knows about a picture. Tensors have a leading axis of one clip.
+
+    Attributes:
+        picture: (H, W, 3) uint8, the whole picture.
+        crop: (256, 256, 3) uint8, aligned.
+        matrix: (2, 3), from the picture's pixels to the crop's.
+        features: the renderer's encoding.
+        canonical: K_c (1, K, 3); keypoints: K_s (1, K, 3).
+        prediction_map: (1, K, D, H, W), from which A2ET sees the face.
+        yaw, pitch, roll: (1,) degrees; translation: (1, 3); expression: (1, 3K), the portrait's own.
+    """
+
+    picture: np.ndarray
+    crop: np.ndarray
+    matrix: np.ndarray
+    features: SourceFeatures
+    canonical: Tensor
+    keypoints: Tensor
+    prediction_map: Tensor
+    yaw: Tensor
+    pitch: Tensor
+    roll: Tensor
+    translation: Tensor
+    expression: Tensor
+
+
+@dataclass
+class Speech:
+    """Attributes:
+    semantic: (F, 16, 29), what is said around every frame.
+    mel: (F, 80), how it sounds.
+    energy: (F,), root mean square of every frame's samples.
+    """
+
+    semantic: Tensor
+    mel: Tensor
+    energy: Tensor
+
+
+@dataclass
+class HeadPose:
+    """Attributes:
+    yaw, pitch, roll: (F,) degrees.
+    translation: (F, 3).
+    """
+
+    yaw: Tensor
+    pitch: Tensor
+    roll: Tensor
+    translation: Tensor
+
+
+class EATPipeline(DiffusionPipeline):
+    """Animates a portrait with a voice and an emotion.
+
+    Args:
+        keypoint_detector, motion_estimator: read the portrait (and the head pose of driving videos).
+        speech_encoder: hears what is said. A converted release may lack it (None); then audio cannot be read.
+        emotion_mapper: emotional prompts.
+        a2et, expression_basis, edn: the expression of every frame.
+        repos_net: renders it.
+        keypoint_space: what the detector returns: "canonical" keypoints, as published, or "posed" ones, as seen in
+            the picture.
+        expression_frame: "camera", as published: K = R K_c + t + E; "head": K = R (K_c + E) + t.
+        hull_volume_exponent: p in E' = (PCA + EDN) * V**p; 1 as published.
+        driving_centring: "clip", as published, shifts the whole clip's keypoints so that their mean equals the
+            portrait's; "none" leaves them.
+        template_landmarks: 68 pairs of pixels that portraits are aligned to; None is `faces.DEFAULT_TEMPLATE`.
+        driving_crop_scale: side of the crop of a driving video, in widths of the face.
+    """
+
+    _optional_components = ["speech_encoder"]
+
+    def __init__(
+        self,
+        keypoint_detector: CanonicalKeypointDetector,
+        motion_estimator: MotionEstimator,
+        emotion_mapper: EmotionMapper,
+        a2et: A2ET,
+        edn: EDN,
+        repos_net: RePosNet,
+        speech_encoder: DeepSpeechEncoder | None,
+        expression_basis: ExpressionBasis,
+        keypoint_space: str = "canonical",
+        expression_frame: str = "camera",
+        hull_volume_exponent: float = 1.0,
+        driving_centring: str = "clip",
+        template_landmarks: Sequence[Sequence[float]] | None = None,
+        driving_crop_scale: float = 2.1,
+    ):
+        super().__init__()
+        for name, value, known in (
+            ("keypoint_space", keypoint_space, ("canonical", "posed")),
+            ("expression_frame", expression_frame, ("camera", "head")),
+            ("driving_centring", driving_centring, ("clip", "none")),
+        ):
+            if value not in known:
+                raise ValueError(f"{name} must be one of {known}, not {value!r}.")
+        if template_landmarks is not None and np.shape(template_landmarks) != (68, 2):
+            raise ValueError(f"template_landmarks must be 68 pairs, not of shape {np.shape(template_landmarks)}.")
+        components = {
+            "keypoint_detector": keypoint_detector,
+            "motion_estimator": motion_estimator,
+            "emotion_mapper": emotion_mapper,
+            "a2et": a2et,
+            "edn": edn,
+            "repos_net": repos_net,
+            "speech_encoder": speech_encoder,
+            "expression_basis": expression_basis,
+        }
+        self.register_modules(**components)
+        # name the package alone in model_index.json, so that saved models outlive a change of its inner layout
+        self.register_to_config(
+            **{name: (__package__, type(value).__name__) for name, value in components.items() if value is not None}
+        )
+        self.register_to_config(
+            keypoint_space=keypoint_space,
+            expression_frame=expression_frame,
+            hull_volume_exponent=hull_volume_exponent,
+            driving_centring=driving_centring,
+            template_landmarks=None if template_landmarks is None else np.asarray(template_landmarks).tolist(),
+            driving_crop_scale=driving_crop_scale,
+        )
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs) -> "EATPipeline":
+        """Load a local folder or a repository of the Hub, from safetensors alone: no pickle is ever opened.
+
+        Other arguments are those of `DiffusionPipeline.from_pretrained`.
+        """
+        return super().from_pretrained(pretrained_model_name_or_path, **{"use_safetensors": True, **kwargs})
+
+    @property
+    def emotions(self) -> tuple[str, ...]:
+        """Names that `emotion` may be or mix."""
+        return tuple(self.emotion_mapper.config.emotions)
+
+    # Generation ------------------------------------------------------------------------------------------------------
+
+    def __call__(
+        self,
+        image: ImageInput,
+        audio: AudioInput,
+        emotion: Emotion = "neutral",
+        intensity: Intensity = 1.0,
+        head_motion: HeadMotionInput = "natural",
+        generator: torch.Generator | int | None = None,
+        output_type: OutputType = "np",
+        batch_size: int = 8,
+        face: int | None = None,
+        paste_back: bool = False,
+    ) -> EATPipelineOutput:
+        """Generate a whole clip.
+
+        Args:
+            image: path, PIL picture or uint8 RGB array with a face in it.
+            audio: path of anything FFmpeg reads, or (samples, sampling_rate).
+            emotion: one of `emotions`; weights {"happy": 0.7, "surprised": 0.3}; or a timeline
+                [(0.0, "neutral"), (1.5, "happy")] in seconds, cross-faded.
+            intensity: 0 neutral, 1 as trained, up to 1.5 exaggerated; a number or a timeline [(seconds, value)].
+            head_motion: "natural", "still", the path of a driving video or of a saved `HeadMotion` (.safetensors), or
+                a `HeadMotion`.
+            generator: a `torch.Generator`, or its seed; the same seed gives the same frames.
+            output_type: "np", "pil" or "pt".
+            batch_size: frames computed at a time: memory and speed, no difference in the frames.
+            face: which face to animate, counted from 0 in order of prominence; None is the most prominent, with a
+                warning if there are several.
+            paste_back: put the animated face back into the whole picture (at most 1920 pixels long).
+
+        Returns:
+            `EATPipelineOutput`; as many frames as the recording's length needs.
+
+        Raises:
+            UserError: something about the input, in one sentence.
+        """
+        if output_type not in ("np", "pil", "pt"):
+            raise ValueError(f"output_type must be 'np', 'pil' or 'pt', not {output_type!r}.")
+        recording = read_audio(audio)
+        chunks = self.stream(
+            image, recording, emotion, intensity, head_motion, generator, batch_size, face, paste_back
+        )
+        frames = np.concatenate(list(chunks))
+        if output_type == "pil":
+            frames = [Image.fromarray(frame) for frame in frames]
+        elif output_type == "pt":
+            frames = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
+        return EATPipelineOutput(
+            frames=frames, fps=FPS, audio=recording.samples, sampling_rate=recording.sampling_rate
+        )
+
+    def stream(
+        self,
+        image: ImageInput,
+        audio: AudioInput,
+        emotion: Emotion = "neutral",
+        intensity: Intensity = 1.0,
+        head_motion: HeadMotionInput = "natural",
+        generator: torch.Generator | int | None = None,
+        batch_size: int = 8,
+        face: int | None = None,
+        paste_back: bool = False,
+    ) -> Iterator[np.ndarray]:
+        """The same frames as `__call__`, in chunks (n, H, W, 3) uint8, n up to `batch_size`, as they are made.
+
+        The input is checked, and the clip's motion computed, before the iterator is returned.
+        """
+        # 1. Check the input
+        self.check_inputs(batch_size, head_motion)
+        track = EmotionTrack.create(emotion, intensity, self.emotions)
+        if isinstance(generator, int):
+            generator = torch.Generator().manual_seed(generator)
+        recording = read_audio(audio)
+
+        # 2. Read the portrait, 3. the speech, 4. the emotions
+        portrait = self.prepare_portrait(image, face)
+        speech = self.encode_audio(recording)
+        prompts = self.draw_prompts(generator)
+        weights = torch.from_numpy(track.weights(recording.num_frames, self.emotions)).to(prompts)
+
+        # 5. Move the head
+        motion = self.prepare_motion(head_motion, recording.num_frames, speech.energy, generator)
+        pose = self.pose_head(portrait, motion)
+
+        # 6. Move the face
+        expression = self.predict_expression(portrait, speech, pose, prompts, weights, batch_size)
+        driving = self.drive_keypoints(portrait, pose, expression)
+
+        # 7. Render, as the frames are asked for
+        return self.render(portrait, driving, self.mix_guidance(prompts, weights), batch_size, paste_back)
+
+    def check_inputs(self, batch_size: int, head_motion: HeadMotionInput) -> None:
+        """Raise on arguments that can be judged without any work."""
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise UserError(f"batch_size must be a whole number from 1 up, not {batch_size!r}.")
+        if not isinstance(head_motion, str | os.PathLike | HeadMotion):
+            raise UserError(
+                f"head_motion must be 'natural', 'still', a path or a HeadMotion, not {type(head_motion).__name__}."
+            )
+
+    # Steps -----------------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def prepare_portrait(self, image: ImageInput, face: int | None = None) -> Portrait:
+        """Find the face, align it, and read its keypoints, pose and expression."""
+        picture = read_image(image)
+        aligned = align_portrait(picture, choose_face(detect_faces(picture), face), self.config.template_landmarks)
+        pixel_values = self._pixel_values(aligned.crop[None])
+        detected = self.keypoint_detector(pixel_values)
+        estimate = self.motion_estimator(pixel_values)
+        yaw, pitch, roll = kp.degrees_from_logits(estimate.yaw, estimate.pitch, estimate.roll)
+        own = kp.rotation_from_degrees(yaw, pitch, roll), estimate.translation, estimate.expression
+        frame = self.config.expression_frame
+        if self.config.keypoint_space == "canonical":
+            canonical = detected.keypoints
+            keypoints = kp.compose_keypoints(canonical, *own, frame)
+        else:
+            keypoints = detected.keypoints
+            canonical = kp.canonical_from_posed(keypoints, *own, frame)
+        return Portrait(
+            picture=picture,
+            crop=aligned.crop,
+            matrix=aligned.matrix,
+            features=self.repos_net.encode(pixel_values),
+            canonical=canonical,
+            keypoints=keypoints,
+            prediction_map=detected.prediction_map,
+            yaw=yaw,
+            pitch=pitch,
+            roll=roll,
+            translation=estimate.translation,
+            expression=estimate.expression,
+        )
+
+    @torch.no_grad()
+    def encode_audio(self, recording: Recording) -> Speech:
+        """What is said and how it sounds, for every frame of the recording."""
+        if self.speech_encoder is None:
+            raise UserError("This model has no speech encoder; convert the release again with --deepspeech GRAPH.pb.")
+        frames = recording.num_frames
+        waveform = torch.from_numpy(recording.waveform)
+        # the last frame may begin after the last whole window
+        semantic = _fit_length(self.speech_encoder(waveform[None].to(self._execution_device))[0], frames)
+        mel = _fit_length(log_mel(waveform), frames).to(semantic)
+        hop = SAMPLING_RATE // FPS
+        padded = torch.nn.functional.pad(waveform, (0, max(0, frames * hop - len(waveform))))[: frames * hop]
+        return Speech(semantic=semantic, mel=mel, energy=padded.reshape(frames, hop).square().mean(1).sqrt())
+
+    @torch.no_grad()
+    def draw_prompts(self, generator: torch.Generator | None = None) -> Tensor:
+        """Prompts of all emotions (emotions, prompts, width).
+
+        Noise is drawn for all of them, in their order, so that an emotion looks the same alone and in a mixture.
+        """
+        count = len(self.emotions)
+        device = generator.device if generator is not None else "cpu"
+        latent = torch.randn(count, self.emotion_mapper.config.latent, generator=generator, device=device)
+        latent = latent.to(self._execution_device)
+        return self.emotion_mapper(latent, torch.arange(count, device=latent.device)).prompts
+
+    def prepare_motion(
+        self,
+        head_motion: HeadMotionInput,
+        frames: int,
+        energy: Tensor,
+        generator: torch.Generator | None = None,
+    ) -> HeadMotion:
+        """Head motion of `frames` frames, whatever form it was given in."""
+        if isinstance(head_motion, str) and head_motion == "natural":
+            return HeadMotion.natural(frames, energy, generator)
+        if isinstance(head_motion, str) and head_motion == "still":
+            return HeadMotion.still(frames)
+        if not isinstance(head_motion, HeadMotion):
+            path = os.fspath(head_motion)
+            is_saved = path.endswith(".safetensors")
+            head_motion = HeadMotion.load(path) if is_saved else self.motion_from_video(path, frames)
+        return head_motion.resampled(frames)
+
+    @torch.no_grad()
+    def motion_from_video(
+        self, path: str | os.PathLike, max_frames: int | None = None, face: int | None = None, batch_size: int = 16
+    ) -> HeadMotion:
+        """Head motion of a driving video, relative to its first frame.
+
+        Raises:
+            UserError: the video cannot be read, or shows no face in its first two seconds.
+        """
+        searched, found = [], None
+        frames = read_video(path, max_frames)
+        for frame in frames:
+            searched.append(frame)
+            faces = detect_faces(frame)
+            if faces:
+                found = choose_face(faces, face)
+                break
+            if len(searched) == LONGEST_SEARCH:
+                break
+        if found is None:
+            raise UserError(f"No face was found in the first two seconds of the driving video {path}.")
+        estimates = []
+        crops = crop_driving_video(_chain(searched, frames), found, self.config.driving_crop_scale)
+        with self.progress_bar(total=max_frames) as progress:
+            progress.set_description("head motion")
+            for batch in _batches(crops, batch_size):
+                estimate = self.motion_estimator(self._pixel_values(np.stack(batch)))
+                angles = kp.degrees_from_logits(estimate.yaw, estimate.pitch, estimate.roll)
+                estimates.append([*(angle.cpu() for angle in angles), estimate.translation.cpu()])
+                progress.update(len(batch))
+        motion = HeadMotion(*(torch.cat(parts) for parts in zip(*estimates, strict=True)), relative=False)
+        return motion.smoothed(DRIVING_SMOOTHING).relative_to_start()
+
+    def pose_head(self, portrait: Portrait, motion: HeadMotion) -> HeadPose:
+        """The pose of every frame: the portrait's own with the motion added, or the motion's."""
+        parts = {}
+        for name in ("yaw", "pitch", "roll", "translation"):
+            values = getattr(motion, name).to(portrait.yaw)
+            parts[name] = values + getattr(portrait, name) if motion.relative else values
+        return HeadPose(**parts)
+
+    @torch.no_grad()
+    def predict_expression(
+        self,
+        portrait: Portrait,
+        speech: Speech,
+        pose: HeadPose,
+        prompts: Tensor,
+        weights: Tensor,
+        batch_size: int = 8,
+    ) -> Tensor:
+        """E' of every frame, (F, 3K): A2ET and EDN for each emotion that shows, mixed by weights (F, emotions)."""
+        a2et = self.a2et
+        radius = a2et.config.window // 2
+        frames = len(speech.mel)
+        angles = [kp.logits_from_degrees(angle) for angle in (pose.yaw, pose.pitch, pose.roll)]
+
+        # speech tokens: once for each frame and for those thought around the clip; no emotion is in them
+        rotation = kp.pose_picture_rotation(*angles)
+        outside = a2et.semantic_padding.expand(radius, -1, -1)
+        semantic = torch.cat([outside, speech.semantic, outside])
+        posed = torch.arange(-radius, frames + radius, device=semantic.device).clamp(0, frames - 1)
+        tokens = torch.cat(
+            [
+                a2et.encode_speech(words, pose_pictures(rotation[index], pose.translation[index]))
+                for words, index in zip(semantic.split(8 * batch_size), posed.split(8 * batch_size), strict=True)
+            ]
+        )
+        speech_windows = tokens.unfold(0, a2et.config.window, 1).transpose(1, 2)  # (F, W, width)
+        mel_windows = frame_windows(speech.mel, radius, a2et.mel_padding)
+
+        expression = speech.mel.new_zeros(frames, 3 * portrait.canonical.shape[1])
+        shown = [e for e in range(len(self.emotions)) if (weights[:, e] != 0).any()]
+        with self.progress_bar(total=int((weights != 0).sum())) as progress:
+            progress.set_description("expression")
+            for emotion in shown:
+                prompt = prompts[emotion, None]
+                face = a2et.face_features(portrait.prediction_map, prompt[:, 0])
+                emotional = self.edn(face, prompt).expression
+                for index in weights[:, emotion].nonzero()[:, 0].split(batch_size):
+                    n = len(index)
+                    coefficients = a2et.predict(
+                        speech_windows[index],
+                        a2et.acoustic_tokens(
+                            mel_windows[index], face.expand(n, -1, -1, -1), prompt[:, 0].expand(n, -1)
+                        ),
+                        a2et.head_pose_token(*(angle[index] for angle in angles), pose.translation[index]),
+                        prompt[:, 1:].expand(n, -1, -1),
+                    )
+                    deformation = self.expression_basis(coefficients) + emotional
+                    expression[index] += weights[index, emotion, None] * deformation
+                    progress.update(n)
+        return expression * kp.hull_volume(portrait.canonical) ** self.config.hull_volume_exponent
+
+    def drive_keypoints(self, portrait: Portrait, pose: HeadPose, expression: Tensor) -> Tensor:
+        """K_d (1, F, K, 3) of Eq. 1."""
+        rotation = kp.rotation_from_degrees(pose.yaw, pose.pitch, pose.roll)
+        driving = kp.compose_keypoints(
+            portrait.canonical, rotation, pose.translation, expression, self.config.expression_frame
+        )[None]
+        return kp.centre_on_source(driving, portrait.keypoints) if self.config.driving_centring == "clip" else driving
+
+    def mix_guidance(self, prompts: Tensor, weights: Tensor) -> Tensor:
+        """Guidance embedding e of the renderer: (1, width), or (1, F, width) if the emotion changes."""
+        mixed = weights @ prompts[:, 0]
+        return mixed[:1] if bool((weights == weights[:1]).all()) else mixed[None]
+
+    def render(
+        self, portrait: Portrait, driving: Tensor, guidance: Tensor, batch_size: int = 8, paste_back: bool = False
+    ) -> Iterator[np.ndarray]:
+        """Frames of driving keypoints (1, F, K, 3), in chunks (n, H, W, 3) uint8."""
+        paste = PasteBack(portrait.picture, portrait.matrix) if paste_back else None
+        with self.progress_bar(total=driving.shape[1]) as progress:
+            progress.set_description("frames")
+            for start in range(0, driving.shape[1], batch_size):
+                part = slice(start, start + batch_size)
+                e = guidance[:, part] if guidance.dim() == 3 else guidance
+                with torch.no_grad():
+                    rendered = self.repos_net.render(portrait.features, portrait.keypoints, driving[:, part], e)
+                frames = _to_uint8(rendered.frames[0])
+                if paste is not None:
+                    frames = np.stack([paste(frame) for frame in frames])
+                progress.update(len(frames))
+                yield frames
+
+    def _pixel_values(self, pictures: np.ndarray) -> Tensor:
+        """(N, 256, 256, 3) uint8 -> (N, 3, 256, 256) float32 in [0, 1] on the pipeline's device."""
+        return torch.from_numpy(pictures).to(self._execution_device).permute(0, 3, 1, 2).float() / 255
+
+
+def _to_uint8(frames: Tensor) -> np.ndarray:
+    """(N, 3, H, W) in [0, 1] -> (N, H, W, 3) uint8."""
+    return (frames * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+
+
+def _fit_length(rows: Tensor, length: int) -> Tensor:
+    """Cut (N, ...) to `length` rows, or repeat the last one."""
+    missing = length - len(rows)
+    return rows[:length] if missing <= 0 else torch.cat([rows, rows[-1:].expand(missing, *rows.shape[1:])])
+
+
+def _chain(first: list, rest: Iterator) -> Iterator:
+    yield from first
+    yield from rest
+
+
+def _batches(items: Iterator, size: int) -> Iterator[list]:
+    batch = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

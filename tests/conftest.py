@@ -1,0 +1,136 @@
+"""Shared fixtures: a complete pipeline of tiny, random components, and real files to feed it."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+import soundfile
+import torch
+from PIL import Image
+
+from eat_hf import (
+    A2ET,
+    EDN,
+    CanonicalKeypointDetector,
+    DeepSpeechEncoder,
+    EATPipeline,
+    EmotionMapper,
+    ExpressionBasis,
+    MotionEstimator,
+    RePosNet,
+)
+
+KEYPOINTS, COEFFICIENTS, WIDTH, LAYERS = 6, 5, 16, 2
+
+
+def build_tiny_pipeline(**config) -> EATPipeline:
+    """The official topology, a few channels wide. Weights are enlarged where they would drown in the output."""
+    torch.manual_seed(0)
+    transformer = {"width": WIDTH, "heads": 2, "feed_forward": 32, "layers": LAYERS}
+    pipeline = EATPipeline(
+        keypoint_detector=CanonicalKeypointDetector(KEYPOINTS, 4, (8, 8, 16), (16, 8, 8)),
+        motion_estimator=MotionEstimator(KEYPOINTS, 66, 8, (8, 16), (1, 2)),
+        emotion_mapper=EmotionMapper(hidden=16, prompts=1 + LAYERS, width=WIDTH),
+        a2et=A2ET(
+            **transformer,
+            semantic_widths=(29, 8, 8, 8, 8),
+            keypoints=KEYPOINTS,
+            depth=4,
+            map_size=16,
+            face_channels=8,
+            sound_widths=(4, 8),
+            sound_kernel=5,
+            acoustic_token_widths=(16, 16, WIDTH),
+            pose_size=16,
+            pose_widths=(1, 8, 8),
+            pitch_widths=(8, 8, 8, 16),
+            pitch_heads=False,
+            encode_widths=(8, 8, 16, 16, 16, 16),
+            pitch_width=16,
+            decode_widths=(32, 16, 16, 16, 16, 16),
+            coefficients=COEFFICIENTS,
+        ),
+        edn=EDN(**transformer, face_widths=(8, 8, WIDTH), keypoints=KEYPOINTS),
+        repos_net=RePosNet(
+            keypoints=KEYPOINTS,
+            encoder_channels=(8, 8, 16),
+            volume_channels=4,
+            volume_depth=4,
+            volume_blocks=1,
+            guidance=WIDTH,
+            hourglass_channels=(8, 8),
+            feature_channels=8,
+            decoder_channels=8,
+            decoder_blocks=1,
+            up_channels=(8, 8),
+            spade_hidden=8,
+        ),
+        speech_encoder=DeepSpeechEncoder(hidden=16),
+        expression_basis=ExpressionBasis(KEYPOINTS, COEFFICIENTS),
+        **config,
+    )
+    with torch.no_grad():
+        pipeline.expression_basis.directions.normal_(0, 0.1)
+        pipeline.keypoint_detector.head.weight *= 100  # keypoints far apart, not all in the middle
+        pipeline.repos_net.decoder.to_rgb.weight *= 20
+        pipeline.repos_net.dense_motion.mask.weight *= 30  # of the keypoints' motions, not the average of all
+        for head in pipeline.emotion_mapper.heads:
+            head[-1].bias.normal_()
+    for component in pipeline.components.values():
+        component.eval()
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@pytest.fixture(scope="session")
+def tiny_pipeline() -> EATPipeline:
+    return build_tiny_pipeline()
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_pipeline, tmp_path_factory) -> Path:
+    """The tiny pipeline as a folder that `from_pretrained` reads."""
+    folder = tmp_path_factory.mktemp("model")
+    tiny_pipeline.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def portrait() -> np.ndarray:
+    """A public domain photograph with one face: Eileen Collins, NASA."""
+    return skimage.data.astronaut()
+
+
+@pytest.fixture(scope="session")
+def portrait_file(portrait, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("portrait") / "astronaut.png"
+    Image.fromarray(portrait).save(path)
+    return path
+
+
+def voice(seconds: float, rate: int = 16000) -> np.ndarray:
+    """Something between a hum and a voice: harmonics of a moving pitch, in syllables."""
+    t = np.arange(round(seconds * rate)) / rate
+    phase = 2 * np.pi * np.cumsum(120 + 20 * np.sin(2 * np.pi * 0.7 * t)) / rate
+    tone = sum(np.sin(n * phase) / n for n in range(1, 12))
+    return (0.15 * tone * (0.55 + 0.45 * np.sin(2 * np.pi * 3 * t))).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def recording_file(tmp_path_factory) -> Path:
+    """0.5 s at 24 kHz."""
+    path = tmp_path_factory.mktemp("recording") / "voice.wav"
+    soundfile.write(path, voice(0.5, 24000), 24000)
+    return path
+
+
+@pytest.fixture(scope="session")
+def real_inputs() -> Path:
+    """A folder of real portraits and recordings that lies beside the repository, where there is one."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "real_inputs"
+    folder = Path(os.environ.get("EAT_REAL_INPUTS", beside))
+    if not folder.is_dir():
+        pytest.skip(f"no real pictures and recordings at {folder} (set EAT_REAL_INPUTS)")
+    return folder

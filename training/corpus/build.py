@@ -1,0 +1,360 @@
+"""Render a synthetic talking-head corpus.
+
+    python -m training.corpus.build --output corpus --identities 100 --speech-clips 6 --latent-clips 20 --seed 0
+
+One layout for all data, a Hugging Face dataset folder:
+
+    metadata.jsonl   a line per clip: file_name (clips/ID.mp4, null without pictures), wav (null without sound), labels
+                     (clips/ID.npz), kind, identity, split, emotion, level, text, voice, frames, seed
+    corpus.json      seed, sizes, versions, command, names of keypoints, landmarks and ARKit units
+    clips/ID.mp4     H.264, 256x256, 25 fps;  clips/ID.wav  16 kHz mono;  clips/ID.npz  labels, see ``Clip.labels``
+
+Kinds: "range_of_motion", unrelated frames of every identity, and "speech", rendered or (``--latent-clips``) labels
+and sound only. Train, validation and test share no identity, no sentence and no voice. The seed decides everything:
+every clip has a seed of its own, so neither the number of workers nor an interruption changes the result; running the
+same command again makes only what is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import sys
+import time
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+
+from training.corpus import heads
+from training.corpus.animation import animate
+from training.corpus.emotions import EMOTIONS, EmotionStyle, sample_style
+from training.corpus.heads import Motion, clip_labels, sample_identity
+from training.corpus.looks import sample_scene
+from training.corpus.sentences import sentences
+from training.corpus.speech import SAMPLE_RATE, VOICES, Prosody, Speech, prosody_of, room_tone, say
+from training.corpus.visemes import FPS
+
+__all__ = ["Plan", "build_corpus", "split_of_identities"]
+
+NEUTRAL_SHARE = 3  # of every 10 speech clips; each of the 7 emotions has one
+SILENT_SHARE = 0.04  # of the speech clips contain no speech
+# of the speech clips sound like some other emotion than the face shows, or else a network would read the emotion off
+# the voice and turn a deaf ear to the one it is asked for
+MIXED_PROSODY = 0.6
+
+# Independent streams of random numbers under one seed.
+_IDENTITY, _STYLE, _SPLIT, _RANGE, _SPEECH, _LATENT, _DECK, _VOICE = range(8)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to make: the arguments of the command line."""
+
+    output: Path
+    identities: int
+    speech_clips: int
+    latent_clips: int
+    seed: int = 0
+    frames_per_clip: int = 75
+    range_frames: int = 32
+
+    def rng(self, *stream: int) -> np.random.Generator:
+        """Random numbers of one purpose, e.g. (_SPEECH, identity, clip); the same on every machine."""
+        return np.random.default_rng(np.random.SeedSequence([self.seed, *stream]))
+
+
+def split_of_identities(plan: Plan) -> list[str]:
+    """Split of every identity: 8 % test and 8 % validation, at least 8 test identities out of 64 or more, and at least
+    one of each from 8 identities on."""
+    n = plan.identities
+    test = max(round(0.08 * n), min(8, n // 8))
+    validation = max(round(0.08 * n), min(4, n // 8))
+    order = plan.rng(_SPLIT).permutation(n)
+    split = ["train"] * n
+    for rank, identity in enumerate(order):
+        split[identity] = "test" if rank < test else "validation" if rank < test + validation else "train"
+    return split
+
+
+def _emotion_of(plan: Plan, stream: int, identity: int, clip: int) -> tuple[str, int]:
+    """Emotion and level of an identity's clip: decks of ten, 3 neutral and one of each other, levels in turn."""
+    others = [e for e in EMOTIONS if e != "neutral"]
+    deck, place = divmod(clip, len(others) + NEUTRAL_SHARE)
+    emotion = plan.rng(_DECK, stream, identity, deck).permutation(others + ["neutral"] * NEUTRAL_SHARE)[place]
+    if emotion == "neutral":
+        return "neutral", 0
+    first = int(plan.rng(_DECK, stream, identity, 10_000 + others.index(emotion)).integers(3))
+    return str(emotion), (first + deck) % 3 + 1
+
+
+def _speech_for(plan: Plan, split: str, gender: str, identity: int, emotion: str, level: int, own_voice: bool,
+                rng: np.random.Generator) -> Speech:  # fmt: skip
+    """An utterance of the split's sentences and voices, sometimes only silence. Rendered clips (``own_voice``: the
+    person has one voice in all of them) last ``frames_per_clip`` frames at most, the others as long as they take."""
+    if rng.random() < SILENT_SHARE:
+        return room_tone(rng.uniform(1.2, 2.6), rng)
+    voices = VOICES[split][gender]
+    voice = voices[int((plan.rng(_VOICE, identity) if own_voice else rng).integers(len(voices)))]
+    sounds_like = emotion, level
+    if rng.random() < MIXED_PROSODY:
+        sounds_like = str(rng.choice(EMOTIONS)), int(rng.integers(1, 4))
+    prosody, candidates = prosody_of(*sounds_like, rng), rng.permutation(sentences(split))
+    if not own_voice:
+        return say(str(candidates[0]), voice, prosody, rng)
+    # About 0.065 s a letter at 168 words a minute, and silence around: prefer a sentence that need not be cut.
+    letters = (plan.frames_per_clip / FPS - 0.6) / (0.065 * 168 / prosody.rate)
+    text = next((str(text) for text in candidates if len(text) <= letters), str(min(candidates, key=len)))
+    return say(text, voice, prosody, rng).cut(plan.frames_per_clip)
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+def _write_video(path: Path, frames: np.ndarray, crf: int) -> None:
+    """H.264 through imageio-ffmpeg, at the quality ``crf``; complete or not there at all."""
+    import imageio_ffmpeg
+
+    part = path.with_name(path.stem + ".part.mp4")
+    height, width = frames.shape[1:3]
+    writer = imageio_ffmpeg.write_frames(
+        str(part), (width, height), fps=FPS, codec="libx264", pix_fmt_in="rgb24", pix_fmt_out="yuv420p",
+        quality=None, macro_block_size=1,
+        # One thread: the same bytes on every machine, and the workers already use all cores.
+        output_params=["-crf", str(crf), "-preset", "veryfast", "-threads", "1", "-bf", "0",
+                       "-sws_flags", "accurate_rnd+full_chroma_int+bicubic"],
+    )  # fmt: skip
+    writer.send(None)
+    for frame in frames:
+        writer.send(np.ascontiguousarray(frame))
+    writer.close()
+    os.replace(part, path)
+
+
+def _write_wav(path: Path, waveform: np.ndarray) -> None:
+    import soundfile
+
+    part = path.with_name(path.stem + ".part.wav")
+    soundfile.write(part, waveform, SAMPLE_RATE, subtype="PCM_16")
+    os.replace(part, path)
+
+
+def _write_labels(path: Path, labels: dict, metadata: dict) -> None:
+    """The npz is written last and holds the metadata line: a clip is finished when its npz is there."""
+    part = path.with_name(path.stem + ".part.npz")
+    np.savez_compressed(part, **labels, metadata=np.array(json.dumps(metadata, ensure_ascii=False)))
+    os.replace(part, path)
+
+
+def _read_metadata(path: Path) -> dict:
+    with np.load(path) as stored:
+        return json.loads(str(stored["metadata"]))
+
+
+# --- clips ------------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class _ClipJob:
+    name: str
+    kind: str
+    stream: int
+    index: int
+
+    @property
+    def rendered(self) -> bool:
+        return self.stream != _LATENT
+
+
+def _jobs(plan: Plan, identity: int) -> list[_ClipJob]:
+    prefix = f"id{identity:04d}"
+    jobs = [_ClipJob(f"{prefix}_range", "range_of_motion", _RANGE, 0)] if plan.range_frames else []
+    jobs += [_ClipJob(f"{prefix}_speech_{i:04d}", "speech", _SPEECH, i) for i in range(plan.speech_clips)]
+    jobs += [_ClipJob(f"{prefix}_latent_{i:04d}", "speech", _LATENT, i) for i in range(plan.latent_clips)]
+    return jobs
+
+
+def _finished(plan: Plan, job: _ClipJob) -> bool:
+    clips = plan.output / "clips"
+    needed = [".npz"] + [".mp4"] * job.rendered + [".wav"] * (job.kind == "speech")
+    return all((clips / (job.name + suffix)).is_file() for suffix in needed)
+
+
+def _make_clip(plan: Plan, job: _ClipJob, identity: int, person: heads.Identity, style: EmotionStyle,
+               split: str) -> int:  # fmt: skip
+    """Make one clip and write its files. Returns its number of frames."""
+    rng = plan.rng(job.stream, identity, job.index)
+    speech, emotion, level = None, "neutral", 0
+    if job.kind == "range_of_motion":
+        motion = heads.range_of_motion(person, rng, plan.range_frames)
+    else:
+        emotion, level = _emotion_of(plan, job.stream, identity, job.index)
+        gender = "female" if person.attributes["female"] > 0.5 else "male"
+        speech = _speech_for(plan, split, gender, identity, emotion, level, job.stream == _SPEECH, rng)
+        a = animate(speech, emotion, level, style, rng)
+        motion = Motion(a.arkit, a.yaw, a.pitch, a.roll, a.translation)
+
+    labels = clip_labels(person, motion.arkit, motion.yaw, motion.pitch, motion.roll, motion.translation)
+    labels["phonemes"] = np.array(speech.phonemes if speech else [], dtype=np.str_)
+    labels["phoneme_times"] = speech.times.astype(np.float32) if speech else np.zeros((0, 2), np.float32)
+    clips = plan.output / "clips"
+    if job.rendered:
+        from training.corpus.render import ClipRenderer  # numba compiles on import: only when pictures are wanted
+
+        # The first clip of a person has the person's own scene, the others a new one.
+        scene = person.scene if job.stream == _RANGE else sample_scene(rng)
+        frames = ClipRenderer(person, scene).clip(motion)
+        # Unrelated frames cannot lean on their neighbours and get more bits.
+        _write_video(clips / f"{job.name}.mp4", frames, crf=10 if job.kind == "range_of_motion" else 12)
+    if speech:
+        _write_wav(clips / f"{job.name}.wav", speech.waveform)
+    _write_labels(clips / f"{job.name}.npz", labels, {
+        "file_name": f"clips/{job.name}.mp4" if job.rendered else None,
+        "wav": f"clips/{job.name}.wav" if speech else None,
+        "labels": f"clips/{job.name}.npz",
+        "kind": job.kind,
+        "identity": identity,
+        "split": split,
+        "emotion": emotion,
+        "level": level,
+        "text": speech.text if speech else "",
+        "voice": speech.voice if speech else "",
+        "frames": len(motion.yaw),
+        "seed": plan.seed,
+    })  # fmt: skip
+    return len(motion.yaw)
+
+
+def _make_identity(task: tuple[Plan, int, str]) -> tuple[int, int, int, int]:
+    """Make an identity's missing clips. Returns clips made, clips found, frames rendered, frames with labels only."""
+    plan, identity, split = task
+    missing = [job for job in _jobs(plan, identity) if not _finished(plan, job)]
+    found = len(_jobs(plan, identity)) - len(missing)
+    rendered = labelled = 0
+    if missing:
+        person = sample_identity(plan.rng(_IDENTITY, identity))
+        style = sample_style(plan.rng(_STYLE, identity))
+        for job in missing:
+            frames = _make_clip(plan, job, identity, person, style, split)
+            rendered, labelled = (rendered + frames, labelled) if job.rendered else (rendered, labelled + frames)
+    return len(missing), found, rendered, labelled
+
+
+# --- corpus -----------------------------------------------------------------------------------------------------------
+def _versions() -> dict[str, str]:
+    found = {"python": sys.version.split()[0]}
+    for package in ("numpy", "scipy", "soxr", "numba", "espeakng-loader", "imageio-ffmpeg"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _check_resumable(plan: Plan) -> None:
+    """A folder is continued only with what decides its content; more clips may be added."""
+    existing = plan.output / "corpus.json"
+    if existing.is_file():
+        was = json.loads(existing.read_text(encoding="utf8"))
+        for name in ("seed", "identities", "frames_per_clip", "range_frames"):
+            if was[name] != getattr(plan, name):
+                raise ValueError(f"{plan.output} was made with {name} {was[name]}, not {getattr(plan, name)}: "
+                                 "use another --output, or the same value to continue it")  # fmt: skip
+    elif (plan.output / "clips").is_dir() and any((plan.output / "clips").iterdir()):
+        raise ValueError(f"{plan.output} has clips but no corpus.json: use an empty --output")
+
+
+def build_corpus(plan: Plan, workers: int = 1, progress: bool = True) -> None:
+    """Make (or complete) the corpus. Raises ValueError for sizes below zero, or an output folder of another corpus;
+    ImportError without espeak-ng."""
+    if plan.identities < 1 or plan.speech_clips < 0 or plan.latent_clips < 0:
+        raise ValueError("a corpus needs at least 1 identity and 0 or more clips")
+    if plan.frames_per_clip < 10 or plan.range_frames < 0:
+        raise ValueError("speech clips need at least 10 frames, range-of-motion clips 0 (none) or more")
+    if plan.speech_clips or plan.latent_clips:
+        from training.corpus.speech import synthesize
+
+        synthesize("Ready.", prosody=Prosody())  # fails here, in one process, where espeak-ng is missing
+    _check_resumable(plan)
+    (plan.output / "clips").mkdir(parents=True, exist_ok=True)
+    for leftover in (plan.output / "clips").glob("*.part.*"):
+        leftover.unlink()
+    _write_text(plan.output / "corpus.json", json.dumps({
+        "seed": plan.seed, "identities": plan.identities, "speech_clips": plan.speech_clips,
+        "latent_clips": plan.latent_clips, "frames_per_clip": plan.frames_per_clip, "range_frames": plan.range_frames,
+        "fps": FPS, "sampling_rate": SAMPLE_RATE, "versions": _versions(),
+        "command": f"python -m training.corpus.build --output DIR --identities {plan.identities} --speech-clips "
+        f"{plan.speech_clips} --latent-clips {plan.latent_clips} --seed {plan.seed} --frames-per-clip "
+        f"{plan.frames_per_clip} --range-frames {plan.range_frames}",
+        "keypoint_names": list(heads.KEYPOINT_NAMES), "landmark_names": list(heads.LANDMARK_NAMES),
+        "arkit_names": list(heads.ARKIT_NAMES), "emotions": list(EMOTIONS),
+    }, indent=2) + "\n")  # fmt: skip
+
+    tasks = [(plan, identity, split) for identity, split in enumerate(split_of_identities(plan))]
+    started, made, found, rendered, labelled = time.perf_counter(), 0, 0, 0, 0
+    for result in _progress(_run(tasks, workers), len(tasks), progress):
+        made, found = made + result[0], found + result[1]
+        rendered, labelled = rendered + result[2], labelled + result[3]
+    seconds = time.perf_counter() - started
+
+    names = [job.name for identity in range(plan.identities) for job in _jobs(plan, identity)]
+    lines = [json.dumps(_read_metadata(plan.output / "clips" / f"{n}.npz"), ensure_ascii=False) for n in names]
+    _write_text(plan.output / "metadata.jsonl", "\n".join(lines) + "\n")
+    if progress:
+        size = sum(f.stat().st_size for f in (plan.output / "clips").iterdir()) / 1e6
+        print(f"{plan.output}: {made} clips made, {found} already there, in {seconds:.0f} s "
+              f"({(rendered + labelled) / max(seconds, 1e-9):.0f} frames/s; {rendered} rendered, {labelled} with "
+              f"labels and sound only); {size:.0f} MB")  # fmt: skip
+
+
+def _run(tasks, workers: int):
+    if workers <= 1:
+        yield from map(_make_identity, tasks)
+        return
+    # spawn: espeak-ng and numba hold state that does not survive a fork. Each worker computes on one thread.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("NUMBA_NUM_THREADS", "1")
+    with multiprocessing.get_context("spawn").Pool(min(workers, len(tasks))) as pool:
+        yield from pool.imap_unordered(_make_identity, tasks)
+
+
+def _progress(results, total: int, show: bool):
+    if not show:
+        return results
+    from tqdm import tqdm
+
+    return tqdm(results, total=total, unit="identity", desc="corpus")
+
+
+def _write_text(path: Path, text: str) -> None:
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf8")
+    os.replace(part, path)
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m training.corpus.build", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--output", type=Path, required=True, help="folder of the corpus")
+    parser.add_argument("--identities", type=int, default=100, help="number of people")
+    parser.add_argument("--speech-clips", type=int, default=6, help="rendered speech clips per identity")
+    parser.add_argument("--latent-clips", type=int, default=20, help="speech clips without pictures per identity")
+    parser.add_argument("--seed", type=int, default=0, help="decides everything in the corpus")
+    parser.add_argument("--frames-per-clip", type=int, default=75, help="longest rendered speech clip, in frames")
+    parser.add_argument("--range-frames", type=int, default=32, help="unrelated frames per identity, 0 for none")
+    parser.add_argument("--workers", type=int, default=2, help="processes")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = _arguments(argv)
+    workers = arguments.workers
+    options = {k: v for k, v in vars(arguments).items() if k != "workers"}
+    try:
+        build_corpus(Plan(**options), workers)
+    except (ValueError, ImportError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,212 @@
+"""Hair and clothes: thin shells around the head and torso, cut to shape by the alpha of their textures.
+
+Hair is a height field in the capsule space of `skin`: a few nested shells follow the scalp at a distance that grows
+with the hair's volume, and hang down freely where the hair is long. Strands come from the alpha and the streaks of the
+texture, outlines from the volume. Clothes are the torso's own faces, pushed outwards and cut along a collar line.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from .heads import KEYPOINT_NAMES, KEYPOINT_VERTICES, HeadAssets, Identity
+from .looks import Hair, Scene
+from .rasteriser import vertex_normals
+from .skin import (
+    CAP_LEVEL,
+    CLOTHES_ROWS,
+    CLOTHES_TOP,
+    COLUMNS,
+    HAIR_ROWS,
+    HAIR_TOP,
+    SKIN_ROWS,
+    TexelMap,
+    capsule_point,
+    noise,
+    smoothstep,
+    unwrap,
+)
+
+GRID_COLUMNS, GRID_ROWS = 72, 54
+CLOTHES_REACH = 1.35  # half width in picture units that the clothes texture spans
+CLOTHES_START = 0.25  # its first row, picture units
+
+
+@dataclass
+class Shell:
+    """A sheet of the mesh: vertices (V,3), faces (F,3) int32, texture coordinates (F,3,2)."""
+
+    vertices: np.ndarray
+    faces: np.ndarray
+    uv: np.ndarray
+
+
+@dataclass
+class Scalp:
+    """Where hair grows: (SKIN_ROWS, COLUMNS) signed distance inside the hairline (picture units, positive inside)."""
+
+    inside: np.ndarray
+    lowest: np.ndarray
+
+
+def hair_level(rows: int = SKIN_ROWS) -> np.ndarray:
+    """(rows,) height (y) of a texture row on an average head."""
+    arc_rows = np.arange(rows, dtype=np.float32) * (SKIN_ROWS / rows)
+    radius = np.full(rows, 0.74, np.float32)
+    return capsule_point(np.full(rows, COLUMNS / 2), arc_rows, radius)[:, 1]
+
+
+def hairline(identity: Identity) -> np.ndarray:
+    """(COLUMNS,) height (y) down to which hair covers the head in every direction around its axis."""
+    hair = identity.look.hair
+    points = identity.vertices[list(KEYPOINT_VERTICES)]
+    keypoints = dict(zip(KEYPOINT_NAMES, points, strict=True))
+    eyes = 0.5 * (keypoints["lid_upper_left"][1] + keypoints["lid_upper_right"][1])
+    front = eyes - 0.5 - hair.hairline
+    receded = front - hair.recession
+    between = 0.5 * (front + receded)
+    if hair.length > 0:  # hangs over the ears; the face is framed between the temples
+        low = 0.1 + hair.length
+        nodes = [(0, front), (26, between), (42, receded), (56, front + 0.2), (66, eyes), (74, low), (180, low)]
+    else:
+        nodes = [(0, front), (26, between), (42, receded), (54, front + 0.2), (66, eyes - 0.12), (77, eyes + 0.13)]
+        nodes += [(86, eyes + 0.1), (92, eyes - 0.2), (110, eyes - 0.12), (122, eyes + 0.3), (145, 0.36), (180, 0.38)]
+    if hair.fringe > 0:
+        nodes[:2] = [(0, front + hair.fringe), (34, front + hair.fringe)]
+    angle = np.abs((np.arange(COLUMNS) + 0.5) / COLUMNS - 0.5) * 360
+    return np.interp(angle, *np.transpose(nodes)).astype(np.float32)
+
+
+def grow_hair(identity: Identity, texels: TexelMap) -> tuple[list[Shell], np.ndarray, np.ndarray]:
+    """Shells of the hair, its texture (HAIR_ROWS, COLUMNS, 4) in display colours, and how strongly hair colours the
+    scalp's skin (SKIN_ROWS, COLUMNS)."""
+    hair = identity.look.hair
+    rng = np.random.default_rng(identity.look.seed + 2)
+    level = hair_level()[:, None]
+    edge = noise(rng, 1, COLUMNS, (2, 40, 0.012), (2, 160, 0.012))
+    inside = hairline(identity)[None] + edge - level
+    strands = _strands(hair, rng)
+    if hair.style == "buzz":  # too short to lie in any direction
+        strands = noise(rng, HAIR_ROWS, COLUMNS, (200, 260, 0.35), (600, 800, 0.4))
+    texture = np.ones((HAIR_ROWS, COLUMNS, 4), np.float32)
+    depth = noise(rng, HAIR_ROWS, COLUMNS, (6, 10, 0.06))
+    brightness = 1 + hair.streaks * strands + depth
+    texture[..., :3] = np.asarray(hair.colour, np.float32) * np.clip(brightness, 0.3, 2.2)[..., None]
+    softness = 0.03 + 0.05 * hair.curl + 0.12 * (hair.fringe > 0)
+    texture[..., 3] = 0.5 + inside / softness + 0.9 * strands
+    if hair.style == "bald":
+        return [], texture, np.zeros((SKIN_ROWS, COLUMNS), np.float32)
+    on_skin = smoothstep(-0.02, 0.05, inside + 0.03 * strands) * (0.75 if hair.style == "buzz" else 1.0)
+    if hair.length > 0:
+        on_skin *= smoothstep(0.25, 0.1, level)  # neck and shoulders under long hair stay skin
+    return _hair_shells(identity, texels, inside, rng), texture, on_skin.astype(np.float32)
+
+
+def _strands(hair: Hair, rng: np.random.Generator) -> np.ndarray:
+    """(HAIR_ROWS, COLUMNS) streaks along the hair, about -1 to 1; curls bend them until they are blotches."""
+    straight = noise(rng, HAIR_ROWS, COLUMNS, (5, 90, 0.35), (8, 260, 0.4), (14, 520, 0.35))
+    swing = 8 + 14 * hair.curl
+    bend = noise(rng, HAIR_ROWS, COLUMNS, (6 + 40 * hair.curl, 8 + 30 * hair.curl, swing))
+    down, across = np.mgrid[:HAIR_ROWS, :COLUMNS].astype(np.float32)
+    streaks = cv2.remap(straight, (across + bend) % (COLUMNS - 1), down, cv2.INTER_LINEAR)
+    if hair.curl > 0.6:
+        streaks = 0.5 * streaks + noise(rng, HAIR_ROWS, COLUMNS, (70, 110, 0.35), (150, 220, 0.3))
+    return streaks
+
+
+def _hair_shells(identity: Identity, texels: TexelMap, inside: np.ndarray, rng) -> list[Shell]:
+    hair = identity.look.hair
+    size = (GRID_COLUMNS, GRID_ROWS)
+    head = cv2.resize(np.where(texels.covered, texels.radius, 0), size, interpolation=cv2.INTER_AREA)
+    head = np.where(head > 0.2, head, 0.2)
+    level = hair_level(GRID_ROWS)
+    # The ears must not carry the hair outwards, and shoulders do not push it up: both are where radius changes fast.
+    hull = cv2.GaussianBlur(np.tile(head, (1, 3)), (0, 0), 2.0)[:, GRID_COLUMNS : 2 * GRID_COLUMNS]
+    hanging = hull.copy()
+    for row in range(1, GRID_ROWS):
+        if level[row] > CAP_LEVEL:
+            fall = hanging[row - 1] - (0.004 if hair.length > 0 else 0.0)
+            hanging[row] = np.clip(hull[row], fall, hanging[row - 1] + 0.006)
+    base = np.where(level[:, None] > CAP_LEVEL, hanging, hull) if hair.length > 0 else hull
+
+    depth_in = cv2.resize(inside, size, interpolation=cv2.INTER_AREA)
+    thickness = hair.volume * smoothstep(-0.02, 0.22, depth_in)
+    angle = ((np.arange(GRID_COLUMNS) + 0.5) / GRID_COLUMNS - 0.5) * 2 * np.pi
+    if hair.style in ("short", "swept"):
+        thickness *= 0.35 + 0.65 * smoothstep(0.1, -0.5, level)[:, None]  # clipped sides
+    crown = smoothstep(-0.5, -0.9, level)[:, None]
+    if hair.style in ("swept", "bob", "long"):
+        groove = np.exp(-(((angle - hair.parting) / 0.16) ** 2))[None] * (np.cos(angle) > 0)
+        thickness *= 1 - 0.6 * groove * crown
+    clumps = noise(rng, GRID_ROWS, GRID_COLUMNS, (10, 16, 0.16), (24, 40, 0.12 + 0.2 * hair.curl))
+    thickness *= np.clip(1 + clumps, 0.4, 1.8)
+    thickness[:, -1] = thickness[:, 0]
+
+    layers = 2 if hair.style == "buzz" else 3
+    column, row = np.meshgrid(
+        np.arange(GRID_COLUMNS, dtype=np.float32) * (COLUMNS / GRID_COLUMNS),
+        np.arange(GRID_ROWS, dtype=np.float32) * (HAIR_ROWS / GRID_ROWS),
+    )
+    index = np.arange(GRID_ROWS * GRID_COLUMNS).reshape(GRID_ROWS, GRID_COLUMNS)
+    right = np.roll(index, -1, axis=1)
+    faces = np.concatenate([
+        np.stack([index[:-1], index[1:], right[:-1]], -1).reshape(-1, 3),
+        np.stack([right[:-1], index[1:], right[1:]], -1).reshape(-1, 3),
+    ])  # fmt: skip
+    hairy = (depth_in > -0.12).ravel()
+    faces = faces[hairy[faces].any(1)].astype(np.int32)
+    uv = unwrap(column.ravel(), row.ravel(), faces, HAIR_TOP)
+    shells = []
+    for layer in range(layers):
+        share = (layer + 1) / layers
+        radius = base + 0.008 + share * thickness
+        shells.append(Shell(capsule_point(column, row, radius).reshape(-1, 3), faces, uv))
+    return shells
+
+
+def cut_clothes(identity: Identity, scene: Scene) -> tuple[Shell | None, np.ndarray]:
+    """The shell of the clothes (None when there are none to see) and their texture (CLOTHES_ROWS, COLUMNS, 4)."""
+    rng = np.random.default_rng(scene.seed + 1)
+    down, across = np.mgrid[:CLOTHES_ROWS, :COLUMNS].astype(np.float32)
+    x = (across / (COLUMNS - 1) * 2 - 1) * CLOTHES_REACH
+    y = CLOTHES_START + down / (COLUMNS - 1) * 2 * CLOTHES_REACH
+    texture = np.ones((CLOTHES_ROWS, COLUMNS, 4), np.float32)
+    colours = np.asarray(scene.clothes_colours, np.float32)
+    texture[..., :3] = colours[0]
+    if scene.clothes_pattern in ("stripes", "checks"):
+        pitch = rng.uniform(0.04, 0.16)
+        texture[(y / pitch) % 1 < 0.4, :3] = colours[1]
+        if scene.clothes_pattern == "checks":
+            texture[(x / pitch) % 1 < 0.4, :3] *= 0.7
+    elif scene.clothes_pattern == "blotches":
+        blotch = noise(rng, CLOTHES_ROWS, COLUMNS, (10, 32, 1.0))
+        texture[blotch > 0.4, :3] = colours[1]
+        texture[blotch < -0.9, :3] = colours[2]
+    folds = noise(rng, CLOTHES_ROWS, COLUMNS, (6, 16, 0.07), (80, 240, 0.03))
+    texture[..., :3] *= (1 + folds)[..., None]
+
+    chin = identity.landmarks[8, 1]
+    neck = {"crew": chin + 0.28, "v": chin + 0.62, "wide": chin + 0.42, "high": chin + 0.1, "bare": 3.0}[scene.collar]
+    width = {"crew": 0.36, "v": 0.42, "wide": 0.7, "high": 0.0, "bare": 0.0}[scene.collar]
+    side = np.clip(1 - np.abs(x) / max(width, 1e-3), 0, 1)
+    shape = side if scene.collar == "v" else np.sqrt(side)
+    line = chin + 0.14 + (neck - chin - 0.14) * shape if width > 0 else np.full_like(x, neck)
+    texture[..., 3] = 0.5 + (y - line) / 0.01
+    rim = np.exp(-(((y - line - 0.02) / 0.02) ** 2)) * (scene.collar != "v")
+    texture[..., :3] *= (1 - 0.35 * rim)[..., None]
+    if scene.collar == "bare":
+        return None, texture
+
+    assets = HeadAssets.load()
+    outer = (assets.groups == 0) & (identity.vertices[assets.faces][..., 1].max(1) > CLOTHES_START)
+    chosen = np.flatnonzero(outer & (identity.vertices[assets.faces][..., 1].max(1) > chin + 0.05))
+    used, faces = np.unique(assets.faces[chosen], return_inverse=True)
+    faces = faces.reshape(-1, 3).astype(np.int32)
+    vertices = identity.vertices[used]
+    normals = vertex_normals(identity.vertices, assets.faces)[used]
+    vertices = vertices + normals * np.float32(0.025)
+    column = (vertices[:, 0] / CLOTHES_REACH * 0.5 + 0.5) * (COLUMNS - 1)
+    row = (vertices[:, 1] - CLOTHES_START) / (2 * CLOTHES_REACH) * (COLUMNS - 1)
+    uv = np.stack([np.clip(column, 0, COLUMNS - 2), np.clip(row, 0, CLOTHES_ROWS - 1) + CLOTHES_TOP], -1)[faces]
+    return Shell(vertices.astype(np.float32), faces, uv.astype(np.float32)), texture

@@ -1,0 +1,205 @@
+"""What a rendered person and scene look like: the numbers that `skin`, `hair` and `render` paint from.
+
+The ranges are wide on purpose (domain randomisation): a renderer trained on them should carry over whatever a portrait
+shows instead of learning one kind of skin. Colours are RGB in [0, 1].
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+LIGHT_SKIN = np.array([0.93, 0.76, 0.66])
+MIDDLE_SKIN = np.array([0.72, 0.52, 0.38])
+DARK_SKIN = np.array([0.33, 0.21, 0.15])
+
+HAIR_COLOURS = {
+    "black": (0.07, 0.06, 0.06),
+    "dark brown": (0.17, 0.11, 0.07),
+    "brown": (0.30, 0.19, 0.11),
+    "blond": (0.66, 0.52, 0.32),
+    "red": (0.50, 0.23, 0.11),
+    "grey": (0.52, 0.51, 0.50),
+    "white": (0.82, 0.81, 0.78),
+    "dyed": (0.35, 0.25, 0.45),
+}
+IRIS_COLOURS = ((0.10, 0.06, 0.04), (0.24, 0.14, 0.07), (0.30, 0.24, 0.12), (0.28, 0.40, 0.52), (0.28, 0.40, 0.26))
+HAIR_STYLES = ("bald", "buzz", "short", "swept", "curly", "bob", "long")
+COLLARS = ("crew", "v", "wide", "high", "bare")
+BACKGROUNDS = ("plain", "gradient", "noise", "leaves", "shapes", "room")
+
+
+@dataclass(frozen=True)
+class Hair:
+    """Scalp hair. Lengths are in picture units (the frame is 2 wide)."""
+
+    style: str  # one of HAIR_STYLES
+    colour: tuple[float, float, float]
+    volume: float  # thickness over the scalp, 0.01 (buzz) to 0.2
+    hairline: float  # raises (+) or lowers (-) the hairline on the forehead
+    recession: float  # how far the temples recede, 0 to 0.2
+    fringe: float  # how far a fringe falls over the forehead, 0 (none) to 0.22
+    length: float  # how far it falls below the ears, 0 (short) to 1.2 (past the shoulders)
+    parting: float  # where the hair divides, -0.5 (picture left) to 0.5
+    curl: float  # 0 straight to 1 curls
+    streaks: float  # contrast of the strands
+
+
+@dataclass(frozen=True)
+class Look:
+    """Everything that belongs to the person and is not geometry. `seed` feeds the noise textures."""
+
+    tone: tuple[float, float, float]
+    mottling: float  # contrast of the skin's noise
+    blush: float
+    freckles: float
+    lip_colour: tuple[float, float, float]
+    lip_strength: float
+    brow_colour: tuple[float, float, float]
+    brow_thickness: float  # half height in picture units
+    brow_density: float
+    iris: tuple[float, float, float]
+    iris_size: float  # half angle in degrees
+    eye_shadow: tuple[float, float, float]
+    eye_shadow_strength: float
+    liner: float
+    lashes: float  # 0 hardly any to 1 thick
+    stubble: float  # 0 to 1
+    wrinkles: float  # 0 to 1, grows with age
+    gloss: float  # strength of the skin's highlight
+    teeth: tuple[float, float, float]
+    hair: Hair
+    seed: int
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What may change from clip to clip for one person: place, light, clothes and camera."""
+
+    background: str  # one of BACKGROUNDS
+    background_colours: tuple[tuple[float, float, float], ...]
+    background_blur: float  # pixels of the 256 frame
+    collar: str  # one of COLLARS
+    clothes_colours: tuple[tuple[float, float, float], ...]
+    clothes_pattern: str  # "plain", "stripes", "checks" or "blotches"
+    light: tuple[float, float, float]  # unit vector towards the key light, picture coordinates
+    light_colour: tuple[float, float, float]
+    sky: tuple[float, float, float]  # ambient light from above and from below
+    ground: tuple[float, float, float]
+    exposure: float
+    contrast: float
+    saturation: float
+    blur: float  # pixels
+    noise: float  # standard deviation, of 1
+    seed: int
+
+
+def _colour(values: np.ndarray) -> tuple[float, float, float]:
+    return tuple(float(x) for x in np.clip(values, 0.0, 1.0))
+
+
+def sample_hair(rng: np.random.Generator, female: float, age: float, darkness: float) -> Hair:
+    """Hair of a person: `female`, `age` (0 young, 1 old) and skin `darkness` (0 to 1) only shift the odds."""
+    odds = dict(zip(HAIR_STYLES, (0.06, 0.10, 0.28, 0.18, 0.12, 0.12, 0.14), strict=True))
+    if female > 0.5:
+        odds |= {"bald": 0.01, "buzz": 0.02, "short": 0.12, "swept": 0.15, "bob": 0.28, "long": 0.32}
+    if darkness > 0.6:
+        odds["curly"] += 0.3
+    weights = np.array([odds[style] for style in HAIR_STYLES])
+    style = HAIR_STYLES[rng.choice(len(HAIR_STYLES), p=weights / weights.sum())]
+
+    grey = age > 0.5 and rng.random() < age
+    blond_odds = 0.2 * (1 - darkness)
+    names = ("grey", "white") if grey else ("black", "dark brown", "brown", "blond", "red", "dyed")
+    odds = (0.6, 0.4) if grey else (0.3 + 0.5 * darkness, 0.25, 0.2, blond_odds, blond_odds / 2, 0.04)
+    colour = HAIR_COLOURS[names[rng.choice(len(names), p=np.array(odds) / sum(odds))]]
+
+    short = style in ("bald", "buzz", "short")
+    volume = {"bald": 0.0, "buzz": 0.012, "curly": rng.uniform(0.08, 0.2)}.get(style, rng.uniform(0.035, 0.11))
+    length = {"bob": rng.uniform(0.1, 0.4), "long": rng.uniform(0.5, 1.2), "curly": rng.uniform(0.0, 0.5) * female}
+    return Hair(
+        style=style,
+        colour=_colour(np.array(colour) * rng.uniform(0.75, 1.3) + rng.normal(0, 0.012, 3)),
+        volume=float(volume),
+        hairline=float(rng.uniform(-0.06, 0.06) + 0.06 * age * (1 - female)),
+        recession=float(rng.uniform(0, 0.18) * (1 - 0.7 * female)),
+        fringe=float(rng.uniform(0.06, 0.2)) if not short and rng.random() < 0.35 else 0.0,
+        length=float(length.get(style, 0.0)),
+        parting=float(rng.uniform(-0.45, 0.45)),
+        curl=float(rng.uniform(0.7, 1.0) if style == "curly" else rng.uniform(0, 0.45)),
+        streaks=float(rng.uniform(0.2, 0.6)),
+    )
+
+
+def sample_look(rng: np.random.Generator, african: float, female: float, age: float) -> Look:
+    """Appearance of a person. `african`, `female` and `age` (0 to 1) are the weights of the shape's macro targets."""
+    darkness = float(np.clip(0.75 * rng.beta(0.9, 1.2) + 0.5 * african * rng.random(), 0, 1))
+    if darkness < 0.5:
+        tone = LIGHT_SKIN + (MIDDLE_SKIN - LIGHT_SKIN) * darkness * 2
+    else:
+        tone = MIDDLE_SKIN + (DARK_SKIN - MIDDLE_SKIN) * (darkness * 2 - 1)
+    tone = tone * (1 + rng.normal(0, 0.035, 3))
+    lips = tone * np.array([0.95, 0.66, 0.66]) * (1 + rng.normal(0, 0.06, 3))
+    made_up = female > 0.5 and rng.random() < 0.55
+    if made_up:
+        lips = 0.45 * lips + 0.55 * np.array([rng.uniform(0.45, 0.85), rng.uniform(0.1, 0.4), rng.uniform(0.15, 0.4)])
+    hair = sample_hair(rng, female, age, darkness)
+    brow = np.array(hair.colour) * rng.uniform(0.45, 0.9)
+    eyes = np.array([0.45, 0.25, 0.15, 0.15, 0.1]) if darkness < 0.45 else np.array([0.75, 0.22, 0.03, 0, 0])
+    iris = np.array(IRIS_COLOURS[rng.choice(5, p=eyes / eyes.sum())]) * rng.uniform(0.75, 1.3)
+    shadow = tone * rng.uniform(0.35, 0.8, 3) if made_up else tone * 0.75
+    return Look(
+        tone=_colour(tone),
+        mottling=float(rng.uniform(0.4, 1.6)),
+        blush=float(rng.uniform(0, 0.25) + (0.1 if made_up else 0)),
+        freckles=float(max(0.0, rng.uniform(-1.2, 1.0)) * (darkness < 0.5)),
+        lip_colour=_colour(lips),
+        lip_strength=float(rng.uniform(0.75, 1.0)),
+        brow_colour=_colour(np.minimum(brow, tone * 0.75)),
+        brow_thickness=float(rng.uniform(0.016, 0.034) - 0.004 * female),
+        brow_density=float(rng.uniform(0.55, 1.0)),
+        iris=_colour(iris),
+        iris_size=float(rng.uniform(26, 31)),
+        eye_shadow=_colour(shadow),
+        eye_shadow_strength=float(rng.uniform(0.1, 0.6)),
+        liner=float(rng.uniform(0.3, 1.0) if made_up else rng.uniform(0, 0.35)),
+        lashes=float(rng.uniform(0.4, 1.0) if female > 0.5 else rng.uniform(0.1, 0.6)),
+        stubble=float(max(0.0, rng.uniform(-0.6, 1.0)) if female < 0.4 else 0.0),
+        wrinkles=float(np.clip(age * rng.uniform(0.5, 1.2), 0, 1)),
+        gloss=float(rng.uniform(0.03, 0.22)),
+        teeth=_colour(np.array([0.93, 0.90, 0.82]) * rng.uniform(0.85, 1.03)),
+        hair=hair,
+        seed=int(rng.integers(2**31)),
+    )
+
+
+def sample_scene(rng: np.random.Generator) -> Scene:
+    """Place, light, clothes and camera of one clip."""
+    angle, height = rng.uniform(-1.1, 1.1), rng.uniform(-0.1, 0.8)
+    light = np.array([np.sin(angle), -height, np.cos(angle)])
+    warmth = rng.normal(0, 0.07)
+    tint = np.array([1 + warmth, 1, 1 - warmth])
+    ambient = rng.uniform(0.28, 0.6)
+    key = (1.12 - ambient) * rng.uniform(0.85, 1.15)
+    cloth, surroundings = rng.uniform(0.03, 0.95, (3, 3)), rng.uniform(0.02, 0.98, (6, 3))
+    for colours in (cloth, surroundings):
+        if rng.random() < 0.65:  # muted colours are more usual than bright ones
+            grey = colours.mean(1, keepdims=True)
+            colours += rng.uniform(0.5, 0.9) * (grey - colours)
+    return Scene(
+        background=BACKGROUNDS[rng.choice(len(BACKGROUNDS), p=(0.18, 0.22, 0.15, 0.15, 0.15, 0.15))],
+        background_colours=tuple(_colour(c) for c in surroundings),
+        background_blur=float(rng.choice((0.0, 1.0)) * rng.uniform(0.5, 7)),
+        collar=COLLARS[rng.choice(len(COLLARS), p=(0.35, 0.25, 0.15, 0.2, 0.05))],
+        clothes_colours=tuple(_colour(c) for c in cloth),
+        clothes_pattern=str(rng.choice(("plain", "stripes", "checks", "blotches"), p=(0.6, 0.15, 0.1, 0.15))),
+        light=tuple(float(x) for x in light / np.linalg.norm(light)),
+        light_colour=tuple(float(x) for x in key * tint),
+        sky=tuple(float(x) for x in ambient * rng.uniform(0.9, 1.15) * (1 + rng.normal(0, 0.04, 3))),
+        ground=tuple(float(x) for x in ambient * rng.uniform(0.5, 0.95) * (1 + rng.normal(0, 0.04, 3))),
+        exposure=float(rng.uniform(0.82, 1.2)),
+        contrast=float(rng.uniform(0.85, 1.15)),
+        saturation=float(rng.choice((1.0, rng.uniform(0.0, 1.25)), p=(0.5, 0.5))),
+        blur=float(rng.choice((0.0, rng.uniform(0.3, 0.9)), p=(0.6, 0.4))),
+        noise=float(rng.choice((0.0, rng.uniform(0.002, 0.02)), p=(0.5, 0.5))),
+        seed=int(rng.integers(2**31)),
+    )

@@ -1,0 +1,321 @@
+"""Procedural texture of a head: skin, lips, brows, lids, irises, stubble, teeth.
+
+The head is unwrapped around its vertical axis onto a capsule (a cylinder with a round top), so that every texel of the
+face has about the size of a pixel of the 2x supersampled picture. Skin is painted in that space from the 3D position of
+every texel: features follow the identity's own landmarks. Eyes, teeth and other small parts have patches of their own.
+
+One texture (rows, 1024, 4) holds, from top to bottom: skin, hair and clothes (`hair.py`), patches. Colours are display
+values, alpha cuts holes.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numba as nb
+import numpy as np
+
+from .heads import KEYPOINT_NAMES, KEYPOINT_VERTICES, LANDMARKS_68, HeadAssets, Identity
+from .looks import Look
+from .rasteriser import rasterise
+
+COLUMNS = 1024
+SKIN_ROWS = 768
+HAIR_ROWS = 768
+CLOTHES_ROWS = 320
+PATCH_ROWS = 128
+SKIN_TOP, HAIR_TOP = 0, SKIN_ROWS
+CLOTHES_TOP = SKIN_ROWS + HAIR_ROWS
+PATCH_TOP = CLOTHES_TOP + CLOTHES_ROWS
+TEXTURE_ROWS = PATCH_TOP + PATCH_ROWS
+
+# The capsule: its axis is the line x = z = 0; rows are polar angles above CAP_LEVEL (y is down), heights below it.
+CAP_LEVEL = -0.35
+CAP_RADIUS = 0.7
+CAPSULE_BOTTOM = 1.25
+_CAP_ARC = CAP_RADIUS * np.pi / 2
+_ARC = _CAP_ARC + CAPSULE_BOTTOM - CAP_LEVEL
+
+PATCH = 128
+_PATCH_NAMES = ("left_eye", "right_eye", "upper_teeth", "lower_teeth", "tongue", "mouth", "lashes", "ears")
+PATCHES = {name: number for number, name in enumerate(_PATCH_NAMES)}
+EYE_PATCH_REACH = PATCH / 120  # diameters of the eyeball that an eye's patch spans
+_FRONT = slice(COLUMNS // 4, COLUMNS - COLUMNS // 4)  # columns that face the viewer
+
+
+def capsule(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Texture column in [0, COLUMNS), row in [0, SKIN_ROWS) and distance from the axis (or cap centre) of points."""
+    x, y, z = points[..., 0], points[..., 1], points[..., 2]
+    around = np.hypot(x, z)
+    column = (np.arctan2(x, z) / (2 * np.pi) + 0.5) * COLUMNS
+    cap = y < CAP_LEVEL
+    arc = np.where(cap, CAP_RADIUS * np.arctan2(around, CAP_LEVEL - y), _CAP_ARC + y - CAP_LEVEL)
+    return column, arc / _ARC * SKIN_ROWS, np.where(cap, np.hypot(around, CAP_LEVEL - y), around)
+
+
+def capsule_point(column: np.ndarray, row: np.ndarray, radius: np.ndarray) -> np.ndarray:
+    """The point (..., 3) at a texture place and distance: the inverse of `capsule`."""
+    angle = (column / COLUMNS - 0.5) * 2 * np.pi
+    arc = row / SKIN_ROWS * _ARC
+    polar = np.minimum(arc / CAP_RADIUS, np.pi / 2)
+    around = radius * np.sin(polar)
+    y = np.where(arc < _CAP_ARC, CAP_LEVEL - radius * np.cos(polar), CAP_LEVEL + arc - _CAP_ARC)
+    return np.stack([around * np.sin(angle), y, around * np.cos(angle)], -1).astype(np.float32)
+
+
+def unwrap(column: np.ndarray, row: np.ndarray, faces: np.ndarray, top: int = SKIN_TOP) -> np.ndarray:
+    """Texture coordinates (F,3,2) of faces; triangles across the seam at the back continue beyond the last column."""
+    uv = np.stack([column[faces], row[faces] + top], -1).astype(np.float32)
+    wide = np.ptp(uv[..., 0], axis=1) > COLUMNS / 2
+    uv[wide, :, 0] += np.where(uv[wide, :, 0] < COLUMNS / 2, COLUMNS, 0)
+    return uv
+
+
+def noise(rng: np.random.Generator, rows: int, columns: int, *octaves: tuple[float, float, float]) -> np.ndarray:
+    """Smooth noise (rows, columns): a sum of octaves (cells down, cells across, amplitude)."""
+    total = np.zeros((rows, columns), np.float32)
+    for down, across, amplitude in octaves:
+        cells = rng.standard_normal((max(int(down), 2), max(int(across), 2))).astype(np.float32)
+        total += np.float32(amplitude) * cv2.resize(cells, (columns, rows), interpolation=cv2.INTER_CUBIC)
+    return total
+
+
+def smoothstep(low: float, high: float, x: np.ndarray) -> np.ndarray:
+    t = np.clip((x - low) / (high - low), 0, 1)
+    return t * t * (3 - 2 * t)
+
+
+@nb.njit(cache=True, fastmath=True)
+def near_curve(points, curve):
+    """Distance (rows, columns) of points (rows, columns, >= 2) from a polyline (n, 2) in x and y, and where along it
+    the nearest place is, 0 to 1. Far points may get any distance above 0.2."""
+    rows, columns = points.shape[0], points.shape[1]
+    best = np.full((rows, columns), np.float32(1.0))
+    along = np.zeros((rows, columns), np.float32)
+    steps = len(curve) - 1
+    left, right = curve[:, 0].min() - 0.2, curve[:, 0].max() + 0.2
+    top, bottom = curve[:, 1].min() - 0.2, curve[:, 1].max() + 0.2
+    for r in range(rows):
+        for c in range(columns):
+            x, y = points[r, c, 0], points[r, c, 1]
+            if x < left or x > right or y < top or y > bottom:
+                continue
+            for i in range(steps):
+                dx, dy = curve[i + 1, 0] - curve[i, 0], curve[i + 1, 1] - curve[i, 1]
+                t = ((x - curve[i, 0]) * dx + (y - curve[i, 1]) * dy) / (dx * dx + dy * dy + 1e-12)
+                t = min(max(t, 0.0), 1.0)
+                distance = np.sqrt((x - curve[i, 0] - t * dx) ** 2 + (y - curve[i, 1] - t * dy) ** 2)
+                if distance < best[r, c]:
+                    best[r, c] = distance
+                    along[r, c] = (i + t) / steps
+    return best, along
+
+
+@dataclass
+class TexelMap:
+    """What lies under every skin texel: position (rows, columns, 3), radius, lips and eyelids masks (rows, columns)."""
+
+    position: np.ndarray
+    radius: np.ndarray
+    lips: np.ndarray
+    eyelids: np.ndarray
+    covered: np.ndarray
+
+
+def map_texels(identity: Identity) -> TexelMap:
+    """Rasterise the body in texture space; where the surface folds over itself its outermost sheet counts."""
+    assets = HeadAssets.load()
+    outside = (assets.groups == 0) & ~inner_mouth_faces(assets)
+    faces = assets.faces[outside]
+    column, row, radius = capsule(identity.vertices)
+    uv = unwrap(column, row, faces)
+    over = uv[..., 0].max(1) >= COLUMNS
+    shifted = uv[over] - np.array([COLUMNS, 0], np.float32)
+    corners = np.concatenate([faces, faces[over]])
+    xy = np.concatenate([uv, shifted]).reshape(-1, 2)
+    loose = np.arange(len(xy), dtype=np.int32).reshape(-1, 3)
+    triangle, weights, _ = rasterise(
+        xy, radius[corners].astype(np.float32).ravel(), loose, np.ones(len(loose), bool),
+        np.zeros((len(loose), 3, 2), np.float32), np.ones((2, 2), bool), SKIN_ROWS, COLUMNS,
+    )  # fmt: skip
+    corner = corners[np.maximum(triangle, 0)]
+    u, v = weights[..., :1], weights[..., 1:]
+
+    def interpolate(values):
+        values = values.reshape(len(values), -1)
+        mixed = u * values[corner[..., 0]] + v * values[corner[..., 1]] + (1 - u - v) * values[corner[..., 2]]
+        return mixed.squeeze(-1) if mixed.shape[-1] == 1 else mixed
+
+    return TexelMap(
+        position=interpolate(identity.vertices),
+        radius=interpolate(radius.astype(np.float32)),
+        lips=interpolate(assets.masks["lips"]),
+        eyelids=interpolate(assets.masks["eyelids"]),
+        covered=triangle >= 0,
+    )
+
+
+def inner_mouth_faces(assets: HeadAssets) -> np.ndarray:
+    """(F,) faces of the mouth's lining."""
+    inside = (assets.masks["mouth"] > 0.5) & (assets.masks["lips"] < 0.5)
+    return inside[assets.faces].all(1) & (assets.groups == 0)
+
+
+def paint_skin(identity: Identity, texels: TexelMap) -> np.ndarray:
+    """(SKIN_ROWS, COLUMNS, 3) display colours of the bare head."""
+    look = identity.look
+    rng = np.random.default_rng(look.seed)
+    grain = noise(rng, SKIN_ROWS, COLUMNS, (8, 12, 0.022), (40, 50, 0.016), (160, 200, 0.012), (700, 900, 0.012))
+    skin = np.asarray(look.tone, np.float32) * (1 + look.mottling * grain)[..., None]
+    rosy = noise(rng, SKIN_ROWS, COLUMNS, (10, 14, 0.02), (90, 120, 0.012))
+    skin[..., 0] *= 1 + look.mottling * rosy
+    skin[..., 2] *= 1 - 0.4 * look.mottling * rosy
+
+    front = skin[:, _FRONT]  # a view: what follows paints on `skin`
+    place = texels.position[:, _FRONT]
+    landmarks = identity.vertices[list(LANDMARKS_68)]
+    keypoints = dict(zip(KEYPOINT_NAMES, identity.vertices[list(KEYPOINT_VERTICES)], strict=True))
+    facing = smoothstep(0.05, 0.25, place[..., 2])
+    _paint_cheeks(front, place, facing, keypoints, look, rng)
+    _paint_wrinkles(front, place, facing, landmarks, look, rng)
+    _paint_stubble(front, place, landmarks, look, rng)
+    _paint_lids(front, place, texels.eyelids[:, _FRONT], landmarks, look)
+    lips = smoothstep(0.3, 0.75, texels.lips[:, _FRONT])[..., None] * look.lip_strength
+    streaks = noise(rng, SKIN_ROWS, front.shape[1], (60, 400, 0.05), (30, 40, 0.03))[..., None]
+    front += lips * (np.asarray(look.lip_colour, np.float32) * (1 + streaks) - front)
+    _paint_brows(front, place, facing, landmarks, look, rng)
+    return np.clip(skin, 0.01, 1)
+
+
+def _blend(picture: np.ndarray, colour, amount: np.ndarray) -> None:
+    picture += amount[..., None] * (np.asarray(colour, np.float32) - picture)
+
+
+def _paint_cheeks(front, place, facing, keypoints, look: Look, rng) -> None:
+    red = np.zeros(front.shape[:2], np.float32)
+    for side in ("left", "right"):
+        centre = 0.5 * (keypoints[f"eye_outer_corner_{side}"] + keypoints[f"mouth_corner_{side}"])
+        red += np.exp(-(((place[..., 0] - centre[0]) / 0.19) ** 2) - ((place[..., 1] - centre[1] + 0.02) / 0.15) ** 2)
+    nose = keypoints["nose_tip"]
+    red += 0.6 * np.exp(-(((place - nose) / 0.11) ** 2).sum(-1))
+    front *= 1 - (look.blush * red * facing)[..., None] * np.array([0.0, 0.4, 0.32], np.float32)
+    if look.freckles > 0:
+        dots = noise(rng, *front.shape[:2], (250, 170, 1.0), (330, 220, 0.7))
+        around = np.exp(-(((place[..., 1] - nose[1] + 0.12) / 0.22) ** 2))
+        spots = smoothstep(1.1, 2.0, dots) * around * facing * look.freckles * 0.45
+        front *= 1 - spots[..., None] * np.array([0.35, 0.6, 0.75], np.float32)
+    for _ in range(rng.integers(0, 4)):  # moles
+        centre = place[rng.integers(200, 600), rng.integers(100, front.shape[1] - 100)]
+        mole = smoothstep(0.014, 0.006, np.linalg.norm(place - centre, axis=-1)) * rng.uniform(0.3, 0.9)
+        _blend(front, np.asarray(look.tone) * 0.35, mole)
+
+
+def _paint_wrinkles(front, place, facing, landmarks, look: Look, rng) -> None:
+    dark = np.zeros(front.shape[:2], np.float32)
+    for wing, corner, outer in ((31, 48, -1), (35, 54, 1)):
+        start, end = landmarks[wing, :2] + [0.03 * outer, -0.05], landmarks[corner, :2] + [0.05 * outer, 0.03]
+        fold = np.stack([start, 0.5 * (start + end) + [0.03 * outer, 0], end])
+        distance, _ = near_curve(place, fold.astype(np.float32))
+        dark += (0.15 + 0.85 * look.wrinkles) * 0.22 * np.exp(-((distance / 0.018) ** 2))
+    for lower in ((36, 41, 40, 39), (42, 47, 46, 45)):  # bags under the eyes
+        bag = landmarks[list(lower), :2] + np.array([0, 0.05])
+        distance, _ = near_curve(place, bag.astype(np.float32))
+        dark += (0.2 + 0.8 * look.wrinkles) * rng.uniform(0.1, 0.4) * np.exp(-((distance / 0.03) ** 2))
+    brows = landmarks[17:27, 1].mean()
+    above = (brows - 0.05 - place[..., 1]) / 0.25
+    lines = np.sin(place[..., 1] * 95 + 4 * noise(rng, *front.shape[:2], (4, 6, 0.6)))
+    dark += look.wrinkles * 0.22 * smoothstep(0.55, 1, lines) * smoothstep(0, 0.2, above) * smoothstep(1, 0.7, above)
+    front *= 1 - (dark * facing)[..., None] * np.array([0.45, 0.6, 0.6], np.float32)
+
+
+def _paint_stubble(front, place, landmarks, look: Look, rng) -> None:
+    if look.stubble <= 0:
+        return
+    x, y = np.abs(place[..., 0]), place[..., 1]
+    mouth, nose, jaw = landmarks[48:60, 1].mean(), landmarks[33, 1], landmarks[8, 1]
+    cheek_line = nose + 0.08 - 0.5 * np.maximum(x - 0.28, 0)  # rises towards the sideburns
+    beard = smoothstep(0, 0.09, y - cheek_line) * smoothstep(jaw + 0.16, jaw + 0.02, y)
+    moustache = smoothstep(nose + 0.02, nose + 0.06, y) * smoothstep(0.3, 0.16, x + 0.6 * np.maximum(mouth - y, 0))
+    over_mouth = smoothstep(mouth + 0.05, mouth - 0.05, y)  # between nose and mouth only the moustache grows
+    beard *= 1 - over_mouth * smoothstep(0.36, 0.24, x)
+    beard = np.maximum(beard, moustache * smoothstep(mouth + 0.06, mouth, y))
+    hairs = 0.65 + 0.5 * noise(rng, *front.shape[:2], (700, 480, 0.8))
+    colour = np.minimum(np.asarray(look.hair.colour) * 0.9, np.asarray(look.tone) * 0.5)
+    _blend(front, colour, np.clip(beard * hairs, 0, 1) * 0.8 * look.stubble)
+
+
+def _paint_lids(front, place, eyelids, landmarks, look: Look) -> None:
+    amount = smoothstep(0.2, 0.8, eyelids) * look.eye_shadow_strength
+    _blend(front, look.eye_shadow, amount * (place[..., 2] > 0.2))
+    for eye in (36, 42):
+        upper = landmarks[[eye, eye + 1, eye + 2, eye + 3], :2]
+        lower = landmarks[[eye, eye + 5, eye + 4, eye + 3], :2]
+        lines = ((upper, 0.35 + 0.65 * look.liner, 0.011), (lower, 0.12 + 0.4 * look.liner, 0.008))
+        for curve, strength, width in lines:
+            distance, _ = near_curve(place, curve.astype(np.float32))
+            line = smoothstep(width, 0.2 * width, distance) * strength * (place[..., 2] > 0.2)
+            _blend(front, np.asarray(look.tone) * 0.16, line)
+
+
+def _paint_brows(front, place, facing, landmarks, look: Look, rng) -> None:
+    hairs = noise(rng, *front.shape[:2], (90, 300, 0.3), (60, 120, 0.3))
+    for points, inner_first in ((landmarks[17:22], False), (landmarks[22:27], True)):
+        distance, along = near_curve(place, points[:, :2].astype(np.float32))
+        along = along if inner_first else 1 - along  # 0 at the nose
+        half = look.brow_thickness * (0.75 + 0.5 * smoothstep(0, 0.3, along)) * (1 - 0.75 * smoothstep(0.55, 1, along))
+        cover = smoothstep(1.3, 0.2, distance / half + 0.5 * hairs)
+        _blend(front, look.brow_colour, cover * facing * look.brow_density)
+
+
+def paint_patches(look: Look) -> np.ndarray:
+    """(PATCH_ROWS, COLUMNS, 4) display colours and alpha of eyes, teeth, tongue, mouth lining and lashes."""
+    rng = np.random.default_rng(look.seed + 1)
+    patches = np.ones((PATCH_ROWS, COLUMNS, 4), np.float32)
+
+    def patch(name):
+        return patches[:, PATCHES[name] * PATCH : (PATCHES[name] + 1) * PATCH]
+
+    for side in ("left_eye", "right_eye"):
+        patch(side)[..., :3] = _paint_eye(look, rng)
+    for side in ("upper_teeth", "lower_teeth"):
+        patch(side)[..., :3] = _paint_teeth(look, rng)
+    bumps = noise(rng, PATCH, PATCH, (30, 30, 0.04), (6, 6, 0.05))[..., None]
+    patch("tongue")[..., :3] = np.array([0.68, 0.33, 0.33]) * (1 + bumps)
+    patch("mouth")[..., :3] = np.array([0.42, 0.15, 0.15]) * (1 + bumps)
+    blotches = 1 + look.mottling * noise(rng, PATCH, PATCH, (5, 5, 0.03), (40, 40, 0.02))[..., None]
+    patch("ears")[..., :3] = np.asarray(look.tone) * np.array([1.0, 0.93, 0.92]) * blotches
+    hairs = noise(rng, PATCH, PATCH, (3, 60, 1.0))
+    tip = np.linspace(0, 1, PATCH, dtype=np.float32)[:, None]
+    shade_of_lashes = 0.35 * np.asarray(look.tone) * (1 - look.lashes)
+    patch("lashes")[..., :3] = np.array([0.07, 0.055, 0.05]) * look.lashes + shade_of_lashes
+    patch("lashes")[..., 3] = hairs > 4.5 * (tip - 0.15 - 0.45 * look.lashes)
+    return np.clip(patches, 0, 1)
+
+
+def _paint_eye(look: Look, rng) -> np.ndarray:
+    down, across = (np.mgrid[:PATCH, :PATCH].astype(np.float32) - 63.5) / 60
+    radius, angle = np.hypot(across, down), np.arctan2(down, across)
+    iris = np.sin(np.radians(look.iris_size))
+    white = np.array([0.93, 0.91, 0.90]) - 0.10 * smoothstep(0.5, 1, radius)[..., None] * np.array([0.3, 1, 1])
+    veins = smoothstep(0.8, 2, noise(rng, PATCH, PATCH, (14, 22, 1))) * smoothstep(0.5, 0.9, radius) * 0.2
+    eye = white * (1 - veins[..., None] * np.array([0.1, 0.7, 0.7]))
+    rays = cv2.remap(
+        noise(rng, 8, 64, (4, 40, 0.3)), ((angle / np.pi + 1) * 31.5).astype(np.float32), radius * 10, cv2.INTER_LINEAR
+    )
+    inside = radius / iris
+    fibre = np.asarray(look.iris) * ((0.85 + 0.55 * smoothstep(0.35, 0.9, inside)) * (1 + rays))[..., None]
+    fibre *= (1 - 0.65 * smoothstep(0.82, 1.0, inside))[..., None]
+    eye += smoothstep(1.04, 0.96, inside)[..., None] * (fibre - eye)
+    pupil = rng.uniform(0.34, 0.46)
+    eye += smoothstep(pupil + 0.06, pupil, inside)[..., None] * (np.array([0.015, 0.015, 0.02]) - eye)
+    return eye
+
+
+def _paint_teeth(look: Look, rng) -> np.ndarray:
+    """Across: around the arch; down: from the gum to the edge."""
+    down, across = np.mgrid[:PATCH, :PATCH].astype(np.float32) / PATCH
+    teeth = np.asarray(look.teeth) * (1 + noise(rng, PATCH, PATCH, (6, 14, 0.03)))[..., None]
+    gaps = np.abs(((across - 0.5) * 12 + 0.5) % 1 - 0.5) * 2  # 1 between two teeth, 0 in their middle
+    gaps = np.abs(1 - gaps)
+    teeth = teeth * (1 - 0.22 * smoothstep(0.2, 0.0, gaps))[..., None]
+    gum = smoothstep(0.42, 0.34, down + 0.06 * np.cos(gaps * np.pi))
+    return teeth + gum[..., None] * (np.array([0.62, 0.32, 0.31]) - teeth)

@@ -1,0 +1,159 @@
+"""Cached inputs and targets of A2ET: what is heard, how the head moves, whose face it is, and the expression to predict."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+from eat_hf import CanonicalKeypointDetector, DeepSpeechEncoder
+from eat_hf.audio import frame_windows, log_mel
+from eat_hf.keypoints import hull_volume, logits_from_degrees, pose_picture_rotation
+from eat_hf.models.emotion_mapper import EMOTIONS
+from eat_hf.pose_pictures import pose_pictures
+
+from .corpus.dataset import Clip, Corpus
+from .loop import Batch
+
+
+@dataclass
+class MotionClip:
+    """One clip of T frames.
+
+    Attributes:
+        semantic: (T, 16, 29); mel: (T, 80); pose_images: (T, S, S) in [0, 255].
+        angles: (T, 3) yaw, pitch, roll in degrees; translation: (T, 3).
+        expression: (T, 3K), E / V ** p as A2ET and EDN predict it.
+        scale: V ** p, which turns that into E.
+        emotion: index into the eight emotions; level: 0 (neutral) to 3; identity: of the corpus.
+    """
+
+    semantic: Tensor
+    mel: Tensor
+    pose_images: Tensor
+    angles: Tensor
+    translation: Tensor
+    expression: Tensor
+    scale: float
+    emotion: int
+    level: int
+    identity: int
+
+
+class MotionData:
+    """Clips of a split and the prediction map of every identity's portrait.
+
+    Args:
+        corpus_dir: the corpus.
+        split: "train", "validation" or "test".
+        speech_encoder, detector: trained components, used to encode what the clips hold.
+        pose_size: side of the pose pictures that A2ET reads.
+        exponent: p, the power of the hull volume by which expressions are scaled.
+    """
+
+    def __init__(
+        self,
+        corpus_dir: str,
+        split: str,
+        speech_encoder: DeepSpeechEncoder,
+        detector: CanonicalKeypointDetector,
+        pose_size: int,
+        exponent: float,
+    ):
+        corpus = Corpus(corpus_dir)
+        self.keypoint_names: list[str] = corpus.info["keypoint_names"]
+        self.exponent, self.pose_size = exponent, pose_size
+        self.maps: dict[int, Tensor] = {}
+        for clip in tqdm(corpus.clips(split=split, kind="range_of_motion"), desc=f"portraits {split}", mininterval=10):
+            self.maps[clip.identity] = encode_portrait(detector, clip)
+        cache = Path(corpus_dir) / "latents" / f"{split}-{_fingerprint(speech_encoder)}-{pose_size}.pt"
+        if not cache.exists():
+            clips = [
+                encode_clip(clip, speech_encoder, pose_size, exponent).__dict__
+                for clip in tqdm(corpus.clips(split=split, kind="speech"), desc=f"encode {split}", mininterval=10)
+            ]
+            cache.parent.mkdir(exist_ok=True)
+            torch.save(clips, cache)
+        self.clips = [MotionClip(**clip) for clip in torch.load(cache, weights_only=True)]
+
+    def draw(self, rng: np.random.Generator, count: int, frames: int, pool: list[int]) -> Batch:
+        """`count` clips out of `pool` (indices), `frames` frames of each, with their windows."""
+        batches = []
+        for number in rng.choice(pool, size=count):
+            clip = self.clips[number]
+            chosen = np.sort(rng.choice(len(clip.mel), size=frames, replace=len(clip.mel) < frames))
+            batches.append(self.windows(clip, chosen))
+        return {name: torch.stack([batch[name] for batch in batches]) for name in batches[0]}
+
+    def windows(self, clip: MotionClip, frames: np.ndarray) -> dict[str, Tensor]:
+        """What A2ET reads and should predict at some frames of a clip (no batch axis)."""
+        index = torch.from_numpy(frames)
+        yaw, pitch, roll = (logits_from_degrees(angle) for angle in clip.angles[index].unbind(-1))
+        # the head stands still before and after the clip; nothing is heard there
+        last = len(clip.mel) - 1
+        around = (index[:, None] + torch.arange(-5, 6)).clamp(0, last)
+        return {
+            "semantic": frame_windows(clip.semantic)[index],
+            "mel": frame_windows(clip.mel)[index],
+            "pose_images": clip.pose_images[around].float(),
+            "yaw": yaw,
+            "pitch": pitch,
+            "roll": roll,
+            "translation": clip.translation[index],
+            "prediction_map": self.maps[clip.identity],
+            "expression": clip.expression[index],
+            "scale": torch.tensor(clip.scale),
+            "emotion": torch.tensor(clip.emotion),
+        }
+
+
+A2ET_INPUTS = ("semantic", "mel", "pose_images", "yaw", "pitch", "roll", "translation", "prediction_map")
+
+
+@torch.no_grad()
+def encode_portrait(detector: CanonicalKeypointDetector, clip: Clip) -> Tensor:
+    """Prediction map (K, D, H, W) of an identity's first, near neutral frame."""
+    picture = torch.from_numpy(clip.frames()[:1]).permute(0, 3, 1, 2).float() / 255
+    return detector(picture).prediction_map[0]
+
+
+@torch.no_grad()
+def encode_clip(clip: Clip, speech_encoder: DeepSpeechEncoder, pose_size: int, exponent: float) -> MotionClip:
+    """Everything A2ET needs of a clip, but the portrait."""
+    labels = {name: torch.from_numpy(value) for name, value in clip.labels().items() if value.dtype.kind == "f"}
+    waveform = torch.from_numpy(clip.waveform())
+    frames = clip.length
+    semantic, mel = speech_encoder(waveform[None])[0], log_mel(waveform)
+
+    def fit(features: Tensor) -> Tensor:  # to the clip's frames: one more or one less at the end is rounding
+        return torch.cat([features, features[-1:].expand(max(0, frames - len(features)), *features.shape[1:])])[:frames]
+
+    angles = torch.stack([labels[name] for name in ("yaw", "pitch", "roll")], -1)
+    rotation = pose_picture_rotation(*(logits_from_degrees(angle) for angle in angles.unbind(-1)))
+    pictures = pose_pictures(rotation, labels["translation"])
+    pictures = F.adaptive_avg_pool2d(pictures[:, None], pose_size)[:, 0]
+    scale = hull_volume(labels["canonical"][None]).item() ** exponent
+    return MotionClip(
+        semantic=fit(semantic),
+        mel=fit(mel),
+        pose_images=pictures.round().to(torch.uint8),
+        angles=angles,
+        translation=labels["translation"],
+        expression=labels["expression"].flatten(1) / scale,
+        scale=scale,
+        emotion=EMOTIONS.index(clip.emotion),
+        level=clip.level,
+        identity=clip.identity,
+    )
+
+
+def _fingerprint(model: torch.nn.Module) -> str:
+    digest = hashlib.sha256(json.dumps(sorted(model.state_dict())).encode())
+    for tensor in model.state_dict().values():
+        digest.update(tensor.cpu().numpy().tobytes())
+    return digest.hexdigest()[:12]

@@ -1,0 +1,47 @@
+"""Options of a stage: dataclass defaults, then the stage's section of a YAML config, then the command line."""
+
+import argparse
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from transformers import HfArgumentParser
+
+Options = TypeVar("Options")
+CONFIGS = Path(__file__).parent / "configs"
+
+
+@dataclass
+class Recipe:
+    """A YAML config of `training/configs`: sizes of components, the pipeline's settings and options of stages."""
+
+    components: dict[str, dict[str, Any]]
+    pipeline: dict[str, Any]
+    stages: dict[str, dict[str, Any]]
+    rigid_keypoints: list[str] = field(default_factory=list)
+    inner_mouth: list[str] = field(default_factory=list)
+
+    @classmethod
+    def load(cls, name_or_path: str) -> "Recipe":
+        path = Path(name_or_path)
+        if not path.exists():
+            path = CONFIGS / f"{name_or_path}.yaml"
+        return cls(**yaml.safe_load(path.read_text()))
+
+
+def parse_options(kind: type[Options], stage: str, argv: list[str] | None = None) -> tuple[Options, Recipe]:
+    """Read `--config NAME_OR_FILE` (default: demo) and the options of `kind` for a stage."""
+    argv = sys.argv[1:] if argv is None else argv
+    first = argparse.ArgumentParser(add_help=False)
+    first.add_argument("--config", default="demo")
+    known, rest = first.parse_known_args(argv)
+    recipe = Recipe.load(known.config)
+    parser = HfArgumentParser(kind, description=f"Stage {stage!r}. Also: --config NAME_OR_FILE (default: demo).")
+    parser.set_defaults(**recipe.stages.get(stage, {}))
+    for action in parser._actions:  # an option that the config sets need not be given again
+        if action.dest in recipe.stages.get(stage, {}):
+            action.required = False
+    (options,) = parser.parse_args_into_dataclasses(rest)
+    return options, recipe

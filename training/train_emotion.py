@@ -1,0 +1,127 @@
+"""Stage 2: efficient emotional adaptation (paper section 3.2). Only M, EDN and the EAMs learn; the rest is frozen.
+
+    accelerate launch -m training.train_emotion --corpus CORPUS --runs runs --output_dir runs/emotion
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from eat_hf import A2ET, EDN, EmotionMapper, ExpressionBasis
+from eat_hf.models.emotion_mapper import EMOTIONS
+
+from .loop import Batch, Losses, train
+from .motion_data import A2ET_INPUTS, MotionData
+from .options import parse_options
+from .train_a2et import A2ETOptions, correlation, load_data, mouth_weights, opening
+
+
+@dataclass
+class EmotionOptions(A2ETOptions):
+    """Options of this stage."""
+
+    min_level: int = field(default=2, metadata={"help": "Weakest emotional clips to learn from, 1 to 3."})
+
+
+class EmotionalA2ET(nn.Module):
+    """A frozen A2ET with its emotional adaptation: prompts from M, EDN's deformation, EAMs inside A2ET."""
+
+    def __init__(self, a2et: A2ET, mapper: EmotionMapper, edn: EDN, basis: ExpressionBasis):
+        super().__init__()
+        self.a2et, self.mapper, self.edn, self.basis = a2et, mapper, edn, basis
+        for name, parameter in self.a2et.named_parameters():
+            parameter.requires_grad_("eam" in name)
+
+    def train(self, mode: bool = True) -> "EmotionalA2ET":
+        """The host's batch-norm statistics and dropout stay as they are at inference."""
+        super().train(mode)
+        self.a2et.eval()
+        return self
+
+    def forward(self, batch: Batch, latent: Tensor) -> Tensor:
+        """Expression in units of V ** p, (B, F, 3K), for latent z (B, 16)."""
+        prompts = self.mapper(latent, batch["emotion"]).prompts
+        out = self.a2et(**{name: batch[name] for name in A2ET_INPUTS}, prompts=prompts)
+        deformation = self.edn(out.face_features, prompts).expression
+        return self.basis(out.coefficients) + deformation[:, None]
+
+
+@torch.no_grad()
+def evaluate(model: EmotionalA2ET, data: MotionData, pool: list[int]) -> dict[str, float]:
+    """On held-out clips: keypoint error, opening correlation, and how many clips are nearest to their own emotion.
+
+    `emotion_accuracy`: the clip's mean predicted expression, against the mean true expression of every emotion.
+    """
+    names = data.keypoint_names
+    centroids = torch.stack(
+        [
+            torch.stack([c.expression.mean(0) for c in data.clips if c.emotion == e and (c.level >= 2 or e == 5)]).mean(0)
+            for e in range(len(EMOTIONS))
+        ]
+    )
+    errors, openings, right, truth_right = [], [], [], []
+    generator = torch.Generator().manual_seed(0)
+    for number in pool:
+        clip = data.clips[number]
+        batch = {name: value[None] for name, value in data.windows(clip, np.arange(len(clip.mel))).items()}
+        predicted = model(batch, torch.randn(1, model.mapper.config.latent, generator=generator))[0]
+        difference = (predicted - clip.expression).unflatten(-1, (-1, 3))[..., :2] * clip.scale * 128
+        errors.append(difference.norm(dim=-1).mean().item())
+        truth = opening(clip.expression, names)
+        if truth.std() > 1e-3:
+            openings.append(correlation(opening(predicted, names), truth))
+        for means, hits in ((predicted.mean(0), right), (clip.expression.mean(0), truth_right)):
+            hits.append(int((centroids - means).norm(dim=-1).argmin()) == clip.emotion)
+    return {
+        "keypoints_px": float(np.mean(errors)),
+        "opening_correlation": float(np.mean(openings)),
+        "emotion_accuracy": float(np.mean(right)),
+        "emotion_accuracy_of_truth": float(np.mean(truth_right)),
+    }
+
+
+def main() -> None:
+    options, recipe = parse_options(EmotionOptions, "emotion")
+    runs = Path(options.runs)
+    data, held_out = load_data(options, recipe, "train"), load_data(options, recipe, "validation")
+    torch.manual_seed(options.seed)
+    a2et = A2ET.from_pretrained(runs / "a2et/a2et")
+    edn = EDN(**recipe.components["edn"])
+    edn.initialise_from_a2et(a2et)
+    model = EmotionalA2ET(
+        a2et,
+        EmotionMapper(**recipe.components["emotion_mapper"]),
+        edn,
+        ExpressionBasis.from_pretrained(runs / "pca/expression_basis"),
+    )
+    weights = mouth_weights(data.keypoint_names)
+    neutral = EMOTIONS.index("neutral")
+    by_emotion = [
+        [n for n, c in enumerate(data.clips) if c.emotion == e and (c.level >= options.min_level or e == neutral)]
+        for e in range(len(EMOTIONS))
+    ]
+
+    def draw(rng: np.random.Generator, count: int) -> Batch:
+        emotions = rng.permutation(np.arange(count) % len(EMOTIONS))
+        batches = [data.draw(rng, 1, options.frames, by_emotion[emotion]) for emotion in emotions]
+        return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
+
+    def losses(network: nn.Module, batch: Batch, step: int) -> Losses:
+        latent = torch.randn(len(batch["emotion"]), 16, device=batch["mel"].device)
+        keypoints = (network(batch, latent) - batch["expression"]) * batch["scale"][:, None, None]
+        return {"latent": options.latent_weight * (keypoints.square() * weights).mean()}
+
+    pool = [n for n, clip in enumerate(held_out.clips) if clip.level >= options.min_level or clip.emotion == neutral][:80]
+    results = train(model, draw, losses, options, lambda network: evaluate(network, held_out, pool))
+    print(json.dumps(results, indent=2))
+    for name in ("a2et", "edn"):
+        getattr(model, name).save_pretrained(Path(options.output_dir) / name)
+    model.mapper.save_pretrained(Path(options.output_dir) / "emotion_mapper")
+
+
+if __name__ == "__main__":
+    main()
