@@ -22,7 +22,7 @@ class FrameBank:
         pictures: (N, 256, 256, 3) uint8.
         labels: arrays with first axis N: yaw, pitch, roll (N,) degrees; translation (N, 3); expression (N, K, 3);
             keypoints (N, K, 3) posed; landmarks (N, 68, 3); canonical (N, K, 3).
-        identity: (N,) integers.
+        identity, clip: (N,) integers. Frames of one clip share light, clothes and background.
         calm: (N,) bool, frames that make a good source: near neutral and near frontal.
         keypoint_names: names of the K keypoints.
     """
@@ -30,6 +30,7 @@ class FrameBank:
     pictures: np.ndarray
     labels: dict[str, np.ndarray]
     identity: np.ndarray
+    clip: np.ndarray
     calm: np.ndarray
     keypoint_names: list[str]
 
@@ -44,23 +45,24 @@ class FrameBank:
         pictures = np.memmap(cache / "pictures.u8", np.uint8, "r", shape=(count, 256, 256, 3))
         with np.load(cache / "labels.npz") as stored:
             labels = {name: stored[name] for name in stored.files}
-        identity, arkit = labels.pop("identity"), labels.pop("arkit")
+        identity, clip, arkit = (labels.pop(name) for name in ("identity", "clip", "arkit"))
         turned = np.abs(np.stack([labels[name] for name in ("yaw", "pitch", "roll")])).max(0)
         calm = (turned < 8) & (np.abs(arkit).sum(1) < 1.2)
-        return cls(pictures, labels, identity, calm, corpus.info["keypoint_names"])
+        return cls(pictures, labels, identity, clip, calm, corpus.info["keypoint_names"])
 
     @staticmethod
     def _decode(corpus: Corpus, split: str, cache: Path) -> None:
         cache.mkdir(parents=True, exist_ok=True)
         clips = [clip for clip in corpus.clips(split=split) if clip.rendered]
-        columns: dict[str, list[np.ndarray]] = {name: [] for name in (*LABELS, "arkit", "identity")}
+        columns: dict[str, list[np.ndarray]] = {name: [] for name in (*LABELS, "arkit", "identity", "clip")}
         count = 0
         with (cache / "pictures.u8").open("wb") as store:
-            for clip in tqdm(clips, desc=f"decode {split}"):
+            for number, clip in enumerate(tqdm(clips, desc=f"decode {split}", mininterval=10)):
                 frames, labels = clip.frames(), clip.labels()
                 store.write(np.ascontiguousarray(frames).tobytes())
                 labels["canonical"] = np.repeat(labels["canonical"][None], len(frames), 0)
                 labels["identity"] = np.full(len(frames), clip.identity)
+                labels["clip"] = np.full(len(frames), number)
                 for name, column in columns.items():
                     column.append(labels[name])
                 count += len(frames)
@@ -76,11 +78,11 @@ class FrameBank:
         return torch.from_numpy(self.labels[name][index]).float()
 
     def draw_pairs(self, rng: np.random.Generator, count: int, calm_share: float = 0.6) -> tuple[np.ndarray, np.ndarray]:
-        """Indices of source and driving frames of the same identity; most sources are calm, as portraits are."""
+        """Indices of source and driving frames of the same clip; most sources are calm, as portraits are."""
         driving = rng.integers(len(self.identity), size=count)
         source = np.empty_like(driving)
         for n, frame in enumerate(driving):
-            mates = np.flatnonzero(self.identity == self.identity[frame])
+            mates = np.flatnonzero(self.clip == self.clip[frame])
             calm = mates[self.calm[mates]]
             pool = calm if len(calm) and rng.random() < calm_share else mates
             source[n] = rng.choice(pool)

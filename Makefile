@@ -1,0 +1,36 @@
+# `make demo` and `make test` set themselves up on a machine with Python 3.11, make and a C compiler.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+OUTPUT := outputs
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/ready
+	@mkdir -p $(OUTPUT)
+	$(BIN)/eat-hf generate --image examples/portrait.png --audio examples/speech.wav --emotion happy --seed 0 \
+		-o $(OUTPUT)/demo.mp4
+	@echo "The video is $(OUTPUT)/demo.mp4"
+
+test: $(VENV)/ready-test lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/ready-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+$(VENV)/ready: requirements.txt constraints.txt pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/ready-test: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[training,test]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) $(OUTPUT)

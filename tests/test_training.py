@@ -1,0 +1,104 @@
+"""The training scripts' own parts: exact labels under augmentation, resuming, and what stage 2 may change."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from eat_hf.keypoints import compose_keypoints, rotation_from_degrees
+from training.augment import degrees_of, transform_similarity
+from training.loop import LoopOptions, train
+from training.losses import feature_weight, gradient_l1
+
+
+def posed_batch(count=3, keypoints=6):
+    generator = torch.Generator().manual_seed(0)
+    labels = {
+        "canonical": 0.3 * torch.randn(count, keypoints, 3, generator=generator),
+        "expression": 0.05 * torch.randn(count, keypoints, 3, generator=generator),
+        "translation": 0.1 * torch.randn(count, 3, generator=generator),
+    }
+    labels |= {name: 10 * torch.randn(count, generator=generator) for name in ("yaw", "pitch", "roll")}
+    labels["keypoints"] = recompose(labels)
+    return labels
+
+
+def recompose(labels):
+    rotation = rotation_from_degrees(labels["yaw"], labels["pitch"], labels["roll"])
+    return compose_keypoints(
+        labels["canonical"], rotation, labels["translation"], labels["expression"].flatten(1), "head"
+    )
+
+
+def test_degrees_of_undoes_rotation():
+    angles = [torch.tensor([20.0, -30.0]), torch.tensor([-10.0, 5.0]), torch.tensor([40.0, 0.0])]
+    for found, given in zip(degrees_of(rotation_from_degrees(*angles)), angles, strict=True):
+        torch.testing.assert_close(found, given, atol=1e-3, rtol=1e-4)
+
+
+def test_similarity_keeps_eq_1_true():
+    torch.manual_seed(0)
+    _, moved = transform_similarity(torch.rand(3, 3, 32, 32), posed_batch())
+    torch.testing.assert_close(recompose(moved), moved["keypoints"], atol=1e-4, rtol=1e-4)
+
+
+def test_similarity_moves_the_picture_with_its_labels():
+    torch.manual_seed(0)
+    labels = posed_batch(8, 1)
+    size = 64
+    pictures = torch.zeros(8, 3, size, size)
+    labels["keypoints"] = labels["keypoints"].clamp(-0.4, 0.4)
+    for picture, point in zip(pictures, labels["keypoints"][:, 0], strict=True):
+        x, y = ((point[:2] + 1) * size / 2 - 0.5).round().long()
+        picture[:, y - 1 : y + 2, x - 1 : x + 2] = 1
+    moved, after = transform_similarity(pictures, labels)
+    ys, xs = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+    for picture, point in zip(moved[:, 0], after["keypoints"][:, 0], strict=True):
+        centre = torch.stack([(picture * xs).sum(), (picture * ys).sum()]) / picture.sum()
+        torch.testing.assert_close((2 * centre + 1) / size - 1, point[:2], atol=0.04, rtol=0)
+
+
+def run(folder, steps, model_seed=0, **more):
+    torch.manual_seed(model_seed)
+    model = nn.Linear(3, 1)
+
+    def draw(rng, count):
+        x = torch.from_numpy(rng.standard_normal((count, 3))).float()
+        return {"x": x, "y": x.sum(1, keepdim=True)}
+
+    def losses(network, batch, step):
+        return {"fit": (network(batch["x"]) + 0.1 * torch.randn(1) - batch["y"]).square().mean()}
+
+    options = LoopOptions(str(folder), steps=12, batch_size=4, log_every=1, checkpoint_every=steps, **more)
+    options.steps = steps
+    train(model, draw, losses, options)
+    return [json.loads(line)["fit"] for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def test_a_resumed_run_continues_exactly(tmp_path, monkeypatch):
+    # the schedule's length must not change with where a run is stopped
+    monkeypatch.setattr("training.loop.cosine_with_warmup", lambda step, options: min(1.0, (step + 1) / 4))
+    whole = run(tmp_path / "whole", 12)
+    run(tmp_path / "parts", 6)
+    parts = run(tmp_path / "parts", 12)
+    assert parts == whole
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_by_name(tmp_path):
+    options = LoopOptions(str(tmp_path), steps=2, batch_size=1)
+    with pytest.raises(FloatingPointError, match="'bad'"):
+        train(
+            nn.Linear(1, 1),
+            lambda rng, count: {"x": torch.ones(count, 1)},
+            lambda network, batch, step: {"good": network(batch["x"]).sum(), "bad": network(batch["x"]).sum() / 0.0},
+            options,
+        )
+
+
+def test_losses_know_better_from_worse():
+    target = torch.rand(1, 3, 16, 16)
+    assert gradient_l1(target, target) == 0
+    assert gradient_l1(target + 0.3, target) < 1e-5 < gradient_l1(torch.rand(1, 3, 16, 16), target)
+    weight = feature_weight(torch.tensor([[[0.0, 0.0, 0.0]]]), 32)
+    assert weight.max() > 5 and weight[0, 0, 0, 0] == pytest.approx(1)

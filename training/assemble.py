@@ -1,0 +1,71 @@
+"""Put trained components together as a pipeline folder, a complete Hub repository but for its model card.
+
+    python -m training.assemble --corpus CORPUS --runs runs --output checkpoints_card/eat-demo
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from eat_hf import (
+    A2ET,
+    EDN,
+    CanonicalKeypointDetector,
+    DeepSpeechEncoder,
+    EATPipeline,
+    EmotionMapper,
+    ExpressionBasis,
+    MotionEstimator,
+    RePosNet,
+)
+
+from .data import FrameBank
+from .options import parse_options
+
+
+@dataclass
+class AssembleOptions:
+    """Options."""
+
+    corpus: str = field(default="corpus", metadata={"help": "Corpus folder, for the template that faces align to."})
+    runs: str = field(default="runs", metadata={"help": "Folder with the runs of all stages."})
+    output: str = field(default="checkpoints_card/eat-demo", metadata={"help": "Where the pipeline goes."})
+
+
+def template_landmarks(bank: FrameBank) -> np.ndarray:
+    """(68, 2) pixels: the mean face over identities, from calm frames, symmetrical."""
+    calm = bank.labels["landmarks"][bank.calm][..., :2]
+    mean = np.mean([calm[bank.identity[bank.calm] == i].mean(0) for i in np.unique(bank.identity[bank.calm])], 0)
+    mirrored = mean[IBUG_MIRROR] * [-1, 1]
+    return ((mean + mirrored) / 2 + 1) * 128 - 0.5
+
+
+# the landmark on the other side of the face
+IBUG_MIRROR = np.array(
+    [*range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, 35, 34, 33, 32, 31]
+    + [45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40]
+    + [54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65]
+)
+
+
+def main() -> None:
+    options, recipe = parse_options(AssembleOptions, "assemble")
+    runs = Path(options.runs)
+    pipeline = EATPipeline(
+        keypoint_detector=CanonicalKeypointDetector.from_pretrained(runs / "latent/keypoint_detector"),
+        motion_estimator=MotionEstimator.from_pretrained(runs / "latent/motion_estimator"),
+        emotion_mapper=EmotionMapper.from_pretrained(runs / "emotion/emotion_mapper"),
+        a2et=A2ET.from_pretrained(runs / "emotion/a2et"),
+        edn=EDN.from_pretrained(runs / "emotion/edn"),
+        repos_net=RePosNet.from_pretrained(runs / "renderer/repos_net"),
+        speech_encoder=DeepSpeechEncoder.from_pretrained(runs / "speech/speech_encoder"),
+        expression_basis=ExpressionBasis.from_pretrained(runs / "pca/expression_basis"),
+        template_landmarks=template_landmarks(FrameBank.load(options.corpus, "train")).round(2).tolist(),
+        **recipe.pipeline,
+    )
+    pipeline.save_pretrained(options.output, safe_serialization=True)
+
+
+if __name__ == "__main__":
+    main()
