@@ -22,7 +22,22 @@ _EXPORTS = {
     "ModelMixin": "diffusers",
 }
 
-__all__ = [*_EXPORTS, "__version__"]
+__all__ = [
+    "A2ET",
+    "CanonicalKeypointDetector",
+    "ConfigMixin",
+    "DeepSpeechEncoder",
+    "EATPipeline",
+    "EATPipelineOutput",
+    "EDN",
+    "EmotionMapper",
+    "ExpressionBasis",
+    "HeadMotion",
+    "ModelMixin",
+    "MotionEstimator",
+    "RePosNet",
+    "__version__",
+]
 
 
 def __getattr__(name: str):

@@ -59,6 +59,7 @@ def generate(
         raise UserError("Give either --emotion or --timeline, not both.")
 
     from .emotions import parse_emotion, parse_intensity, parse_timeline
+    from .faces import choose_face, detect_faces
     from .media import VideoWriter, check_video_target, read_audio, read_image
 
     # everything that can be wrong and is quick to see comes before the model is loaded
@@ -71,6 +72,7 @@ def generate(
     if head_motion not in ("natural", "still") and not Path(head_motion).is_file():
         raise UserError(f"Head motion is natural, still, or a driving video; there is no file {head_motion!r}.")
     picture, recording = read_image(image), read_audio(audio)
+    chosen = choose_face(detect_faces(picture), face)
 
     pipeline = load_pipeline(model)
     chunks = pipeline.stream(
@@ -80,7 +82,7 @@ def generate(
         intensity=strength,
         head_motion=head_motion,
         generator=seed,
-        face=face,
+        face=chosen,
         paste_back=paste_back,
     )
     with VideoWriter(output, recording.samples, recording.sampling_rate) as video:

@@ -11,10 +11,13 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import init_empty_weights
+from diffusers import DiffusionPipeline
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
 from .convert_files import (
     ConversionError,
@@ -103,9 +106,8 @@ def _raise(problems: dict[str, list[str]]) -> None:
             more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
             parts.append(f"{kind}: {', '.join(names[:MAX_NAMED])}{more}")
     if parts:
-        error = ConversionError("The checkpoint is not the released EAT network. " + "; ".join(parts) + ".")
-        error.problems = {kind: names for kind, names in problems.items() if names}
-        raise error
+        found = {kind: names for kind, names in problems.items() if names}
+        raise ConversionError("The checkpoint is not the released EAT network. " + "; ".join(parts) + ".", found)
 
 
 def _new_problems() -> dict[str, list[str]]:
@@ -148,7 +150,7 @@ def _translate(
             weight, u, v = take(theirs + "_orig", shape), take(theirs + "_u", rows), take(theirs + "_v", columns)
             if weight is None or u is None or v is None:
                 continue
-            tensor = weight / (u @ (weight.flatten(1) @ v))
+            tensor: Tensor | None = weight / (u @ (weight.flatten(1) @ v))
         else:
             tensor = take(theirs, shape)
         if tensor is not None:
@@ -156,8 +158,8 @@ def _translate(
 
     for name, rule in unneeded.items():
         if rule.constant and name in tensors:
-            tensor = tensors[name].float()
-            if not torch.allclose(tensor, rule.constant(tensor), atol=1e-6):
+            constant = tensors[name].float()
+            if not torch.allclose(constant, rule.constant(constant), atol=1e-6):
                 problems["Not the expected constant"].append(prefix + name)
     problems["Unknown tensors"] += sorted(prefix + name for name in left)
     return state
@@ -253,6 +255,14 @@ def _convert_checkpoint(
     return models
 
 
+_CELLS = {"": "bidirectional_rnn/fw/basic_lstm_cell/", "_reverse": "bidirectional_rnn/bw/basic_lstm_cell/"}
+_DENSE = (1, 2, 3, 5, 6)
+DEEPSPEECH_CONSTANTS = (
+    *(f"{letter}{i}" for i in _DENSE for letter in "hb"),
+    *(cell + part for cell in _CELLS.values() for part in ("kernel", "bias")),
+)
+
+
 def load_deepspeech(path: str | Path) -> tuple[DeepSpeechEncoder, list[str]]:
     """The frozen DeepSpeech 0.1.0 graph -> the speech encoder and the names of the constants it does not use.
 
@@ -263,15 +273,11 @@ def load_deepspeech(path: str | Path) -> tuple[DeepSpeechEncoder, list[str]]:
         ConversionError: the graph cannot be read or is not DeepSpeech 0.1.0.
     """
     constants = load_graph_constants(path)
-    cells = {"": "bidirectional_rnn/fw/basic_lstm_cell/", "_reverse": "bidirectional_rnn/bw/basic_lstm_cell/"}
-    dense = (1, 2, 3, 5, 6)
-    wanted = [f"{letter}{i}" for i in dense for letter in "hb"]
-    wanted += [cell + part for cell in cells.values() for part in ("kernel", "bias")]
-    missing = [name for name in wanted if name not in constants]
+    missing = [name for name in DEEPSPEECH_CONSTANTS if name not in constants]
     if missing:
         raise ConversionError(f"The DeepSpeech graph {path} lacks {', '.join(missing)}; DeepSpeech 0.1.0 has them.")
 
-    lstm_hidden = constants[cells[""] + "bias"].size // 4
+    lstm_hidden = constants[_CELLS[""] + "bias"].size // 4
     try:
         model = DeepSpeechEncoder(
             hidden=constants["b1"].size,
@@ -280,10 +286,10 @@ def load_deepspeech(path: str | Path) -> tuple[DeepSpeechEncoder, list[str]]:
             classes=constants["b6"].size,
         )
         state = {}
-        for i in dense:
+        for i in _DENSE:
             state[f"dense{i}.weight"] = torch.from_numpy(constants[f"h{i}"]).T.contiguous()
             state[f"dense{i}.bias"] = torch.from_numpy(constants[f"b{i}"])
-        for suffix, cell in cells.items():
+        for suffix, cell in _CELLS.items():
             kernel, bias = (torch.from_numpy(constants[cell + part]) for part in ("kernel", "bias"))
             i, j, f, o = kernel.T.split(lstm_hidden)
             weight = torch.cat([i, f, j, o])
@@ -295,7 +301,7 @@ def load_deepspeech(path: str | Path) -> tuple[DeepSpeechEncoder, list[str]]:
         model.load_state_dict(state)
     except (RuntimeError, ValueError) as error:
         raise ConversionError(f"The layers of the DeepSpeech graph {path} do not fit together: {error}") from error
-    return model.eval(), sorted(set(constants) - set(wanted))
+    return model.eval(), sorted(set(constants) - set(DEEPSPEECH_CONSTANTS))
 
 
 def _load_basis(pca_dir: str | Path, report: Report) -> ExpressionBasis:
@@ -371,6 +377,64 @@ def _model_card(report: Report, with_speech: bool) -> str:
     return MODEL_CARD.format(license_notes=license_notes, notes=f"{notes}\n" if notes else "", dropped=dropped)
 
 
+def _convert_checkpoints(checkpoint: str | Path, latent_checkpoint: str | Path, report: Report) -> dict[str, nn.Module]:
+    """All networks of both checkpoints; one error for whatever is wrong with either."""
+    problems = _new_problems()
+    content = load_checkpoint(checkpoint, "checkpoint")
+    latent = load_checkpoint(latent_checkpoint, "latent checkpoint")
+    newer = {name: "the EAT checkpoint holds the copy that was trained further" for _, name in EAT_NETWORKS.values()}
+    older = {name: "taken from the latent checkpoint" for _, name in LATENT_NETWORKS.values()}
+    components = _convert_checkpoint(content, EAT_NETWORKS, "eat", report, problems, older)
+    components |= _convert_checkpoint(latent, LATENT_NETWORKS, "latent", report, problems, newer)
+    _raise(problems)
+    return components
+
+
+def _load_speech_encoder(graph: str | Path | None, report: Report) -> DeepSpeechEncoder | None:
+    if graph is None:
+        report.notes.append("No DeepSpeech graph was given: the pipeline has no speech encoder and cannot read audio.")
+        return None
+    encoder, unused = load_deepspeech(graph)
+    report.add_file("deepspeech", graph)
+    report.used["speech_encoder"] = len(DEEPSPEECH_CONSTANTS)
+    for name in unused:
+        report.drop("deepspeech", name, "a constant of the graph that is not a weight of the network")
+    return encoder
+
+
+def _load_settings(a2et: A2ET, padding: str | Path | None, template: str | Path | None, report: Report) -> dict:
+    """Put the padding into A2ET's buffers; return what the pipeline's configuration takes from the files."""
+    if padding is None:
+        report.notes.append("No pad.npy was given: silence before and after a clip is zeros, as in training.")
+    else:
+        mel, semantic = load_padding(padding)
+        a2et.mel_padding.copy_(mel)
+        a2et.semantic_padding.copy_(semantic)
+        report.add_file("padding", padding)
+    if template is None:
+        report.notes.append("No alignment template was given: portraits are aligned to the pipeline's own.")
+        return {}
+    report.add_file("template", template)
+    return {"template_landmarks": load_array(template, "alignment template", (68, 2)).tolist()}
+
+
+def _write(pipeline: DiffusionPipeline, report: Report, output: Path) -> None:
+    """Fill a hidden folder beside `output`, then give it that name: all of it appears, or nothing."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
+    try:
+        pipeline.save_pretrained(unfinished)
+        (unfinished / REPORT_FILE).write_text(json.dumps(vars(report), indent=1) + "\n")
+        (unfinished / "README.md").write_text(_model_card(report, pipeline.speech_encoder is not None))
+        unfinished.chmod(0o755)
+        if output.exists():
+            output.rmdir()
+        unfinished.rename(output)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+
+
 def convert_official(
     checkpoint: str | Path,
     latent_checkpoint: str | Path,
@@ -416,52 +480,20 @@ def convert_official(
         if path is not None:
             existing(path, what)
 
-    report, problems = Report(), _new_problems()
-    content = load_checkpoint(checkpoint, "checkpoint")
-    latent = load_checkpoint(latent_checkpoint, "latent checkpoint")
-    newer = {name: "the EAT checkpoint holds the copy that was trained further" for _, name in EAT_NETWORKS.values()}
-    older = {"he_estimator": "taken from the latent checkpoint"}
-    components = _convert_checkpoint(content, EAT_NETWORKS, "eat", report, problems, older)
-    components |= _convert_checkpoint(latent, LATENT_NETWORKS, "latent", report, problems, newer)
-    _raise(problems)
-    report.add_file("eat", checkpoint)
-    report.add_file("latent", latent_checkpoint)
-    components["expression_basis"] = _load_basis(pca_dir, report)
-
-    components["speech_encoder"] = None
-    if deepspeech_graph is None:
-        report.notes.append("No DeepSpeech graph was given: the pipeline has no speech encoder and cannot read audio.")
-    else:
-        components["speech_encoder"], unused = load_deepspeech(deepspeech_graph)
-        report.add_file("deepspeech", deepspeech_graph)
-        report.used["speech_encoder"] = 14
-        for name in unused:
-            report.drop("deepspeech", name, "a constant of the graph that is not a weight of the network")
-    if padding is None:
-        report.notes.append("No pad.npy was given: silence before and after a clip is zeros, as in training.")
-    else:
-        mel, semantic = load_padding(padding)
-        components["a2et"].mel_padding.copy_(mel)
-        components["a2et"].semantic_padding.copy_(semantic)
-        report.add_file("padding", padding)
-    settings = {}
-    if template is None:
-        report.notes.append("No alignment template was given: portraits are aligned to the pipeline's own.")
-    else:
-        settings["template_landmarks"] = load_array(template, "alignment template", (68, 2)).tolist()
-        report.add_file("template", template)
-
-    output.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
-    try:
-        EATPipeline(**components, **settings).save_pretrained(unfinished)
-        (unfinished / REPORT_FILE).write_text(json.dumps(vars(report), indent=1) + "\n")
-        (unfinished / "README.md").write_text(_model_card(report, deepspeech_graph is not None))
-        unfinished.chmod(0o755)
-        if output.exists():
-            output.rmdir()
-        unfinished.rename(output)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
+    report = Report()
+    with tqdm(total=4, desc="Reading the checkpoints", unit="step") as progress:
+        components: dict[str, Any] = dict(_convert_checkpoints(checkpoint, latent_checkpoint, report))
+        progress.update()
+        progress.set_description("Reading the other files")
+        components["expression_basis"] = _load_basis(pca_dir, report)
+        components["speech_encoder"] = _load_speech_encoder(deepspeech_graph, report)
+        settings = _load_settings(components["a2et"], padding, template, report)
+        progress.update()
+        progress.set_description("Noting where everything came from")
+        report.add_file("eat", checkpoint)
+        report.add_file("latent", latent_checkpoint)
+        progress.update()
+        progress.set_description("Writing the pipeline")
+        _write(EATPipeline(**components, **settings), report, output)
+        progress.update()
     return output

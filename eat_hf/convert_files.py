@@ -7,6 +7,7 @@ import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,11 +17,19 @@ from .errors import UserError
 try:
     from numpy._core import multiarray
 except ImportError:  # numpy 1
-    from numpy.core import multiarray
+    from numpy.core import multiarray  # type: ignore[no-redef]
 
 
 class ConversionError(UserError):
-    """A release file that is missing, unreadable, or not what the converter knows."""
+    """A release file that is missing, unreadable, or not what the converter knows.
+
+    Attributes:
+        problems: where tensors are to blame, their names by the kind of problem; the message may name fewer.
+    """
+
+    def __init__(self, message: str, problems: dict[str, list[str]] | None = None):
+        super().__init__(message)
+        self.problems = problems or {}
 
 
 def existing(path: str | Path, what: str) -> Path:
@@ -31,7 +40,7 @@ def existing(path: str | Path, what: str) -> Path:
 
 
 # Training state in a checkpoint may hold numpy numbers. None of these can run code of the file's choosing.
-_NUMPY_GLOBALS = [
+_NUMPY_GLOBALS: list[Any] = [
     (multiarray.scalar, "numpy.core.multiarray.scalar"),
     (multiarray.scalar, "numpy._core.multiarray.scalar"),
     (np.dtype, "numpy.dtype"),
@@ -123,7 +132,7 @@ _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 _ATTRIBUTE_TENSOR = 8
 _TENSOR_TYPE, _TENSOR_SHAPE, _TENSOR_CONTENT, _TENSOR_FLOATS = 1, 2, 4, 5
 _SHAPE_DIMENSION, _DIMENSION_SIZE = 2, 1
-_DTYPES = {1: np.dtype("<f4"), 19: np.dtype("<f2")}  # of stored content; short tensors come as a list of floats
+_DTYPES: dict[int, np.dtype[Any]] = {1: np.dtype("<f4"), 19: np.dtype("<f2")}  # short tensors come as lists of floats
 
 
 def _varint(message: memoryview, start: int) -> tuple[int, int]:
@@ -137,18 +146,20 @@ def _varint(message: memoryview, start: int) -> tuple[int, int]:
         shift += 7
 
 
-def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+def _fields(message: memoryview) -> Iterator[tuple[int, Any]]:
     """Pairs of (field number, value) of one message; a value is a number or the bytes of a string or sub-message."""
     position, end = 0, len(message)
     while position < end:
         key, position = _varint(message, position)
         number, wire_type = key >> 3, key & 7
+        value: int | memoryview
         if wire_type == 0:
             value, position = _varint(message, position)
         elif wire_type in (1, 2, 5):
-            length = {1: 8, 5: 4}.get(wire_type)
-            if length is None:
+            if wire_type == 2:
                 length, position = _varint(message, position)
+            else:
+                length = 8 if wire_type == 1 else 4
             if position + length > end:
                 raise ValueError("it ends in the middle of a field")
             value = message[position : position + length]
@@ -160,7 +171,8 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
 
 def _tensor(message: memoryview) -> np.ndarray | None:
     """A TensorProto of floating-point numbers -> float32; None for other types."""
-    dtype, shape, content, floats = None, [], None, []
+    dtype: np.dtype[Any] | None = None
+    shape, content, floats = [], None, []
     for number, value in _fields(message):
         if number == _TENSOR_TYPE:
             dtype = _DTYPES.get(value)

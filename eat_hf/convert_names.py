@@ -12,7 +12,7 @@ Rule = tuple[str, str | Callable[[re.Match], str]]
 
 def _every_second(prefix: str) -> Callable[[re.Match], str]:
     """Theirs number layers inside a Sequential, where activations take every second place."""
-    return lambda match: f"{prefix.format(*match.groups()[:-1])}{2 * int(match[match.lastindex])}."
+    return lambda match: f"{prefix.format(*match.groups()[:-1])}{2 * int(match.groups()[-1])}."
 
 
 _EAM: tuple[Rule, ...] = ((r"\breduce\.", "fc.0."), (r"\bexpand\.", "fc.2."))

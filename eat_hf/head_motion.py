@@ -15,10 +15,10 @@ from .media import FPS
 EASE_IN = 0.8  # seconds until made-up motion is in full swing
 
 # Natural motion: standard deviations in degrees of a slow drift and of quicker movements that go with the voice.
-# Together they stay under 5, 3 and 2 degrees, what people do while they talk to someone in front of them.
-DRIFT = {"yaw": 3.2, "pitch": 1.5, "roll": 1.1}
-SPEECH = {"yaw": 2.4, "pitch": 1.5, "roll": 0.9}
-NOD = 2.0  # degrees that the head dips when the voice swells
+# A voice is at a third to half of its peak most of the time, so together they stay under 5, 3 and 2 degrees.
+DRIFT = {"yaw": 3.4, "pitch": 1.7, "roll": 1.3}
+SPEECH = {"yaw": 4.0, "pitch": 3.0, "roll": 1.8}
+NOD = 3.0  # degrees that the head dips when the voice swells
 DRIFT_SECONDS, SPEECH_SECONDS, NOD_SECONDS = 0.9, 0.22, 0.16  # sigma of the Gaussians that smooth them
 SWAY = 0.008  # standard deviation of the shift, 1 pixel of the 256 frame
 
@@ -122,7 +122,7 @@ class HeadMotion:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write a safetensors file."""
-        tensors = {name: getattr(self, name).contiguous() for name in ("yaw", "pitch", "roll", "translation")}
+        tensors = {name: getattr(self, name).clone() for name in ("yaw", "pitch", "roll", "translation")}
         metadata = {"format": "eat_hf head motion", "relative": str(self.relative), "fps": repr(float(self.fps))}
         save_file(tensors, path, metadata)
 

@@ -75,7 +75,7 @@ def head_rotation(yaw: Tensor, pitch: Tensor, roll: Tensor) -> Tensor:
 
 
 def pose_picture_rotation(yaw: Tensor, pitch: Tensor, roll: Tensor) -> Tensor:
-    """Logits (..., bins) each -> the rotation (..., 3, 3) that pose pictures are drawn with: bin index read as degrees."""
+    """Logits (..., bins) each -> the rotation (..., 3, 3) that pose pictures are drawn with: bin as degrees."""
     return rotation_from_degrees(*(expected_bin(angle) for angle in (yaw, pitch, roll)))
 
 

@@ -170,16 +170,21 @@ def _decode_audio(path: Path) -> tuple[np.ndarray, int]:
             rate = stream.rate
             layout = "mono" if stream.channels == 1 else "stereo"
             resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate)
-            try:
-                for frame in container.decode(stream):
+            damage = None
+            for packet in container.demux(stream):
+                try:
+                    frames = packet.decode()
+                except av.error.InvalidDataError as error:  # players skip what they cannot read, too
+                    damage = error
+                    continue
+                for frame in frames:
                     frame.pts = None  # gaps and jitter of the container's clock are not part of the sound
                     chunks += [part.to_ndarray() for part in resampler.resample(frame)]
-            except av.error.FFmpegError as error:
-                if not chunks:
-                    raise
-                warnings.warn(
-                    f"{path} is damaged ({_one_line(error)}); only what could be read is used.", InputWarning, 3
-                )
+            if damage is not None and not chunks:
+                raise damage
+            if damage is not None:
+                message = f"{path} is damaged ({_one_line(damage)}); only what could be read is used."
+                warnings.warn(message, InputWarning, 3)
             chunks += [part.to_ndarray() for part in resampler.resample(None)]
     except av.error.FFmpegError as error:
         raise UserError(f"{path} cannot be read as a recording ({_one_line(error)}).") from error

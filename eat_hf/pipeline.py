@@ -16,7 +16,7 @@ from . import keypoints as kp
 from .audio import frame_windows, log_mel
 from .emotions import Emotion, EmotionTrack, Intensity
 from .errors import UserError
-from .faces import PasteBack, align_portrait, choose_face, crop_driving_video, detect_faces
+from .faces import Face, PasteBack, align_portrait, choose_face, crop_driving_video, detect_faces
 from .head_motion import HeadMotion
 from .media import FPS, SAMPLING_RATE, Recording, read_audio, read_image, read_video, write_video
 from .models.a2et import A2ET
@@ -218,7 +218,7 @@ class EATPipeline(DiffusionPipeline):
         generator: torch.Generator | int | None = None,
         output_type: OutputType = "np",
         batch_size: int = 8,
-        face: int | None = None,
+        face: int | Face | None = None,
         paste_back: bool = False,
     ) -> EATPipelineOutput:
         """Generate a whole clip.
@@ -234,8 +234,8 @@ class EATPipeline(DiffusionPipeline):
             generator: a `torch.Generator`, or its seed; the same seed gives the same frames.
             output_type: "np", "pil" or "pt".
             batch_size: frames computed at a time: memory and speed, no difference in the frames.
-            face: which face to animate, counted from 0 in order of prominence; None is the most prominent, with a
-                warning if there are several.
+            face: which face to animate, counted from 0 in order of prominence, or one that `detect_faces` found; None
+                is the most prominent, with a warning if there are several.
             paste_back: put the animated face back into the whole picture (at most 1920 pixels long).
 
         Returns:
@@ -268,7 +268,7 @@ class EATPipeline(DiffusionPipeline):
         head_motion: HeadMotionInput = "natural",
         generator: torch.Generator | int | None = None,
         batch_size: int = 8,
-        face: int | None = None,
+        face: int | Face | None = None,
         paste_back: bool = False,
     ) -> Iterator[np.ndarray]:
         """The same frames as `__call__`, in chunks (n, H, W, 3) uint8, n up to `batch_size`, as they are made.
@@ -311,10 +311,11 @@ class EATPipeline(DiffusionPipeline):
     # Steps -----------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def prepare_portrait(self, image: ImageInput, face: int | None = None) -> Portrait:
+    def prepare_portrait(self, image: ImageInput, face: int | Face | None = None) -> Portrait:
         """Find the face, align it, and read its keypoints, pose and expression."""
         picture = read_image(image)
-        aligned = align_portrait(picture, choose_face(detect_faces(picture), face), self.config.template_landmarks)
+        chosen = face if isinstance(face, Face) else choose_face(detect_faces(picture), face)
+        aligned = align_portrait(picture, chosen, self.config.template_landmarks)
         pixel_values = self._pixel_values(aligned.crop[None])
         detected = self.keypoint_detector(pixel_values)
         estimate = self.motion_estimator(pixel_values)
@@ -409,13 +410,10 @@ class EATPipeline(DiffusionPipeline):
             raise UserError(f"No face was found in the first two seconds of the driving video {path}.")
         estimates = []
         crops = crop_driving_video(_chain(searched, frames), found, self.config.driving_crop_scale)
-        with self.progress_bar(total=max_frames) as progress:
-            progress.set_description("head motion")
-            for batch in _batches(crops, batch_size):
-                estimate = self.motion_estimator(self._pixel_values(np.stack(batch)))
-                angles = kp.degrees_from_logits(estimate.yaw, estimate.pitch, estimate.roll)
-                estimates.append([*(angle.cpu() for angle in angles), estimate.translation.cpu()])
-                progress.update(len(batch))
+        for batch in _batches(self.progress_bar(crops), batch_size):
+            estimate = self.motion_estimator(self._pixel_values(np.stack(batch)))
+            angles = kp.degrees_from_logits(estimate.yaw, estimate.pitch, estimate.roll)
+            estimates.append([*(angle.cpu() for angle in angles), estimate.translation.cpu()])
         motion = HeadMotion(*(torch.cat(parts) for parts in zip(*estimates, strict=True)), relative=False)
         return motion.smoothed(DRIVING_SMOOTHING).relative_to_start()
 

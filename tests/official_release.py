@@ -76,11 +76,13 @@ def use_tiny_networks(monkeypatch) -> None:
 
 
 def randomised(model: torch.nn.Module) -> torch.nn.Module:
-    """Every weight and statistic different from its initial value, so that a mix-up cannot go unseen."""
+    """Every weight and statistic off its initial value, so that no mix-up is hidden, but signals keep their size."""
     for name, tensor in model.state_dict().items():
-        if tensor.is_floating_point():
-            variance = name.endswith("running_var")
-            tensor.copy_(torch.rand(tensor.shape) + 0.5 if variance else torch.randn(tensor.shape) / 4)
+        if name.endswith("running_var") or (tensor.dim() == 1 and name.endswith("weight")):
+            tensor.copy_(torch.rand(tensor.shape) + 0.5)
+        elif tensor.is_floating_point():
+            fan_in = tensor[0].numel() if tensor.dim() > 1 else 16
+            tensor.copy_(torch.randn(tensor.shape) / fan_in**0.5)
     return model.eval()
 
 

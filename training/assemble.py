@@ -1,6 +1,6 @@
 """Put trained components together as a pipeline folder, a complete Hub repository but for its model card.
 
-    python -m training.assemble --corpus CORPUS --runs runs --output checkpoints_card/eat-demo
+python -m training.assemble --corpus CORPUS --runs runs --output checkpoints_card/eat-demo
 """
 
 from dataclasses import dataclass, field
@@ -53,8 +53,8 @@ def main() -> None:
     options, recipe = parse_options(AssembleOptions, "assemble")
     runs = Path(options.runs)
     pipeline = EATPipeline(
-        keypoint_detector=CanonicalKeypointDetector.from_pretrained(runs / "latent/keypoint_detector"),
-        motion_estimator=MotionEstimator.from_pretrained(runs / "latent/motion_estimator"),
+        keypoint_detector=CanonicalKeypointDetector.from_pretrained(runs / "detector/keypoint_detector"),
+        motion_estimator=MotionEstimator.from_pretrained(runs / "estimator/motion_estimator"),
         emotion_mapper=EmotionMapper.from_pretrained(runs / "emotion/emotion_mapper"),
         a2et=A2ET.from_pretrained(runs / "emotion/a2et"),
         edn=EDN.from_pretrained(runs / "emotion/edn"),

@@ -1,6 +1,6 @@
 """The expression basis: principal components of the corpus' expressions (paper section 3.1).
 
-    python -m training.fit_pca --corpus CORPUS --output_dir runs/pca
+python -m training.fit_pca --corpus CORPUS --output_dir runs/pca
 """
 
 import json

@@ -109,7 +109,13 @@ def train(
     first = accelerator.process_index * share
     sums: dict[str, float] = defaultdict(float)
     began = time.time()
-    bar = tqdm(range(start, options.steps), disable=not accelerator.is_main_process, mininterval=10, initial=start)
+    bar = tqdm(
+        range(start, options.steps),
+        disable=not accelerator.is_main_process,
+        mininterval=10,
+        initial=start,
+        total=options.steps,
+    )
     for step in bar:
         batch = draw_batch(np.random.default_rng((options.seed, step)), options.batch_size)
         batch = {name: value[first : first + share].to(accelerator.device) for name, value in batch.items()}
@@ -119,7 +125,9 @@ def train(
             losses = compute_losses(prepared, batch, step)
         for name, value in losses.items():
             if not torch.isfinite(value):
-                raise FloatingPointError(f"Loss {name!r} became {value.item()} at step {step}; lower the learning rate.")
+                raise FloatingPointError(
+                    f"Loss {name!r} became {value.item()} at step {step}; lower the learning rate."
+                )
         accelerator.backward(sum(losses.values()))
         accelerator.clip_grad_norm_(trainable, options.clip_norm)
         optimizer.step()
@@ -145,4 +153,3 @@ def train(
     if accelerator.is_main_process:
         (output / "results.json").write_text(json.dumps(results, indent=2))
     return results
-

@@ -1,4 +1,4 @@
-"""Cached inputs and targets of A2ET: what is heard, how the head moves, whose face it is, and the expression to predict."""
+"""Cached inputs and targets of A2ET: sound, words, head motion, a face, and the expression to predict."""
 
 import hashlib
 import json
@@ -19,6 +19,8 @@ from eat_hf.pose_pictures import pose_pictures
 
 from .corpus.dataset import Clip, Corpus
 from .loop import Batch
+
+RADIUS = 5  # frames on either side of a window's centre
 
 
 @dataclass
@@ -96,10 +98,10 @@ class MotionData:
         yaw, pitch, roll = (logits_from_degrees(angle) for angle in clip.angles[index].unbind(-1))
         # the head stands still before and after the clip; nothing is heard there
         last = len(clip.mel) - 1
-        around = (index[:, None] + torch.arange(-5, 6)).clamp(0, last)
+        around = (index[:, None] + torch.arange(-RADIUS, RADIUS + 1)).clamp(0, last)
         return {
-            "semantic": frame_windows(clip.semantic)[index],
-            "mel": frame_windows(clip.mel)[index],
+            "semantic": frame_windows(clip.semantic, RADIUS, torch.zeros_like(clip.semantic[0]))[index],
+            "mel": frame_windows(clip.mel, RADIUS, torch.zeros_like(clip.mel[0]))[index],
             "pose_images": clip.pose_images[around].float(),
             "yaw": yaw,
             "pitch": pitch,

@@ -26,7 +26,7 @@ class A2ETOptions(LoopOptions):
     """Options of this stage."""
 
     corpus: str = field(default="corpus", metadata={"help": "Corpus folder."})
-    runs: str = field(default="runs", metadata={"help": "Folder with the runs latent, speech and pca."})
+    runs: str = field(default="runs", metadata={"help": "Folder with the runs detector, speech and pca."})
     frames: int = field(default=8, metadata={"help": "Frames drawn from each clip."})
     latent_weight: float = field(default=200.0, metadata={"help": "Of the keypoint term of Eq. 6."})
     pca_weight: float = field(default=10.0, metadata={"help": "Of the coefficient term of Eq. 6."})
@@ -38,7 +38,7 @@ def load_data(options: A2ETOptions, recipe: Recipe, split: str) -> MotionData:
         options.corpus,
         split,
         DeepSpeechEncoder.from_pretrained(runs / "speech/speech_encoder"),
-        CanonicalKeypointDetector.from_pretrained(runs / "latent/keypoint_detector"),
+        CanonicalKeypointDetector.from_pretrained(runs / "detector/keypoint_detector"),
         recipe.components["a2et"]["pose_size"],
         recipe.pipeline["hull_volume_exponent"],
     )

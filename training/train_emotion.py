@@ -1,6 +1,6 @@
 """Stage 2: efficient emotional adaptation (paper section 3.2). Only M, EDN and the EAMs learn; the rest is frozen.
 
-    accelerate launch -m training.train_emotion --corpus CORPUS --runs runs --output_dir runs/emotion
+accelerate launch -m training.train_emotion --corpus CORPUS --runs runs --output_dir runs/emotion
 """
 
 import json
@@ -59,7 +59,9 @@ def evaluate(model: EmotionalA2ET, data: MotionData, pool: list[int]) -> dict[st
     names = data.keypoint_names
     centroids = torch.stack(
         [
-            torch.stack([c.expression.mean(0) for c in data.clips if c.emotion == e and (c.level >= 2 or e == 5)]).mean(0)
+            torch.stack([c.expression.mean(0) for c in data.clips if c.emotion == e and (c.level >= 2 or e == 5)]).mean(
+                0
+            )
             for e in range(len(EMOTIONS))
         ]
     )
@@ -115,7 +117,9 @@ def main() -> None:
         keypoints = (network(batch, latent) - batch["expression"]) * batch["scale"][:, None, None]
         return {"latent": options.latent_weight * (keypoints.square() * weights).mean()}
 
-    pool = [n for n, clip in enumerate(held_out.clips) if clip.level >= options.min_level or clip.emotion == neutral][:80]
+    pool = [n for n, clip in enumerate(held_out.clips) if clip.level >= options.min_level or clip.emotion == neutral][
+        :80
+    ]
     results = train(model, draw, losses, options, lambda network: evaluate(network, held_out, pool))
     print(json.dumps(results, indent=2))
     for name in ("a2et", "edn"):

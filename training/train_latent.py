@@ -1,6 +1,7 @@
 """Stage 1a, first half: the latent of the paper's section 3.1, keypoints, head pose and expression of a picture.
 
-    accelerate launch -m training.train_latent --corpus CORPUS --output_dir runs/latent
+    accelerate launch -m training.train_latent --corpus CORPUS --part detector --output_dir runs/detector
+    accelerate launch -m training.train_latent --corpus CORPUS --part estimator --output_dir runs/estimator
 
 The corpus has exact labels, so the detector and the estimator are taught them directly: no image reconstruction and,
 as in the paper's enhancement, no deformation prior that would shrink expressions.
@@ -28,24 +29,32 @@ class LatentOptions(LoopOptions):
     """Options of this stage."""
 
     corpus: str = field(default="corpus", metadata={"help": "Corpus folder."})
+    part: str = field(default="both", metadata={"help": "detector, estimator or both."})
+    initial: str = field(default="", metadata={"help": "A keypoint_detector folder to start from."})
 
 
 class LatentNetworks(nn.Module):
-    """The detector and the estimator, trained side by side."""
+    """The detector and the estimator, trained side by side, or one of them alone."""
 
-    def __init__(self, detector: CanonicalKeypointDetector, estimator: MotionEstimator):
+    def __init__(self, detector: CanonicalKeypointDetector | None, estimator: MotionEstimator | None):
         super().__init__()
         self.detector, self.estimator = detector, estimator
+        if estimator is not None:  # large first errors would kill the units behind them
+            for head in (estimator.yaw, estimator.pitch, estimator.roll, estimator.translation, estimator.expression):
+                nn.init.normal_(head.weight, std=0.002)
+                nn.init.zeros_(head.bias)
 
     def forward(self, pixel_values: Tensor) -> dict[str, Tensor]:
         """(N, 3, 256, 256) -> keypoints (N, K, 3), angles (N, 3) degrees, translation (N, 3), expression (N, K, 3)."""
-        motion = self.estimator(pixel_values)
-        return {
-            "keypoints": self.detector(pixel_values).keypoints,
-            "angles": torch.stack(degrees_from_logits(motion.yaw, motion.pitch, motion.roll), -1),
-            "translation": motion.translation,
-            "expression": motion.expression.unflatten(-1, (-1, 3)),
-        }
+        out = {}
+        if self.detector is not None:
+            out["keypoints"] = self.detector(pixel_values).keypoints
+        if self.estimator is not None:
+            motion = self.estimator(pixel_values)
+            out["angles"] = torch.stack(degrees_from_logits(motion.yaw, motion.pitch, motion.roll), -1)
+            out["translation"] = motion.translation
+            out["expression"] = motion.expression.unflatten(-1, (-1, 3))
+        return out
 
 
 def keypoint_weights(names: list[str]) -> Tensor:
@@ -61,19 +70,21 @@ def draw(bank: FrameBank, rng: np.random.Generator, count: int) -> Batch:
     return {"pixel_values": bank.pixel_values(index), **{name: bank.label(name, index) for name in names}}
 
 
-def losses(model: nn.Module, batch: Batch, weights: Tensor) -> Losses:
-    pictures, labels = transform_similarity(batch["pixel_values"], {k: v for k, v in batch.items() if k != "pixel_values"})
+def compute_losses(model: nn.Module, batch: Batch, weights: Tensor) -> Losses:
+    pictures, labels = transform_similarity(
+        batch["pixel_values"], {k: v for k, v in batch.items() if k != "pixel_values"}
+    )
     out = model(degrade(jitter_colour(pictures)).contiguous(memory_format=torch.channels_last))
-    angles = torch.stack([labels[name] for name in ("yaw", "pitch", "roll")], -1)
-    axes = torch.tensor([1.0, 1.0, 0.5])
-    keypoints = (out["keypoints"] - labels["keypoints"]).abs() * weights[:, None] * axes
-    expression = (out["expression"] - labels["expression"]).abs() * weights[:, None]
-    return {
-        "keypoints": 10 * keypoints.mean(),
-        "head_pose": 0.02 * (out["angles"] - angles).abs().mean(),
-        "translation": 5 * (out["translation"] - labels["translation"]).abs().mean(),
-        "expression": 20 * expression.mean(),
-    }
+    losses = {}
+    if "keypoints" in out:
+        error = (out["keypoints"] - labels["keypoints"]).abs() * torch.tensor([1.0, 1.0, 0.5])
+        losses["keypoints"] = 10 * (error * weights[:, None]).mean()
+    if "angles" in out:
+        angles = torch.stack([labels[name] for name in ("yaw", "pitch", "roll")], -1)
+        losses["head_pose"] = 0.1 * (out["angles"] - angles).abs().mean()
+        losses["translation"] = 5 * (out["translation"] - labels["translation"]).abs().mean()
+        losses["expression"] = 20 * ((out["expression"] - labels["expression"]).abs() * weights[:, None]).mean()
+    return losses
 
 
 @torch.no_grad()
@@ -86,27 +97,33 @@ def evaluate(model: LatentNetworks, bank: FrameBank, limit: int = 640) -> dict[s
     index = np.linspace(0, len(bank.identity) - 1, min(limit, len(bank.identity))).astype(int)
     outs = [model(bank.pixel_values(part)) for part in np.array_split(index, max(1, len(index) // 16))]
     out = {name: torch.cat([o[name] for o in outs]) for name in outs[0]}
-    error = (out["keypoints"] - bank.label("keypoints", index))[..., :2] * 128
-    relative = error.clone()
-    for identity in np.unique(bank.identity[index]):
-        mine = torch.from_numpy(bank.identity[index] == identity)
-        calm = mine & torch.from_numpy(bank.calm[index])
-        relative[mine] -= error[calm if calm.any() else mine].mean(0)
-    angles = torch.stack([bank.label(name, index) for name in ("yaw", "pitch", "roll")], -1)
     expression = bank.label("expression", index)
-    mouth = [n for n, name in enumerate(bank.keypoint_names) if "lip" in name or "mouth" in name]
-    lids = [n for n, name in enumerate(bank.keypoint_names) if "lid" in name]
-    return {
-        "keypoints_px": error.norm(dim=-1).mean().item(),
-        "driven_px": relative.norm(dim=-1).mean().item(),
-        "driven_mouth_px": relative[:, mouth].norm(dim=-1).mean().item(),
-        "driven_lids_px": relative[:, lids].norm(dim=-1).mean().item(),
-        "still_mouth_px": expression[:, mouth, :2].mul(128).norm(dim=-1).mean().item(),
-        "expression_px": (out["expression"] - expression)[..., :2].mul(128).norm(dim=-1).mean().item(),
-        "expression_if_zero_px": expression[..., :2].mul(128).norm(dim=-1).mean().item(),
-        "angles_degrees": (out["angles"] - angles).abs().mean().item(),
-        "translation_px": (out["translation"] - bank.label("translation", index)).abs().mean().item() * 128,
-    }
+    results = {}
+    if "keypoints" in out:
+        error = (out["keypoints"] - bank.label("keypoints", index))[..., :2] * 128
+        relative = error.clone()
+        for identity in np.unique(bank.identity[index]):
+            mine = torch.from_numpy(bank.identity[index] == identity)
+            calm = mine & torch.from_numpy(bank.calm[index])
+            relative[mine] -= error[calm if calm.any() else mine].mean(0)
+        mouth = [n for n, name in enumerate(bank.keypoint_names) if "lip" in name or "mouth" in name]
+        lids = [n for n, name in enumerate(bank.keypoint_names) if "lid" in name]
+        results = {
+            "keypoints_px": error.norm(dim=-1).mean().item(),
+            "driven_px": relative.norm(dim=-1).mean().item(),
+            "driven_mouth_px": relative[:, mouth].norm(dim=-1).mean().item(),
+            "driven_lids_px": relative[:, lids].norm(dim=-1).mean().item(),
+            "still_mouth_px": expression[:, mouth, :2].mul(128).norm(dim=-1).mean().item(),
+        }
+    if "angles" in out:
+        angles = torch.stack([bank.label(name, index) for name in ("yaw", "pitch", "roll")], -1)
+        results |= {
+            "expression_px": (out["expression"] - expression)[..., :2].mul(128).norm(dim=-1).mean().item(),
+            "expression_if_zero_px": expression[..., :2].mul(128).norm(dim=-1).mean().item(),
+            "angles_degrees": (out["angles"] - angles).abs().mean().item(),
+            "translation_px": (out["translation"] - bank.label("translation", index)).abs().mean().item() * 128,
+        }
+    return results
 
 
 def main() -> None:
@@ -114,21 +131,28 @@ def main() -> None:
     bank = FrameBank.load(options.corpus, "train")
     held_out = FrameBank.load(options.corpus, "validation")
     torch.manual_seed(options.seed)
-    model = LatentNetworks(
-        CanonicalKeypointDetector(**recipe.components["keypoint_detector"]),
-        MotionEstimator(**recipe.components["motion_estimator"]),
-    ).to(memory_format=torch.channels_last)
+    detector = estimator = None
+    if options.part != "estimator":
+        detector = CanonicalKeypointDetector(**recipe.components["keypoint_detector"])
+        if options.initial:
+            detector = CanonicalKeypointDetector.from_pretrained(options.initial)
+    if options.part != "detector":
+        estimator = MotionEstimator(**recipe.components["motion_estimator"])
+    model = LatentNetworks(detector, estimator).to(memory_format=torch.channels_last)
     weights = keypoint_weights(bank.keypoint_names)
     results = train(
         model,
         lambda rng, count: draw(bank, rng, count),
-        lambda network, batch, step: losses(network, batch, weights),
+        lambda network, batch, step: compute_losses(network, batch, weights),
         options,
         lambda network: evaluate(network, held_out),
     )
     print(json.dumps(results, indent=2))
-    model.detector.save_pretrained(Path(options.output_dir) / "keypoint_detector")
-    model.estimator.save_pretrained(Path(options.output_dir) / "motion_estimator")
+    output = Path(options.output_dir)
+    if detector is not None:
+        detector.save_pretrained(output / "keypoint_detector")
+    if estimator is not None:
+        estimator.save_pretrained(output / "motion_estimator")
 
 
 if __name__ == "__main__":

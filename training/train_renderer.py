@@ -1,7 +1,8 @@
 """Stage 1a, second half: RePos-Net on pairs of frames of one person.
 
     accelerate launch -m training.train_renderer --corpus CORPUS --output_dir runs/motion --motion_only true
-    accelerate launch -m training.train_renderer --corpus CORPUS --output_dir runs/renderer --initial runs/motion/repos_net
+    accelerate launch -m training.train_renderer --corpus CORPUS --output_dir runs/renderer \\
+        --initial runs/motion/repos_net
 
 First the motion alone, which is cheap: the warped source picture must look like the driving picture and the flow must
 carry every landmark. Then the whole renderer, on parts of pictures around the face. Keypoints are the exact ones with
@@ -110,7 +111,9 @@ class RendererLosses:
         model = getattr(model, "module", model)
         centre = batch["keypoints"][:, 1, self.fine][:, torch.randint(len(self.fine), (1,)), :2].squeeze(1)
         elsewhere = torch.rand(len(centre), 1) < 0.25
-        centre = torch.where(elsewhere, torch.empty_like(centre).uniform_(-1, 1), centre + 0.15 * torch.randn_like(centre))
+        centre = torch.where(
+            elsewhere, torch.empty_like(centre).uniform_(-1, 1), centre + 0.15 * torch.randn_like(centre)
+        )
         size = self.options.crop_cells
         corners = ((centre.flip(-1) + 1) / 2 * CELLS - size / 2).long().clamp(0, CELLS - size)
         crop = Crop(corners, size)
@@ -171,7 +174,8 @@ def main() -> None:
     torch.manual_seed(options.seed)
     names = bank.keypoint_names
     indices = {
-        name: [names.index(keypoint) for keypoint in getattr(recipe, name)] for name in ("rigid_keypoints", "inner_mouth")
+        name: [names.index(keypoint) for keypoint in getattr(recipe, name)]
+        for name in ("rigid_keypoints", "inner_mouth")
     }
     if options.initial:
         model = RePosNet.from_pretrained(options.initial)

@@ -53,10 +53,10 @@ class AdaptiveBlock(nn.Module):
     """Residual block with adaptive instance norm: (N, in, M, W), guidance (N, width) -> (N, out, M or 2M, W).
 
     Args:
-        double: nearest-neighbour upscale of the mel axis M by two.
+        enlarge: nearest-neighbour upscale of the mel axis M by two.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, double: bool, guidance: int):
+    def __init__(self, in_channels: int, out_channels: int, enlarge: bool, guidance: int):
         super().__init__()
         self.norm1 = AdaptiveInstanceNorm(in_channels, guidance)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
@@ -64,10 +64,10 @@ class AdaptiveBlock(nn.Module):
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         same = in_channels == out_channels
         self.shortcut = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1, bias=False)
-        self.double = double
+        self.enlarge = enlarge
 
     def _resize(self, x: Tensor) -> Tensor:
-        return x.repeat_interleave(2, 2) if self.double else x
+        return x.repeat_interleave(2, 2) if self.enlarge else x
 
     def forward(self, x: Tensor, guidance: Tensor | None = None) -> Tensor:
         y = self.conv1(self._resize(F.leaky_relu(self.norm1(x, guidance), SLOPE)))

@@ -161,9 +161,7 @@ class AffineDenseMotion(nn.Module):
         inputs = keypoints + 12
         self.stem = ConvNormReLU(inputs, channels[0])
         self.downs = nn.ModuleList(ConvNormReLU(i, o) for i, o in zip(channels, channels[1:], strict=False))
-        self.ups = nn.ModuleList(
-            ConvNormReLU(i + o, o) for i, o in zip(channels[:0:-1], channels[-2::-1], strict=True)
-        )
+        self.ups = nn.ModuleList(ConvNormReLU(i + o, o) for i, o in zip(channels[:0:-1], channels[-2::-1], strict=True))
         self.head = nn.Conv2d(channels[0], 5, 3, padding=1)
         nn.init.normal_(self.head.weight, std=0.01)
         with torch.no_grad():  # start with the keypoints' residuals in full, a foreground, and nothing occluded
@@ -191,9 +189,7 @@ class AffineDenseMotion(nn.Module):
         spread = as_map((weight @ residual) / (weight.sum(-1, keepdim=True) + 0.15))
 
         guess = rigid + spread
-        warped = F.grid_sample(
-            picture, grid + guess.movedim(1, -1), padding_mode="border", align_corners=False
-        )
+        warped = F.grid_sample(picture, grid + guess.movedim(1, -1), padding_mode="border", align_corners=False)
         heat = as_map(torch.exp(-0.5 * distances / self.HEAT_WIDTH**2))
         nearest = as_map(distances.amin(-1, keepdim=True).sqrt())
         x = self.stem(torch.cat([heat, 4 * rigid, 8 * spread, nearest, as_map(depth), picture, warped], 1))

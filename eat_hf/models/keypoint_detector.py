@@ -57,9 +57,7 @@ class CanonicalKeypointDetector(ModelMixin, ConfigMixin):
         super().__init__()
         if skip_connections and depth != 1:
             raise ValueError(f"skip_connections needs depth=1, not depth={depth}.")
-        self.downs = nn.ModuleList(
-            ConvNormReLU(i, o) for i, o in zip((3, *down_channels), down_channels, strict=False)
-        )
+        self.downs = nn.ModuleList(ConvNormReLU(i, o) for i, o in zip((3, *down_channels), down_channels, strict=False))
         if skip_connections:
             inputs = [a + b for a, b in zip((down_channels[-1], *up_channels), reversed(down_channels), strict=False)]
             self.ups = nn.ModuleList(ConvNormReLU(i, o) for i, o in zip(inputs, up_channels, strict=False))

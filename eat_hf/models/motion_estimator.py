@@ -1,4 +1,4 @@
-"""Head pose and expression estimator (paper section 3.1): the pose, translation and deformation that a picture shows."""
+"""Head pose and expression estimator (paper section 3.1): pose, translation and deformation of a pictured head."""
 
 from dataclasses import dataclass
 
@@ -52,9 +52,7 @@ class ResNetStage(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, blocks: int, strided: bool):
         super().__init__()
         self.widen = ConvNormReLU(in_channels, out_channels, kernel_size=1)
-        self.blocks = nn.Sequential(
-            *(Bottleneck(out_channels, 2 if strided and i == 0 else 1) for i in range(blocks))
-        )
+        self.blocks = nn.Sequential(*(Bottleneck(out_channels, 2 if strided and i == 0 else 1) for i in range(blocks)))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.blocks(self.widen(x))
@@ -88,10 +86,7 @@ class MotionEstimator(ModelMixin, ConfigMixin):
         self.stem = ConvNormReLU(3, stem_channels, kernel_size=7, stride=2)
         widths = (stem_channels, *channels)
         self.stages = nn.Sequential(
-            *(
-                ResNetStage(widths[s], widths[s + 1], count, strided=s > 0)
-                for s, count in enumerate(blocks)
-            )
+            *(ResNetStage(widths[s], widths[s + 1], count, strided=s > 0) for s, count in enumerate(blocks))
         )
         features = channels[-1] * pooled_size**2
         self.yaw, self.pitch, self.roll = (nn.Linear(features, bins) for _ in range(3))

@@ -75,15 +75,18 @@ class SPADEDecoder(nn.Module):
     """(N, features, 64, 64) -> (N, 3, 256, 256) in [0, 1], as published."""
 
     def __init__(
-        self, features: int = 256, channels: int = 512, blocks: int = 6, up_channels: tuple[int, ...] = (256, 64), **spade
+        self,
+        features: int = 256,
+        channels: int = 512,
+        blocks: int = 6,
+        up_channels: tuple[int, ...] = (256, 64),
+        **spade,
     ):
         super().__init__()
         self.stem = nn.Conv2d(features, channels, 3, padding=1)
         self.middle = nn.ModuleList(SPADEBlock(channels, channels, features, **spade) for _ in range(blocks))
         widths = (channels, *up_channels)
-        self.ups = nn.ModuleList(
-            SPADEBlock(i, o, features, **spade) for i, o in zip(widths, up_channels, strict=False)
-        )
+        self.ups = nn.ModuleList(SPADEBlock(i, o, features, **spade) for i, o in zip(widths, up_channels, strict=False))
         self.to_rgb = nn.Conv2d(widths[-1], 3, 3, padding=1)
 
     def forward(self, feature_map: Tensor) -> Tensor:
@@ -110,9 +113,7 @@ class DetailDecoder(nn.Module):
         self.stem = nn.Conv2d(features, channels, 3, padding=1)
         self.middle = nn.ModuleList(SPADEBlock(channels, channels, features, **spade) for _ in range(blocks))
         widths = (channels, *up_channels)
-        self.ups = nn.ModuleList(
-            SPADEBlock(i, o, features, **spade) for i, o in zip(widths, up_channels, strict=False)
-        )
+        self.ups = nn.ModuleList(SPADEBlock(i, o, features, **spade) for i, o in zip(widths, up_channels, strict=False))
         self.merge = nn.Conv2d(widths[-1] + detail_channels + 13, 48, 3, padding=1)
         self.refine = nn.Conv2d(12 + 4, 16, 3, padding=1)
         self.to_rgb_and_mask = nn.Conv2d(16, 4, 3, padding=1)
@@ -120,7 +121,7 @@ class DetailDecoder(nn.Module):
     def forward(
         self, feature_map: Tensor, warped_details: Tensor, warped_picture: Tensor, mouth: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Half-size details (N, C, 128, 128), warped picture (N, 3, 256, 256), mouth interior (N, 1, 256, 256) in [0, 1].
+        """Half-size details (N, C, 128, 128), warped picture (N, 3, 256, 256), mouth interior (N, 1, 256, 256), 0 to 1.
 
         Returns the picture, the synthesised picture before blending, and the mask's logits.
         """

@@ -69,6 +69,7 @@ class PromptedTransformer(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(TransformerLayer(width, heads, feed_forward, dropout, cross) for _ in range(layers))
         self.norm = nn.LayerNorm(width) if cross else nn.Identity()
+        self.positions: Tensor
         self.register_buffer("positions", sinusoid_positions(positions, width), persistent=False)
         for parameter in self.parameters():
             if parameter.dim() > 1:
@@ -90,7 +91,7 @@ class PromptedTransformer(nn.Module):
             raise ValueError(f"A stack of {len(self.layers)} layers takes 1 or that many prompts, not {count}.")
         length = tokens.shape[1]
         for i, layer in enumerate(self.layers):
-            if i < count:
+            if prompts is not None and i < count:
                 tokens = torch.cat([tokens[:, :length], prompts[:, i : i + 1]], 1)
             if i == 0:
                 tokens = tokens + self.positions[: tokens.shape[1]].to(tokens.dtype)

@@ -42,14 +42,6 @@ class Shell:
     uv: np.ndarray
 
 
-@dataclass
-class Scalp:
-    """Where hair grows: (SKIN_ROWS, COLUMNS) signed distance inside the hairline (picture units, positive inside)."""
-
-    inside: np.ndarray
-    lowest: np.ndarray
-
-
 def hair_level(rows: int = SKIN_ROWS) -> np.ndarray:
     """(rows,) height (y) of a texture row on an average head."""
     arc_rows = np.arange(rows, dtype=np.float32) * (SKIN_ROWS / rows)
@@ -63,9 +55,9 @@ def hairline(identity: Identity) -> np.ndarray:
     points = identity.vertices[list(KEYPOINT_VERTICES)]
     keypoints = dict(zip(KEYPOINT_NAMES, points, strict=True))
     eyes = 0.5 * (keypoints["lid_upper_left"][1] + keypoints["lid_upper_right"][1])
-    front = eyes - 0.5 - hair.hairline
+    front = eyes - 0.57 - hair.hairline
     receded = front - hair.recession
-    between = 0.5 * (front + receded)
+    between = front - 0.25 * hair.recession
     if hair.length > 0:  # hangs over the ears; the face is framed between the temples
         low = 0.1 + hair.length
         nodes = [(0, front), (26, between), (42, receded), (56, front + 0.2), (66, eyes), (74, low), (180, low)]
@@ -105,8 +97,8 @@ def grow_hair(identity: Identity, texels: TexelMap) -> tuple[list[Shell], np.nda
 
 def _strands(hair: Hair, rng: np.random.Generator) -> np.ndarray:
     """(HAIR_ROWS, COLUMNS) streaks along the hair, about -1 to 1; curls bend them until they are blotches."""
-    straight = noise(rng, HAIR_ROWS, COLUMNS, (5, 90, 0.35), (8, 260, 0.4), (14, 520, 0.35))
-    swing = 8 + 14 * hair.curl
+    straight = noise(rng, HAIR_ROWS, COLUMNS, (4, 60, 0.22), (8, 260, 0.36), (14, 620, 0.45))
+    swing = 5 + 16 * hair.curl**2
     bend = noise(rng, HAIR_ROWS, COLUMNS, (6 + 40 * hair.curl, 8 + 30 * hair.curl, swing))
     down, across = np.mgrid[:HAIR_ROWS, :COLUMNS].astype(np.float32)
     streaks = cv2.remap(straight, (across + bend) % (COLUMNS - 1), down, cv2.INTER_LINEAR)
@@ -118,11 +110,14 @@ def _strands(hair: Hair, rng: np.random.Generator) -> np.ndarray:
 def _hair_shells(identity: Identity, texels: TexelMap, inside: np.ndarray, rng) -> list[Shell]:
     hair = identity.look.hair
     size = (GRID_COLUMNS, GRID_ROWS)
-    head = cv2.resize(np.where(texels.covered, texels.radius, 0), size, interpolation=cv2.INTER_AREA)
-    head = np.where(head > 0.2, head, 0.2)
+    radius = texels.radius.copy()
+    for row in range(SKIN_ROWS // 8 - 1, -1, -1):  # the few texels round the pole of the crown that nothing covers
+        radius[row] = np.where(texels.covered[row], radius[row], radius[row + 1].mean())
+    head = np.maximum(cv2.resize(radius, size, interpolation=cv2.INTER_AREA), 0.2)
     level = hair_level(GRID_ROWS)
     # The ears must not carry the hair outwards, and shoulders do not push it up: both are where radius changes fast.
     hull = cv2.GaussianBlur(np.tile(head, (1, 3)), (0, 0), 2.0)[:, GRID_COLUMNS : 2 * GRID_COLUMNS]
+    hull = np.where(level[:, None] < CAP_LEVEL, np.maximum(hull, head), hull)
     hanging = hull.copy()
     for row in range(1, GRID_ROWS):
         if level[row] > CAP_LEVEL:
@@ -156,12 +151,14 @@ def _hair_shells(identity: Identity, texels: TexelMap, inside: np.ndarray, rng) 
     ])  # fmt: skip
     hairy = (depth_in > -0.12).ravel()
     faces = faces[hairy[faces].any(1)].astype(np.int32)
+    # The outermost sheet has no holes deep inside the hair, so that the others show through near the edges alone.
+    near_edge = (depth_in < 0.16).ravel()[faces].any(1)
     uv = unwrap(column.ravel(), row.ravel(), faces, HAIR_TOP)
     shells = []
     for layer in range(layers):
-        share = (layer + 1) / layers
-        radius = base + 0.008 + share * thickness
-        shells.append(Shell(capsule_point(column, row, radius).reshape(-1, 3), faces, uv))
+        radius = base + 0.008 + (layer + 1) / layers * thickness
+        shown = slice(None) if layer == layers - 1 else near_edge
+        shells.append(Shell(capsule_point(column, row, radius).reshape(-1, 3), faces[shown], uv[shown]))
     return shells
 
 

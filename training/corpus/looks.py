@@ -36,7 +36,7 @@ class Hair:
     colour: tuple[float, float, float]
     volume: float  # thickness over the scalp, 0.01 (buzz) to 0.2
     hairline: float  # raises (+) or lowers (-) the hairline on the forehead
-    recession: float  # how far the temples recede, 0 to 0.2
+    recession: float  # how far the temples recede (+) or the hairline is round (-), -0.2 to 0.18
     fringe: float  # how far a fringe falls over the forehead, 0 (none) to 0.22
     length: float  # how far it falls below the ears, 0 (short) to 1.2 (past the shoulders)
     parting: float  # where the hair divides, -0.5 (picture left) to 0.5
@@ -121,7 +121,7 @@ def sample_hair(rng: np.random.Generator, female: float, age: float, darkness: f
         colour=_colour(np.array(colour) * rng.uniform(0.75, 1.3) + rng.normal(0, 0.012, 3)),
         volume=float(volume),
         hairline=float(rng.uniform(-0.06, 0.06) + 0.06 * age * (1 - female)),
-        recession=float(rng.uniform(0, 0.18) * (1 - 0.7 * female)),
+        recession=float(rng.uniform(-0.14, 0.18) - 0.06 * female),
         fringe=float(rng.uniform(0.06, 0.2)) if not short and rng.random() < 0.35 else 0.0,
         length=float(length.get(style, 0.0)),
         parting=float(rng.uniform(-0.45, 0.45)),

@@ -39,8 +39,14 @@ SHADOW_REACH = 1.7  # picture units it covers to each side
 TORSO_SHARE = 0.5  # how much of the head's translation the shoulders follow
 
 # Surface by mesh group: highlight strength, highlight exponent, softness of the terminator
-_SURFACES = {"skin": (1.0, 14.0, 0.35), "eye": (0.9, 160.0, 0.1), "wet": (0.25, 40.0, 0.6), "matt": (0.0, 1.0, 0.2)}
-_SURFACES |= {"hair": (0.10, 16.0, 0.3), "cloth": (0.0, 1.0, 0.15)}
+_SURFACES = {
+    "skin": (1.0, 14.0, 0.35),  # its strength is the look's own gloss
+    "eye": (0.9, 160.0, 0.1),
+    "wet": (0.25, 40.0, 0.6),
+    "hair": (0.10, 16.0, 0.3),
+    "cloth": (0.0, 1.0, 0.15),
+    "matt": (0.0, 1.0, 0.2),
+}
 _GROUP_PARTS = {
     "helper-l-eye": ("left_eye", "eye"),
     "helper-r-eye": ("right_eye", "eye"),
@@ -181,8 +187,10 @@ class ClipRenderer:
 
     def _head_share(self, vertices: np.ndarray) -> np.ndarray:
         """(V,) 1 where a vertex moves with the head, 0 on the torso, smooth along the neck."""
-        chin = self.identity.landmarks[8, 1] + 0.03
-        return (1 - smoothstep(chin, chin + 0.42, vertices[:, 1])).astype(np.float32)
+        below_chin = vertices[:, 1] - self.identity.landmarks[8, 1] - 0.03
+        down_the_neck = smoothstep(0.0, 0.36, below_chin)
+        onto_the_shoulders = smoothstep(0.0, 0.15, below_chin) * smoothstep(0.36, 0.56, np.abs(vertices[:, 0]))
+        return (1 - np.maximum(down_the_neck, onto_the_shoulders)).astype(np.float32)
 
     def _pose(self, arkit, rotation, translation) -> np.ndarray:
         vertices = self._vertices.copy()
@@ -224,7 +232,7 @@ class ClipRenderer:
         inside[np.unique(assets.faces[inner_mouth_faces(assets)])] = True
         lips = self.identity.vertices[[LANDMARKS_68[51], LANDMARKS_68[57]], 2].mean()
         depth_behind = lips - vertices[:, 2]
-        openness = np.where(inside, np.clip(1.5 - depth_behind / 0.19, 0.02, 1.2), openness)
+        openness = np.where(inside, np.clip(1.4 - depth_behind / 0.19, 0.02, 1.1), openness)
         self._inside_mouth = np.flatnonzero(inside)
         lips = np.zeros(len(vertices), bool)
         lips[: self._head_vertices] = assets.masks["lips"] > 0.5

@@ -1,0 +1,190 @@
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import warnings
+
+import av
+import numpy as np
+import pytest
+import scipy.io.wavfile
+from conftest import voice
+from PIL import Image
+
+from eat_hf import cli
+
+
+def eat_hf(*arguments, **options):
+    """The command as its own process."""
+    command = [sys.executable, "-m", "eat_hf.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, **options)
+
+
+def one_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    assert len(lines) == 1 and "Traceback" not in text, text
+    return lines[0]
+
+
+@pytest.fixture
+def in_process(capsys):
+    """The command inside this process, for cases that would spend their time on importing: (status, out, err)."""
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def run(*arguments):
+        with warnings.catch_warnings():
+            try:
+                cli.main([str(argument) for argument in arguments])
+                status = 0
+            except SystemExit as exit:
+                status = exit.code
+        return status, *capsys.readouterr()
+
+    yield run
+    signal.signal(signal.SIGTERM, handler)
+
+
+def test_generate_writes_a_video_of_the_recordings_length(tiny_model, portrait_file, recording_file, tmp_path):
+    run = eat_hf(
+        *("generate", "--image", portrait_file, "--audio", recording_file, "--model", tiny_model),
+        *("--emotion", "happy=0.7,surprised=0.3", "--intensity", "1.2", "--seed", "1", "--paste-back"),
+        *("-o", tmp_path / "out.mp4"),
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip() == str(tmp_path / "out.mp4")
+    assert "13/13" in run.stderr  # the progress bar
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        video, sound = container.streams.video[0], container.streams.audio[0]
+        assert (video.frames, video.width, video.height) == (13, 512, 512) and sound.rate == 24000
+    assert os.listdir(tmp_path) == ["out.mp4"]
+
+
+def test_a_full_disk_is_one_line_and_no_file(tiny_model, portrait_file, recording_file, tmp_path):
+    run = eat_hf(
+        *("generate", "--image", portrait_file, "--audio", recording_file, "--model", tiny_model),
+        *("-o", tmp_path / "out.mp4"),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)),
+    )
+    assert run.returncode == 2 and "Traceback" not in run.stderr
+    assert "No space left" in run.stderr.strip().splitlines()[-1]
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory, portrait_file, recording_file):
+    folder = tmp_path_factory.mktemp("inputs")
+    Image.effect_noise((300, 30), 60).convert("RGB").save(folder / "noface.png")
+    (folder / "empty.wav").touch()
+    (folder / "broken.wav").write_bytes(np.random.default_rng(0).bytes(4000))
+    (folder / "text.png").write_text("text")
+    scipy.io.wavfile.write(folder / "short.wav", 16000, voice(0.1))
+    return {"portrait": portrait_file, "recording": recording_file, "folder": folder}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("--image {folder}/none.png --audio {recording}", "does not exist"),
+        ("--image {folder}/text.png --audio {recording}", "not a picture"),
+        ("--image {folder}/noface.png --audio {recording}", "No face"),
+        ("--image {portrait} --audio {recording} --face 4", "no face number 4"),
+        ("--image {portrait} --audio {folder}/empty.wav", "empty"),
+        ("--image {portrait} --audio {folder}/broken.wav", "cannot be read"),
+        ("--image {portrait} --audio {folder}/short.wav", "0.10 s"),
+        ("--image {portrait} --audio {portrait}", "no sound"),
+        ("--image {portrait} --audio {recording} -o {folder}/none/out.mp4", "does not exist"),
+        ("--image {portrait} --audio {recording} -o out.gif", "must end in .mp4"),
+        ("--image {portrait} --audio {recording} --head-motion nod", "natural, still"),
+        ("--image {portrait} --audio {recording} --intensity much", "Expected a number"),
+        ("--image {portrait} --audio {recording} --emotion sad --timeline 0:sad", "not both"),
+        ("--image {portrait} --audio {recording} --model {folder}", "not a model folder"),
+        ("--image {portrait} --audio {recording} --model {folder}/none", "does not exist"),
+        ("--image {portrait} --audio {recording} --seed x", "--seed"),
+        ("--image {portrait}", "--audio"),
+        ("--image {portrait} --audio {recording} --louder", "--louder"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(inputs, tmp_path, arguments, words):
+    run = eat_hf("generate", *arguments.format(**inputs).split(), cwd=tmp_path, env=source_path())
+    assert run.returncode == 2 and run.stdout == ""
+    assert re.search(words, one_line(run.stderr))
+    assert os.listdir(tmp_path) == []
+
+
+def source_path():
+    """The package is found from other folders, installed or not."""
+    return {**os.environ, "PYTHONPATH": os.path.dirname(os.path.dirname(cli.__file__))}
+
+
+def test_an_unknown_emotion_is_one_line_and_status_2(in_process, inputs, tiny_model, tmp_path):
+    status, out, err = in_process(
+        *("generate", "--image", inputs["portrait"], "--audio", inputs["recording"], "--model", tiny_model),
+        *("--emotion", "joyful", "-o", tmp_path / "out.mp4"),
+    )
+    assert status == 2 and out == "" and os.listdir(tmp_path) == []
+    assert "'joyful'" in one_line(err) and "surprised" in err
+
+
+def test_the_input_is_never_overwritten(in_process, inputs, tiny_model, tmp_path):
+    before = inputs["portrait"].read_bytes()
+    target = tmp_path / "in.mp4"
+    target.write_bytes(before)
+    status, _, err = in_process("generate", "--image", inputs["portrait"], "--audio", target, "-o", target)
+    assert status == 2 and "overwrite" in one_line(err) and target.read_bytes() == before
+
+
+def test_several_faces_are_a_warning(in_process, portrait, recording_file, tiny_model, tmp_path):
+    Image.fromarray(np.concatenate([portrait, portrait[:, ::-1]], 1)).save(tmp_path / "two.png")
+    arguments = ("generate", "--image", tmp_path / "two.png", "--audio", recording_file, "--model", tiny_model)
+    status, _, err = in_process(*arguments, "-o", tmp_path / "out.mp4")
+    assert status == 0 and err.startswith("warning: 2 faces were found") and (tmp_path / "out.mp4").is_file()
+    status, _, err = in_process(*arguments, "-o", tmp_path / "other.mp4", "--face", "1")
+    assert status == 0 and "warning" not in err
+
+
+def test_a_programming_error_keeps_its_traceback(in_process, monkeypatch, inputs, tiny_model, tmp_path):
+    monkeypatch.setattr("eat_hf.pipeline.EATPipeline.predict_expression", lambda *a, **k: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        in_process(
+            *("generate", "--image", inputs["portrait"], "--audio", inputs["recording"], "--model", tiny_model),
+            *("-o", tmp_path / "out.mp4"),
+        )
+    assert os.listdir(tmp_path) == []
+
+
+def test_info_names_parts_shares_emotions_and_licence(in_process, tiny_pipeline, tiny_model, tmp_path):
+    (tiny_model / "README.md").write_text("---\nlicense: apache-2.0\n---\n# Tiny\n")
+    status, out, _ = in_process("info", tiny_model)
+    assert status == 0
+    rows = {line.split()[0]: line.split() for line in out.splitlines()}
+    for name in tiny_pipeline.components:
+        expected = sum(p.numel() for p in tiny_pipeline.components[name].parameters())
+        assert int(rows[name][2].replace(",", "")) == expected
+    parts = ("repos_net", "keypoint_detector", "a2et", "emotion_mapper", "edn")
+    assert sum(float(rows[name][3].rstrip("%")) for name in parts) == pytest.approx(100, abs=0.05)
+    assert "emotions: angry, contempt" in out and "licence: apache-2.0" in out
+
+
+def test_the_environment_names_the_default_model(in_process, monkeypatch, tiny_model):
+    monkeypatch.setenv(cli.MODEL_VARIABLE, str(tiny_model))
+    assert in_process("info")[0] == 0
+
+
+def test_help_is_quick_and_loads_nothing_heavy():
+    program = (
+        "import sys; from eat_hf import cli\n"
+        "try: cli.main(['generate', '--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'diffusers', 'cv2', 'dlib', 'av'} & set(sys.modules)\n"
+        "print('heavy:', heavy)"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "--head-motion" in run.stdout and "heavy: set()" in run.stdout
+
+
+def test_without_arguments_it_helps(in_process, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["eat-hf"])
+    status, out, _ = in_process()
+    assert status == 0 and "generate" in out
