@@ -71,6 +71,7 @@ def generate(
             raise UserError(f"The video would overwrite {given}; choose another name for it.")
     if head_motion not in ("natural", "still") and not Path(head_motion).is_file():
         raise UserError(f"Head motion is natural, still, or a driving video; there is no file {head_motion!r}.")
+    model = find_model(model)
     picture, recording = read_image(image), read_audio(audio)
     chosen = choose_face(detect_faces(picture), face)
 
@@ -119,19 +120,25 @@ def convert(
 @app.command()
 def info(model: Annotated[str | None, typer.Argument(help="Folder or Hub id.", show_default=False)] = None) -> None:
     """Show a model's parts, their sizes, its emotions and its licence."""
-    pipeline = load_pipeline(model)
-    print(describe(pipeline))
+    print(describe(load_pipeline(find_model(model))))
 
 
-def default_model() -> str:
-    """What is used when no model is named: the environment's choice, or the bundled checkpoint.
+def find_model(model: str | None = None) -> str:
+    """The model's folder or Hub id: as named, the environment's choice, or the bundled checkpoint.
 
     Raises:
-        UserError: there is neither.
+        UserError: there is none, or the folder holds something else.
     """
-    chosen = os.environ.get(MODEL_VARIABLE)
-    if chosen:
-        return chosen
+    model = model or os.environ.get(MODEL_VARIABLE) or _bundled_model()
+    folder = Path(model)
+    if folder.exists() and not (folder / "model_index.json").is_file():
+        raise UserError(f"{model} is not a model folder: it has no model_index.json.")
+    if not folder.exists() and (folder.is_absolute() or model.count("/") != 1):
+        raise UserError(f"The model {model} does not exist.")
+    return model
+
+
+def _bundled_model() -> str:
     package = Path(__file__).resolve().parent
     for parent in (package, package.parent):  # as installed, and in a source checkout
         if (parent / BUNDLED_MODEL / "model_index.json").is_file():
@@ -139,19 +146,12 @@ def default_model() -> str:
     raise UserError(f"No bundled model was found; name one with --model or ${MODEL_VARIABLE}.")
 
 
-def load_pipeline(model: str | None = None) -> "EATPipeline":
-    """Load a model by folder or Hub id onto the GPU, if there is one.
+def load_pipeline(model: str) -> "EATPipeline":
+    """Load a model that `find_model` found onto the GPU, if there is one.
 
     Raises:
-        UserError: there is no such model, or it is not one of this package.
+        UserError: it cannot be loaded.
     """
-    model = model or default_model()
-    folder = Path(model)
-    if folder.exists() and not (folder / "model_index.json").is_file():
-        raise UserError(f"{model} is not a model folder: it has no model_index.json.")
-    if not folder.exists() and (folder.is_absolute() or model.count("/") != 1):
-        raise UserError(f"The model {model} does not exist.")
-
     import torch
     from diffusers.utils import logging
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -164,7 +164,7 @@ def load_pipeline(model: str | None = None) -> "EATPipeline":
     try:
         pipeline = EATPipeline.from_pretrained(model)
     except (OSError, HfHubHTTPError, HFValidationError) as error:
-        place = "folder" if folder.exists() else "Hub repository"
+        place = "folder" if Path(model).exists() else "Hub repository"
         reason = " ".join(str(error).split()).split(" (")[0].split(". ")[0].rstrip(".")
         raise UserError(f"The {place} {model} cannot be loaded: {reason}.") from error
     return pipeline.to("cuda" if torch.cuda.is_available() else "cpu")

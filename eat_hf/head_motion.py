@@ -122,7 +122,7 @@ class HeadMotion:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write a safetensors file."""
-        tensors = {name: getattr(self, name).clone() for name in ("yaw", "pitch", "roll", "translation")}
+        tensors = dict(zip(("yaw", "pitch", "roll", "translation"), self._map(_packed), strict=True))
         metadata = {"format": "eat_hf head motion", "relative": str(self.relative), "fps": repr(float(self.fps))}
         save_file(tensors, path, metadata)
 
@@ -142,6 +142,11 @@ class HeadMotion:
             return cls(*tensors, relative=metadata["relative"] == "True", fps=float(metadata["fps"]))
         except (SafetensorError, KeyError, ValueError) as error:
             raise UserError(f"{path} is not a head motion saved by eat_hf ({error}).") from error
+
+
+def _packed(values: Tensor) -> Tensor:
+    """A copy with memory of its own, in order, as safetensors wants it."""
+    return values.clone(memory_format=torch.contiguous_format)
 
 
 def _gaussian(sigma: float) -> Tensor:

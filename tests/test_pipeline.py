@@ -59,7 +59,7 @@ def test_output_types_agree_and_save_the_same_video(tiny_pipeline, portrait, aud
         output.save(tmp_path / "out.mp4")
         decoded.append(np.stack(list(read_video(tmp_path / "out.mp4"))))
     assert decoded[0].shape == happy.frames.shape
-    assert np.corrcoef(decoded[0].ravel(), happy.frames.ravel())[0, 1] > 0.98
+    assert np.corrcoef(decoded[0].ravel(), happy.frames.ravel())[0, 1] > 0.9
     assert difference(decoded[1], decoded[0]) <= 3 and difference(decoded[2], decoded[0]) <= 3
 
 

@@ -164,8 +164,8 @@ class AffineDenseMotion(nn.Module):
         self.ups = nn.ModuleList(ConvNormReLU(i + o, o) for i, o in zip(channels[:0:-1], channels[-2::-1], strict=True))
         self.head = nn.Conv2d(channels[0], 5, 3, padding=1)
         nn.init.normal_(self.head.weight, std=0.01)
-        with torch.no_grad():  # start with the keypoints' residuals in full, a foreground, and nothing occluded
-            self.head.bias.copy_(torch.tensor([2.0, 2.0, 1.0, 0.0, 0.0]))
+        # start with the keypoints' residuals in full, a foreground, and nothing occluded
+        self.head.bias = nn.Parameter(torch.tensor([2.0, 2.0, 1.0, 0.0, 0.0]))
 
     def forward(self, picture: Tensor, source_keypoints: Tensor, driving_keypoints: Tensor) -> MotionField:
         """picture: the source, (N, 3, size * n, size * n); keypoints (N, K, 3)."""

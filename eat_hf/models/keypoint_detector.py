@@ -61,7 +61,7 @@ class CanonicalKeypointDetector(ModelMixin, ConfigMixin):
         if skip_connections:
             inputs = [a + b for a, b in zip((down_channels[-1], *up_channels), reversed(down_channels), strict=False)]
             self.ups = nn.ModuleList(ConvNormReLU(i, o) for i, o in zip(inputs, up_channels, strict=False))
-            self.head = nn.Conv2d(up_channels[-1], keypoints, 3, padding=1)
+            self.head: nn.Module = nn.Conv2d(up_channels[-1], keypoints, 3, padding=1)
             self.depth_head = nn.Linear(4 * down_channels[-1], keypoints)
         else:
             self.to_volume = nn.Conv2d(down_channels[-1], down_channels[-1] * depth, 1)

@@ -153,7 +153,7 @@ class RePosNet(ModelMixin, ConfigMixin):
             raise ValueError(f"affine_motion needs at least 4 rigid_keypoints, not {len(rigid_keypoints)}.")
         self.volume_eam = EmotionalAdaptationModule(volume_channels, guidance)
         if affine_motion:
-            self.dense_motion = AffineDenseMotion(
+            self.dense_motion: nn.Module = AffineDenseMotion(
                 keypoints, rigid_keypoints, depth=volume_depth, channels=hourglass_channels
             )
         else:
@@ -171,7 +171,7 @@ class RePosNet(ModelMixin, ConfigMixin):
             self.to_details = nn.Conv2d(encoder_channels[0], detail_channels, 1)
             self.heat_features = nn.Conv2d(keypoints, 16, 1)
             self.flatten = ConvNormReLU(flat + 17, feature_channels, slope=0.01)
-            self.decoder = DetailDecoder(
+            self.decoder: nn.Module = DetailDecoder(
                 feature_channels,
                 decoder_channels,
                 decoder_blocks,
@@ -257,6 +257,7 @@ class RePosNet(ModelMixin, ConfigMixin):
     def _decode_with_details(
         self, source: SourceFeatures, volume: Tensor, field: MotionField, driving: Tensor, crop: Crop | None
     ) -> dict[str, Tensor]:
+        assert source.details is not None and field.displacement is not None  # this configuration always has them
         count = len(driving) // len(source.picture)
         size = field.occlusion.shape[-1]
 
@@ -265,7 +266,7 @@ class RePosNet(ModelMixin, ConfigMixin):
 
         grid = pixel_grid(size, like=volume).squeeze(-1)
         heat_x, heat_y = (
-            torch.exp(-0.5 * ((grid - driving[..., i : i + 1]) / self.dense_motion.HEAT_WIDTH).square()) for i in (0, 1)
+            torch.exp(-0.5 * ((grid - driving[..., i : i + 1]) / AffineDenseMotion.HEAT_WIDTH).square()) for i in (0, 1)
         )
         heat = cut(heat_y.unsqueeze(-1) * heat_x.unsqueeze(-2))
         mouth = polygon_coverage(driving[:, list(self.config.inner_mouth), :2], 2 * size)
