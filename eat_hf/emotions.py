@@ -7,6 +7,7 @@ emotions are mixed with it.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -48,7 +49,7 @@ class EmotionTrack:
             UserError: an unknown emotion, no positive weight, or a number that makes no sense.
         """
         if isinstance(emotion, str | Mapping):
-            timeline = [(0.0, emotion)]
+            timeline: list[tuple[float, str | Weights]] = [(0.0, emotion)]
         else:
             timeline = _check_timeline(emotion, "emotion")
         keyframes = tuple((seconds, _normalised(value, emotions)) for seconds, value in timeline)
@@ -67,7 +68,8 @@ class EmotionTrack:
             fade = ((times - seconds) / CROSS_FADE).clip(0, 1)[:, None]
             fade = fade * fade * (3 - 2 * fade)
             rows = (1 - fade) * rows + fade * _vector(weights, emotions)
-        strength = np.interp(times, *zip(*self.intensity, strict=True))[:, None]
+        moments, values = zip(*self.intensity, strict=True)
+        strength = np.interp(times, moments, values)[:, None]
         if (strength != 1).any():
             rows = strength * rows + (1 - strength) * _vector({NEUTRAL: 1.0}, emotions)
         return rows.astype(np.float32)
@@ -93,7 +95,7 @@ def _normalised(value: str | Weights, emotions: Sequence[str]) -> dict[str, floa
     return {name: weight / total for name, weight in value.items()}
 
 
-def _check_timeline(value, what: str) -> list[tuple[float, object]]:
+def _check_timeline(value: Any, what: str) -> list[tuple[float, Any]]:
     try:
         timeline = [(seconds, item) for seconds, item in value]
     except (TypeError, ValueError):

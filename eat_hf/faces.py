@@ -141,7 +141,7 @@ def _corners(box) -> np.ndarray:
 
 
 def _without_overlaps(candidates: list) -> list:
-    kept = []
+    kept: list = []
     for candidate in sorted(candidates, key=lambda c: -c[1]):
         if all(_overlap(candidate[0], other[0]) < 0.3 for other in kept):
             kept.append(candidate)

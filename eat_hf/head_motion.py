@@ -1,7 +1,8 @@
 """Head motion over time: made up, taken from a video, or loaded from a file."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -59,7 +60,8 @@ class HeadMotion:
     @classmethod
     def still(cls, frames: int) -> "HeadMotion":
         """The portrait's own pose throughout."""
-        return cls(*torch.zeros(3, frames), torch.zeros(frames, 3))
+        yaw, pitch, roll = torch.zeros(3, frames)
+        return cls(yaw, pitch, roll, torch.zeros(frames, 3))
 
     @classmethod
     def natural(cls, frames: int, energy: Tensor, generator: torch.Generator | None = None) -> "HeadMotion":
@@ -90,7 +92,7 @@ class HeadMotion:
         for name, angle in angles.items():
             limit = 2.5 * (DRIFT[name] + SPEECH[name])  # no rare, odd extreme
             angles[name] = ease * limit * (angle / limit).tanh()
-        return cls(**angles, translation=ease[:, None] * translation)
+        return cls(angles["yaw"], angles["pitch"], angles["roll"], ease[:, None] * translation)
 
     def resampled(self, frames: int, fps: float = FPS) -> "HeadMotion":
         """`frames` frames at `fps`: interpolated to the rate, then played forwards and backwards as often as needed."""
@@ -107,22 +109,24 @@ class HeadMotion:
             s = share.reshape(-1, *[1] * (values.dim() - 1))
             return torch.lerp(values[before], values[after], s)[index]
 
-        return HeadMotion(*self._map(take), relative=self.relative, fps=fps)
+        return replace(self._map(take), fps=fps)
 
     def smoothed(self, seconds: float) -> "HeadMotion":
         """Without an estimator's tremble: a Gaussian of that sigma."""
-        return HeadMotion(*self._map(lambda v: _smooth(v, seconds, self.fps)), relative=self.relative, fps=self.fps)
+        return self._map(lambda values: _smooth(values, seconds, self.fps))
 
     def relative_to_start(self) -> "HeadMotion":
         """The same movement from whatever pose the portrait has."""
-        return HeadMotion(*self._map(lambda values: values - values[:1]), relative=True, fps=self.fps)
+        return replace(self._map(lambda values: values - values[:1]), relative=True)
 
-    def _map(self, function) -> tuple[Tensor, ...]:
-        return tuple(function(values) for values in (self.yaw, self.pitch, self.roll, self.translation))
+    def _map(self, function: Callable[[Tensor], Tensor]) -> "HeadMotion":
+        yaw, pitch, roll = (function(angle) for angle in (self.yaw, self.pitch, self.roll))
+        return replace(self, yaw=yaw, pitch=pitch, roll=roll, translation=function(self.translation))
 
     def save(self, path: str | os.PathLike) -> None:
         """Write a safetensors file."""
-        tensors = dict(zip(("yaw", "pitch", "roll", "translation"), self._map(_packed), strict=True))
+        packed = self._map(lambda values: values.clone(memory_format=torch.contiguous_format))
+        tensors = {name: getattr(packed, name) for name in ("yaw", "pitch", "roll", "translation")}
         metadata = {"format": "eat_hf head motion", "relative": str(self.relative), "fps": repr(float(self.fps))}
         save_file(tensors, path, metadata)
 
@@ -138,15 +142,12 @@ class HeadMotion:
         try:
             with safe_open(path, "pt") as file:
                 metadata = file.metadata() or {}
-                tensors = [file.get_tensor(name) for name in ("yaw", "pitch", "roll", "translation")]
-            return cls(*tensors, relative=metadata["relative"] == "True", fps=float(metadata["fps"]))
+                yaw, pitch, roll = (file.get_tensor(name) for name in ("yaw", "pitch", "roll"))
+                translation = file.get_tensor("translation")
+            relative = metadata["relative"] == "True"
+            return cls(yaw, pitch, roll, translation, relative, float(metadata["fps"]))
         except (SafetensorError, KeyError, ValueError) as error:
             raise UserError(f"{path} is not a head motion saved by eat_hf ({error}).") from error
-
-
-def _packed(values: Tensor) -> Tensor:
-    """A copy with memory of its own, in order, as safetensors wants it."""
-    return values.clone(memory_format=torch.contiguous_format)
 
 
 def _gaussian(sigma: float) -> Tensor:

@@ -276,13 +276,13 @@ class VideoWriter:
         self.path = Path(path)
         check_video_target(self.path)
         self.fps, self.crf = fps, crf
-        if samples is not None:
+        if samples is not None and sampling_rate is not None:
             samples = np.atleast_2d(samples)
             if sampling_rate not in AAC_RATES:
                 samples, sampling_rate = _resample(samples, sampling_rate, 48000), 48000
         self.samples, self.sampling_rate = samples, sampling_rate
         self._temporary = self.path.with_name(f".{self.path.stem}-{secrets.token_hex(4)}.mp4")
-        self._container = None
+        self._container: Any = None
         self._frames = self._samples_written = 0
 
     def __enter__(self) -> "VideoWriter":

@@ -247,17 +247,13 @@ class EATPipeline(DiffusionPipeline):
         if output_type not in ("np", "pil", "pt"):
             raise ValueError(f"output_type must be 'np', 'pil' or 'pt', not {output_type!r}.")
         recording = read_audio(audio)
-        chunks = self.stream(
-            image, recording, emotion, intensity, head_motion, generator, batch_size, face, paste_back
-        )
-        frames = np.concatenate(list(chunks))
+        chunks = self.stream(image, recording, emotion, intensity, head_motion, generator, batch_size, face, paste_back)
+        frames: np.ndarray | list[Image.Image] | Tensor = np.concatenate(list(chunks))
         if output_type == "pil":
             frames = [Image.fromarray(frame) for frame in frames]
         elif output_type == "pt":
             frames = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
-        return EATPipelineOutput(
-            frames=frames, fps=FPS, audio=recording.samples, sampling_rate=recording.sampling_rate
-        )
+        return EATPipelineOutput(frames=frames, fps=FPS, audio=recording.samples, sampling_rate=recording.sampling_rate)
 
     def stream(
         self,
@@ -414,7 +410,8 @@ class EATPipeline(DiffusionPipeline):
             estimate = self.motion_estimator(self._pixel_values(np.stack(batch)))
             angles = kp.degrees_from_logits(estimate.yaw, estimate.pitch, estimate.roll)
             estimates.append([*(angle.cpu() for angle in angles), estimate.translation.cpu()])
-        motion = HeadMotion(*(torch.cat(parts) for parts in zip(*estimates, strict=True)), relative=False)
+        yaw, pitch, roll, translation = (torch.cat(parts) for parts in zip(*estimates, strict=True))
+        motion = HeadMotion(yaw, pitch, roll, translation, relative=False)
         return motion.smoothed(DRIVING_SMOOTHING).relative_to_start()
 
     def pose_head(self, portrait: Portrait, motion: HeadMotion) -> HeadPose:

@@ -106,16 +106,14 @@ def inputs(tmp_path_factory, portrait_file, recording_file):
         ("--image {portrait} --audio {recording} --louder", "--louder"),
     ],
 )
-def test_a_mistake_is_one_line_and_status_2(inputs, tmp_path, arguments, words):
-    run = eat_hf("generate", *arguments.format(**inputs).split(), cwd=tmp_path, env=source_path())
+def test_a_mistake_is_one_line_and_status_2(inputs, tiny_model, tmp_path, arguments, words):
+    # the package is found from other folders, installed or not
+    source = os.path.dirname(os.path.dirname(cli.__file__))
+    environment = {**os.environ, "PYTHONPATH": source, cli.MODEL_VARIABLE: str(tiny_model)}
+    run = eat_hf("generate", *arguments.format(**inputs).split(), cwd=tmp_path, env=environment)
     assert run.returncode == 2 and run.stdout == ""
     assert re.search(words, one_line(run.stderr))
     assert os.listdir(tmp_path) == []
-
-
-def source_path():
-    """The package is found from other folders, installed or not."""
-    return {**os.environ, "PYTHONPATH": os.path.dirname(os.path.dirname(cli.__file__))}
 
 
 def test_an_unknown_emotion_is_one_line_and_status_2(in_process, inputs, tiny_model, tmp_path):

@@ -182,9 +182,7 @@ def test_edn(deformation, golden):
     assert_golden(deformation.expand(6, -1), golden["edn.delta"])
 
 
-def test_source_and_driving_keypoints(
-    detected, source_keypoints, raw_driving_keypoints, driving_keypoints, golden
-):
+def test_source_and_driving_keypoints(detected, source_keypoints, raw_driving_keypoints, driving_keypoints, golden):
     np.testing.assert_allclose(kp.hull_volume(detected.keypoints), golden["hull_volume"], rtol=1e-4, atol=1e-8)
     assert_golden(source_keypoints, golden["kp_source"])
     assert_golden(raw_driving_keypoints[0], golden["kp_driving.raw"])

@@ -1,6 +1,6 @@
 """A picture of every emotion on some portraits: one row a portrait, one column an emotion, the portrait itself first.
 
-    python -m training.contact_sheet --output docs/emotions.png --images examples/portrait.png examples/astronaut.jpg
+python -m training.contact_sheet --output docs/emotions.png --images examples/portrait.png examples/astronaut.jpg
 """
 
 from dataclasses import dataclass, field

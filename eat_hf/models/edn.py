@@ -60,24 +60,22 @@ class EDN(ModelMixin, ConfigMixin):
         """Start from the pretrained A2ET: its encoder, and its down blocks of the acoustic branch.
 
         The first down block of A2ET reads (sound, face) channels; EDN's reads the face alone, so it takes the weights
-        of the last channels. The output head stays as it is and is set to zero, so that training starts from no
-        deformation.
+        of the last channels. The output head is set to zero, so that training starts from no deformation.
 
         Raises:
             ValueError: the two networks' sizes do not fit each other.
         """
-        state = {f"encoder.{name}": value for name, value in a2et.encoder.state_dict().items()}
-        face_channels = self.config.face_widths[0]
-        own = self.face_token.state_dict()
-        for name, value in a2et.acoustic_token.state_dict().items():
-            if name.startswith("blocks.0.norm1.") and value.dim():
-                value = value[-face_channels:]
-            elif name == "blocks.0.conv1.weight":
-                value = value[:, -face_channels:]
-            if name in own:  # without a change of width EDN's first block has no shortcut layers
-                state[f"face_token.{name}"] = value
-        state |= {"head.weight": torch.zeros_like(self.head.weight), "head.bias": torch.zeros_like(self.head.bias)}
         try:
+            state = {f"encoder.{name}": value for name, value in a2et.encoder.state_dict().items()}
+            own = self.face_token.state_dict()
+            for name, value in a2et.acoustic_token.state_dict().items():
+                if name not in own:  # without a change of width EDN's first block has no shortcut layers
+                    continue
+                if name.startswith("blocks.0."):
+                    for axis, size in enumerate(own[name].shape):
+                        value = value.narrow(axis, value.shape[axis] - size, size)
+                state[f"face_token.{name}"] = value
+            state |= {"head.weight": torch.zeros_like(self.head.weight), "head.bias": torch.zeros_like(self.head.bias)}
             self.load_state_dict(state)
         except RuntimeError as error:
             raise ValueError(f"This A2ET cannot initialise this EDN, their sizes differ: {error}") from error

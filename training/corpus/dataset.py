@@ -26,7 +26,7 @@ class Clip:
 
     @property
     def kind(self) -> str:
-        """"range_of_motion" (unrelated frames, no sound) or "speech"."""
+        """ "range_of_motion" (unrelated frames, no sound) or "speech"."""
         return self.metadata["kind"]
 
     @property

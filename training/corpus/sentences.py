@@ -159,28 +159,128 @@ Our meeting has been moved to Wednesday.
 The library lends music as well as books.
 """
 
-_PEOPLE = ("my brother", "the baker", "Emma", "our teacher", "Mister Brown", "the young pilot", "Paul", "her uncle",
-           "the mayor", "Maria", "a stranger", "the whole family", "Beth", "my boss", "the plumber", "Victor")
-_PAST = ("bought", "found", "broke", "painted", "forgot", "wanted", "hid", "borrowed", "moved", "watched", "described",
-         "repaired", "dropped", "chose", "threw away", "measured")
-_THINGS = ("the big umbrella", "a bag of peppers", "the old map", "five empty bottles", "a beautiful vase",
-           "the broken lamp", "some fresh bread", "the purple blanket", "a cheap watch", "the missing book",
-           "a box of matches", "the leather shoes", "my favorite jumper", "the garage key", "a bunch of flowers",
-           "the television", "an enormous pie", "the wooden bench")
-_PLACES = ("in the kitchen", "by the river", "behind the shop", "at the museum", "on the beach", "near the bridge",
-           "under the table", "outside the theatre", "at my mother's house", "in the village", "by the big church",
-           "upstairs")
-_TIMES = ("this morning", "last September", "before breakfast", "on Thursday", "after the storm", "a month ago",
-          "yesterday", "just in time", "at the weekend", "once again")
-_TOPICS = ("the weather", "our plan", "this problem", "the film", "my job", "the number", "their wedding",
-           "the journey", "that noise", "the price", "her voice", "the rumor")
-_VIEWS = ("is better than I imagined", "makes no sense to me", "matters more than money", "came up again at lunch",
-          "keeps me awake at night", "was a complete surprise", "should never be mentioned here",
-          "will probably change by tomorrow", "is none of your business", "bothers almost everybody")
-_WISHES = ("leave the bags by the door", "call me back before eleven", "give this form to the manager",
-           "show me how the pump works", "move your car from the bus stop", "help me pick a birthday card",
-           "wash the blue plates first", "bring both of the children", "check the map for a path",
-           "stop pulling my jumper", "read that page to us", "join the queue over there")
+_PEOPLE = (
+    "my brother",
+    "the baker",
+    "Emma",
+    "our teacher",
+    "Mister Brown",
+    "the young pilot",
+    "Paul",
+    "her uncle",
+    "the mayor",
+    "Maria",
+    "a stranger",
+    "the whole family",
+    "Beth",
+    "my boss",
+    "the plumber",
+    "Victor",
+)
+_PAST = (
+    "bought",
+    "found",
+    "broke",
+    "painted",
+    "forgot",
+    "wanted",
+    "hid",
+    "borrowed",
+    "moved",
+    "watched",
+    "described",
+    "repaired",
+    "dropped",
+    "chose",
+    "threw away",
+    "measured",
+)
+_THINGS = (
+    "the big umbrella",
+    "a bag of peppers",
+    "the old map",
+    "five empty bottles",
+    "a beautiful vase",
+    "the broken lamp",
+    "some fresh bread",
+    "the purple blanket",
+    "a cheap watch",
+    "the missing book",
+    "a box of matches",
+    "the leather shoes",
+    "my favorite jumper",
+    "the garage key",
+    "a bunch of flowers",
+    "the television",
+    "an enormous pie",
+    "the wooden bench",
+)
+_PLACES = (
+    "in the kitchen",
+    "by the river",
+    "behind the shop",
+    "at the museum",
+    "on the beach",
+    "near the bridge",
+    "under the table",
+    "outside the theatre",
+    "at my mother's house",
+    "in the village",
+    "by the big church",
+    "upstairs",
+)
+_TIMES = (
+    "this morning",
+    "last September",
+    "before breakfast",
+    "on Thursday",
+    "after the storm",
+    "a month ago",
+    "yesterday",
+    "just in time",
+    "at the weekend",
+    "once again",
+)
+_TOPICS = (
+    "the weather",
+    "our plan",
+    "this problem",
+    "the film",
+    "my job",
+    "the number",
+    "their wedding",
+    "the journey",
+    "that noise",
+    "the price",
+    "her voice",
+    "the rumor",
+)
+_VIEWS = (
+    "is better than I imagined",
+    "makes no sense to me",
+    "matters more than money",
+    "came up again at lunch",
+    "keeps me awake at night",
+    "was a complete surprise",
+    "should never be mentioned here",
+    "will probably change by tomorrow",
+    "is none of your business",
+    "bothers almost everybody",
+)
+_WISHES = (
+    "leave the bags by the door",
+    "call me back before eleven",
+    "give this form to the manager",
+    "show me how the pump works",
+    "move your car from the bus stop",
+    "help me pick a birthday card",
+    "wash the blue plates first",
+    "bring both of the children",
+    "check the map for a path",
+    "stop pulling my jumper",
+    "read that page to us",
+    "join the queue over there",
+)
 
 
 def _generated(count: int) -> list[str]:
@@ -189,10 +289,11 @@ def _generated(count: int) -> list[str]:
     makers = (
         lambda: f"{dice.choice(_PEOPLE)} {dice.choice(_PAST)} {dice.choice(_THINGS)} {dice.choice(_PLACES)}.",
         lambda: f"{dice.choice(_PEOPLE)} {dice.choice(_PAST)} {dice.choice(_THINGS)} {dice.choice(_TIMES)}.",
-        lambda: f"{dice.choice(('I think', 'of course', 'maybe', 'they say'))} {dice.choice(_TOPICS)} "
-                f"{dice.choice(_VIEWS)}.",
-        lambda: f"{dice.choice(('could you', 'would you please', 'please', 'you had better'))} "
-                f"{dice.choice(_WISHES)}",
+        lambda: (
+            f"{dice.choice(('I think', 'of course', 'maybe', 'they say'))} {dice.choice(_TOPICS)} "
+            f"{dice.choice(_VIEWS)}."
+        ),
+        lambda: f"{dice.choice(('could you', 'would you please', 'please', 'you had better'))} {dice.choice(_WISHES)}",
         lambda: f"did {dice.choice(_PEOPLE)} really say that {dice.choice(_TOPICS)} {dice.choice(_VIEWS)}?",
     )
     found: dict[str, None] = {}
@@ -209,8 +310,11 @@ def _split() -> dict[str, tuple[str, ...]]:
     every = list(dict.fromkeys(every))
     random.Random(7).shuffle(every)
     tenth = len(every) // 10
-    return {"test": tuple(every[:tenth]), "validation": tuple(every[tenth : 2 * tenth]),
-            "train": tuple(every[2 * tenth :])}
+    return {
+        "test": tuple(every[:tenth]),
+        "validation": tuple(every[tenth : 2 * tenth]),
+        "train": tuple(every[2 * tenth :]),
+    }
 
 
 SENTENCES: dict[str, tuple[str, ...]] = _split()

@@ -33,8 +33,26 @@ SAMPLE_RATE = 16_000
 # Variants that sound like people rather than robots, by apparent gender, then split so that nobody in the test set
 # was heard in training. A voice is an accent, "+", and a variant.
 _TRAIN = {
-    "male": ("m1", "m3", "m4", "m7", "Alex", "Andy", "Denis", "Gene", "Mario", "Mike", "antonio", "gustave", "miguel",
-             "paul", "rob", "sandro", "edward", "benjamin"),
+    "male": (
+        "m1",
+        "m3",
+        "m4",
+        "m7",
+        "Alex",
+        "Andy",
+        "Denis",
+        "Gene",
+        "Mario",
+        "Mike",
+        "antonio",
+        "gustave",
+        "miguel",
+        "paul",
+        "rob",
+        "sandro",
+        "edward",
+        "benjamin",
+    ),
     "female": ("f1", "f2", "f5", "Andrea", "Annie", "anika", "belinda", "linda", "steph", "shelby", "grandma"),
 }
 _TRAIN_ACCENTS = ("en-us", "en-us", "en-us", "en", "en-gb-x-rp", "en-gb-scotland", "en-us-nyc", "en-gb-x-gbclan")
@@ -50,8 +68,10 @@ def _voices(variants: tuple[str, ...], accents: tuple[str, ...]) -> tuple[str, .
 
 VOICES: dict[str, dict[str, tuple[str, ...]]] = {
     "train": {gender: _voices(names, _TRAIN_ACCENTS) for gender, names in _TRAIN.items()},
-    **{split: {gender: _voices(names, ("en-us", "en", "en-gb-scotland")) for gender, names in genders.items()}
-       for split, genders in _HELD_OUT.items()},
+    **{
+        split: {gender: _voices(names, ("en-us", "en", "en-gb-scotland")) for gender, names in genders.items()}
+        for split, genders in _HELD_OUT.items()
+    },
 }
 """``VOICES[split][gender]`` with split train | validation | test and gender male | female: espeak-ng voice names."""
 
@@ -102,8 +122,9 @@ class Speech:
         times = np.minimum(self.times[keep], frames / 25)
         if len(times):
             times[-1, 1] = frames / 25
-        return Speech(waveform, [self.phonemes[i] for i in keep], times, self.energy[:frames], self.text, self.voice,
-                      self.prosody)
+        return Speech(
+            waveform, [self.phonemes[i] for i in keep], times, self.energy[:frames], self.text, self.voice, self.prosody
+        )
 
 
 # Deviations from a neutral voice at level 3: rate factor, pitch, pitch range, loudness in dB, effort. Directions
@@ -206,8 +227,12 @@ def synthesize(text: str, voice: str = "en-us", prosody: Prosody | None = None, 
                 raise ValueError(f"espeak-ng has no voice named {voice!r}")
             if hasattr(library, "espeak_ng_SetRandSeed"):
                 library.espeak_ng_SetRandSeed(ctypes.c_long(seed))
-            for parameter, value in ((_RATE, prosody.rate), (_VOLUME, 70), (_PITCH, prosody.pitch),
-                                     (_RANGE, prosody.pitch_range)):
+            for parameter, value in (
+                (_RATE, prosody.rate),
+                (_VOLUME, 70),
+                (_PITCH, prosody.pitch),
+                (_RANGE, prosody.pitch_range),
+            ):
                 library.espeak_SetParameter(parameter, round(value), 0)
             encoded = text.encode()
             library.espeak_Synth(encoded, ctypes.c_size_t(len(encoded) + 1), 0, 1, 0, _CHARS_UTF8, None, None)
@@ -370,5 +395,6 @@ def room_tone(seconds: float, rng: np.random.Generator) -> Speech:
     waveform = np.zeros(samples, np.float32)
     if rng.random() < 0.8:
         waveform = (10 ** (rng.uniform(-65, -25) / 20) * _background(samples, rng)).astype(np.float32)
-    return Speech(np.clip(waveform, -1, 1), [SILENCE], np.array([[0, frames / 25]], np.float32),
-                  np.zeros(frames, np.float32))
+    return Speech(
+        np.clip(waveform, -1, 1), [SILENCE], np.array([[0, frames / 25]], np.float32), np.zeros(frames, np.float32)
+    )

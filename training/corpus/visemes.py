@@ -34,8 +34,28 @@ PHONEME_CLASSES: tuple[str, ...] = (
 _CLASS = {symbol: index for index, group in enumerate(PHONEME_CLASSES[1:-1], start=1) for symbol in group.split()}
 _CLASS[SILENCE] = 0
 # Symbols that one accent or another uses for a sound that is already in the table.
-_SAME = {"g": "ɡ", "r": "ɹ", "ɚ": "ɜ", "ɝ": "ɜ", "ɐ": "ʌ", "ʍ": "w", "ᵻ": "ɪ", "ɨ": "ɪ", "ʉ": "u", "ɫ": "l",
-         "ɬ": "l", "ç": "h", "ɣ": "ɡ", "y": "i", "ø": "ɜ", "œ": "ɜ", "ɵ": "ə", "ɘ": "ə", "ɲ": "n", "c": "k"}
+_SAME = {
+    "g": "ɡ",
+    "r": "ɹ",
+    "ɚ": "ɜ",
+    "ɝ": "ɜ",
+    "ɐ": "ʌ",
+    "ʍ": "w",
+    "ᵻ": "ɪ",
+    "ɨ": "ɪ",
+    "ʉ": "u",
+    "ɫ": "l",
+    "ɬ": "l",
+    "ç": "h",
+    "ɣ": "ɡ",
+    "y": "i",
+    "ø": "ɜ",
+    "œ": "ɜ",
+    "ɵ": "ə",
+    "ɘ": "ə",
+    "ɲ": "n",
+    "c": "k",
+}
 _AFFRICATES = ("tʃ", "dʒ")
 _VOWELS = set("iɪeɛæaʌəɜɑɒɔouʊ")
 
@@ -128,10 +148,10 @@ _VISEMES: dict[str, _Viseme] = {
     "rhotic": _Viseme(0.13, 0.5, 0.6, {"mouthFunnel": 0.3, "mouthPucker": 0.35}),
     "w": _Viseme(0.08, 0.8, 1.0, {"mouthPucker": 0.95, "mouthFunnel": 0.1}),
     "palatal": _Viseme(0.1, 0.5, 0.35, {"mouthStretch": 0.2, "mouthSmile": 0.1}),
-    "i": _Viseme(0.14, 0.7, 0.6, {"mouthStretch": 0.35, "mouthSmile": 0.28, "mouthLowerDown": 0.3,
-                                  "mouthUpperUp": 0.15}),
-    "ɪ": _Viseme(0.22, 0.6, 0.4, {"mouthStretch": 0.2, "mouthSmile": 0.1, "mouthLowerDown": 0.25,
-                                  "mouthUpperUp": 0.1}),
+    "i": _Viseme(
+        0.14, 0.7, 0.6, {"mouthStretch": 0.35, "mouthSmile": 0.28, "mouthLowerDown": 0.3, "mouthUpperUp": 0.15}
+    ),
+    "ɪ": _Viseme(0.22, 0.6, 0.4, {"mouthStretch": 0.2, "mouthSmile": 0.1, "mouthLowerDown": 0.25, "mouthUpperUp": 0.1}),
     "e": _Viseme(0.3, 0.7, 0.5, {"mouthStretch": 0.3, "mouthSmile": 0.18, "mouthLowerDown": 0.3, "mouthUpperUp": 0.15}),
     "ɛ": _Viseme(0.38, 0.8, 0.45, {"mouthStretch": 0.25, "mouthLowerDown": 0.28, "mouthUpperUp": 0.15}),
     "æ": _Viseme(0.56, 1.0, 0.5, {"mouthStretch": 0.25, "mouthLowerDown": 0.3, "mouthUpperUp": 0.2}),
