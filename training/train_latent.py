@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eat_hf import CanonicalKeypointDetector, MotionEstimator
-from eat_hf.keypoints import degrees_from_logits
+from eat_hf.keypoints import degrees_from_logits, logits_from_degrees
 
 from .augment import degrade, jitter_colour, transform_similarity
 from .data import FrameBank
@@ -30,7 +31,7 @@ class LatentOptions(LoopOptions):
 
     corpus: str = field(default="corpus", metadata={"help": "Corpus folder."})
     part: str = field(default="both", metadata={"help": "detector, estimator or both."})
-    initial: str = field(default="", metadata={"help": "A keypoint_detector folder to start from."})
+    initial: str = field(default="", metadata={"help": "Output folder of an earlier run to start from."})
 
 
 class LatentNetworks(nn.Module):
@@ -45,13 +46,16 @@ class LatentNetworks(nn.Module):
                 nn.init.zeros_(head.bias)
 
     def forward(self, pixel_values: Tensor) -> dict[str, Tensor]:
-        """(N, 3, 256, 256) -> keypoints (N, K, 3), angles (N, 3) degrees, translation (N, 3), expression (N, K, 3)."""
+        """(N, 3, 256, 256) -> keypoints (N, K, 3), angles (N, 3) degrees from angle_logits (N, 3, bins), translation
+        (N, 3), expression (N, K, 3)."""
         out = {}
         if self.detector is not None:
             out["keypoints"] = self.detector(pixel_values).keypoints
         if self.estimator is not None:
             motion = self.estimator(pixel_values)
-            out["angles"] = torch.stack(degrees_from_logits(motion.yaw, motion.pitch, motion.roll), -1)
+            logits = motion.yaw, motion.pitch, motion.roll
+            out["angle_logits"] = torch.stack(logits, 1)
+            out["angles"] = torch.stack(degrees_from_logits(*logits), -1)
             out["translation"] = motion.translation
             out["expression"] = motion.expression.unflatten(-1, (-1, 3))
         return out
@@ -82,6 +86,9 @@ def compute_losses(model: nn.Module, batch: Batch, weights: Tensor) -> Losses:
     if "angles" in out:
         angles = torch.stack([labels[name] for name in ("yaw", "pitch", "roll")], -1)
         losses["head_pose"] = 0.1 * (out["angles"] - angles).abs().mean()
+        # the expectation alone starts on a plateau; which bin is right is an easier first lesson
+        bins = logits_from_degrees(angles).softmax(-1)
+        losses["head_pose_bins"] = 0.3 * F.cross_entropy(out["angle_logits"].flatten(0, 1), bins.flatten(0, 1))
         losses["translation"] = 5 * (out["translation"] - labels["translation"]).abs().mean()
         losses["expression"] = 20 * ((out["expression"] - labels["expression"]).abs() * weights[:, None]).mean()
     return losses
@@ -134,11 +141,13 @@ def main() -> None:
     detector = estimator = None
     if options.part != "estimator":
         detector = CanonicalKeypointDetector(**recipe.components["keypoint_detector"])
-        if options.initial:
-            detector = CanonicalKeypointDetector.from_pretrained(options.initial)
     if options.part != "detector":
         estimator = MotionEstimator(**recipe.components["motion_estimator"])
     model = LatentNetworks(detector, estimator).to(memory_format=torch.channels_last)
+    if options.initial:
+        for network, name in ((detector, "keypoint_detector"), (estimator, "motion_estimator")):
+            if network is not None:
+                network.load_state_dict(type(network).from_pretrained(Path(options.initial) / name).state_dict())
     weights = keypoint_weights(bank.keypoint_names)
     results = train(
         model,
