@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from eat_hf import EATPipeline
+from eat_hf.media import SAMPLING_RATE, read_audio
 
 from .options import parse_options
 
@@ -38,11 +39,13 @@ def main() -> None:
     options, _ = parse_options(SheetOptions, "sheet")
     pipe = EATPipeline.from_pretrained(options.model)
     pipe.set_progress_bar_config(disable=True)
+    # half a second more than is shown, since the networks look ahead
+    sound = read_audio(options.audio).waveform[: round((max(options.seconds) + 0.5) * SAMPLING_RATE)]
     rows = []
     for image in options.images:
         columns = [[labelled(pipe.prepare_portrait(image).crop, "portrait", options.size)] * len(options.seconds)]
         for emotion in pipe.emotions:
-            out = pipe(image, options.audio, emotion, options.intensity, options.head_motion, generator=0)
+            out = pipe(image, (sound, SAMPLING_RATE), emotion, options.intensity, options.head_motion, generator=0)
             shown = [out.frames[min(len(out.frames) - 1, round(second * out.fps))] for second in options.seconds]
             columns.append([labelled(frame, emotion, options.size) for frame in shown])
         rows += [np.hstack([column[n] for column in columns]) for n in range(len(options.seconds))]
