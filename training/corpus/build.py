@@ -28,6 +28,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from training.corpus import heads
 from training.corpus.animation import animate
@@ -224,6 +225,7 @@ def _make_clip(plan: Plan, job: _ClipJob, identity: int, person: heads.Identity,
     return len(motion.yaw)
 
 
+@threadpool_limits.wrap(limits=1)  # matrix products round differently on more threads
 def _make_identity(task: tuple[Plan, int, str]) -> tuple[int, int, int, int]:
     """Make an identity's missing clips. Returns clips made, clips found, frames rendered, frames with labels only."""
     plan, identity, split = task
