@@ -13,10 +13,13 @@ _EXPORTS = {
     "CanonicalKeypointDetector": "eat_hf.models.keypoint_detector",
     "DeepSpeechEncoder": "eat_hf.models.speech_encoder",
     "EDN": "eat_hf.models.edn",
+    "EmotionFAN": "eat_hf.models.emotion_fan",
     "EmotionMapper": "eat_hf.models.emotion_mapper",
     "ExpressionBasis": "eat_hf.models.expression_basis",
     "MotionEstimator": "eat_hf.models.motion_estimator",
     "RePosNet": "eat_hf.models.repos_net",
+    "SyncExpert": "eat_hf.models.sync_expert",
+    "SyncNet": "eat_hf.models.syncnet",
     # diffusers decides how to load a pipeline's component by looking for its own base classes in our namespace
     "ConfigMixin": "diffusers",
     "ModelMixin": "diffusers",
@@ -30,12 +33,15 @@ __all__ = [
     "EATPipeline",
     "EATPipelineOutput",
     "EDN",
+    "EmotionFAN",
     "EmotionMapper",
     "ExpressionBasis",
     "HeadMotion",
     "ModelMixin",
     "MotionEstimator",
     "RePosNet",
+    "SyncExpert",
+    "SyncNet",
     "__version__",
 ]
 
@@ -56,10 +62,13 @@ if TYPE_CHECKING:
     from .head_motion import HeadMotion
     from .models.a2et import A2ET
     from .models.edn import EDN
+    from .models.emotion_fan import EmotionFAN
     from .models.emotion_mapper import EmotionMapper
     from .models.expression_basis import ExpressionBasis
     from .models.keypoint_detector import CanonicalKeypointDetector
     from .models.motion_estimator import MotionEstimator
     from .models.repos_net import RePosNet
     from .models.speech_encoder import DeepSpeechEncoder
+    from .models.sync_expert import SyncExpert
+    from .models.syncnet import SyncNet
     from .pipeline import EATPipeline, EATPipelineOutput

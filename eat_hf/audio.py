@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from scipy.fft import dct
 from torch import Tensor
+from transformers.audio_utils import mel_filter_bank, spectrogram
 
 SAMPLING_RATE = 16_000
 FRAME_RATE = 25  # video frames, mel columns and semantic windows a second
@@ -20,6 +21,7 @@ MEL_BANDS = 80
 MEL_FFT = 2048
 MEL_HOP = SAMPLING_RATE // FRAME_RATE
 CEPSTRA = 26
+SYNC_FFT, SYNC_HOP = 800, 200  # the sync expert's spectrogram: 80 columns a second
 CONTEXT = 9  # rows before and after the current one in a DeepSpeech input
 DEEPSPEECH_FEATURES = CEPSTRA * (2 * CONTEXT + 1)  # 494
 
@@ -71,6 +73,24 @@ def log_mel(waveform: Tensor) -> Tensor:
     )
     power = spectrum.abs().square().transpose(1, 2) @ mel_filters().to(waveform)
     return ((torch.log(1e-5 + power) + 4) / 4).reshape(*waveform.shape[:-1], -1, MEL_BANDS)
+
+
+def sync_mel(waveform: np.ndarray) -> np.ndarray:
+    """The spectrogram of the sync expert (Wav2Lip's): (N,) float at 16 kHz -> (1 + N // 200, 80) float32 in [-4, 4].
+
+    Pre-emphasis 0.97, magnitudes of 50 ms windows every 12.5 ms, 80 Slaney mel bands from 55 to 7600 Hz, decibels;
+    80 dB below full scale and less become -4, 20 dB above it 4. The window of video frame f starts at row 80 f / 25.
+    """
+    samples = np.asarray(waveform, np.float64)
+    emphasised = np.concatenate([samples[:1], samples[1:] - 0.97 * samples[:-1]])
+    magnitudes = spectrogram(
+        emphasised, np.hanning(SYNC_FFT + 1)[:-1], SYNC_FFT, SYNC_HOP, SYNC_FFT, power=1.0, pad_mode="constant"
+    )
+    bands = (
+        mel_filter_bank(SYNC_FFT // 2 + 1, MEL_BANDS, 55.0, 7600.0, SAMPLING_RATE, "slaney", "slaney").T @ magnitudes
+    )
+    decibels = 20 * np.log10(np.maximum(bands, 1e-5)) - 20
+    return np.clip(8 * (decibels + 100) / 100 - 4, -4, 4).T.astype(np.float32)
 
 
 @functools.lru_cache(maxsize=1)

@@ -1,6 +1,7 @@
 """The command line, `eat-hf`. Heavy imports wait until a command needs them, so that --help answers at once."""
 
 import os
+import shlex
 import signal
 import sys
 import warnings
@@ -13,6 +14,7 @@ from typer.exceptions import Abort, TyperException
 from .errors import InputWarning, UserError
 
 if TYPE_CHECKING:
+    from .evaluation.report import ParameterShare
     from .pipeline import EATPipeline
 
 MODEL_VARIABLE = "EAT_HF_MODEL"
@@ -117,6 +119,88 @@ def convert(
     print(output)
 
 
+@app.command("convert-judge")
+def convert_judge_command(
+    kind: Annotated[str, typer.Option(help="syncnet, sync-expert, emotion-fan, inception or vgg19.")],
+    checkpoint: Annotated[Path, typer.Option(help="The public checkpoint (.model, .pth, .pth.tar, .safetensors).")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write; it must not exist or be empty.")],
+) -> None:
+    """Turn a public network that scores videos into a folder for `evaluate`."""
+    from .convert_judges import convert_judge
+
+    convert_judge(kind, checkpoint, output)
+    print(output)
+
+
+@app.command()
+def evaluate(
+    generated: Annotated[Path, typer.Option(help="Folder of videos to score.")],
+    reference: Annotated[Path, typer.Option(help="Folder of real videos with the same names.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="report.json to write; the page for people goes beside it (.html).")
+    ] = Path("report.json"),
+    protocol: Annotated[
+        str | None, typer.Option(help="eat_official or standard. Default: both.", show_default=False)
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Of the method. Default: the generated folder's.", show_default=False)
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Folder or Hub id of the model, for its parameter shares.", show_default=False)
+    ] = None,
+    syncnet: Annotated[str, typer.Option(help="SyncNet: folder, Hub id, bundled or none.")] = "bundled",
+    emotion_judge: Annotated[str, typer.Option(help="Emotion-FAN: folder, Hub id, bundled or none.")] = "bundled",
+    fid_backbone: Annotated[
+        str | None,
+        typer.Option(
+            help="inception_v3, inception_v3_fid or dlib_resnet, with =PLACE for weights of your own; or none. "
+            "Default: inception_v3 if it can be had, else dlib_resnet under its own name.",
+            show_default=False,
+        ),
+    ] = None,
+    perceptual_backbone: Annotated[
+        str | None, typer.Option(help="vgg19 or hed_vgg16, with =PLACE. Default: none; it is slow.", show_default=False)
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes. Default: all cores.", show_default=False)] = None,
+) -> None:
+    """Score a folder of videos against real ones: table, report.json and a page.
+
+    Videos pair by name. Emotions come from labels.csv (clip,emotion) in either folder, or from names like
+    M003_hap_3_001.
+    """
+    import torch
+
+    from .evaluation import evaluate as run
+    from .evaluation import terminal_table, write_page
+    from .evaluation.suite import check_report_target
+
+    check_report_target(output)
+    protocols = (protocol,) if protocol else ("eat_official", "standard")
+    parameters: list[ParameterShare] = []
+    if model is not None:
+        from .evaluation.parameters import parameter_shares
+
+        parameters = parameter_shares(load_pipeline(find_model(model)))
+    found = run(
+        generated,
+        reference,
+        protocols,
+        name=name,
+        syncnet=None if syncnet == "none" else syncnet,
+        emotion_judge=None if emotion_judge == "none" else emotion_judge,
+        fid_backbone=fid_backbone,
+        perceptual_backbone=perceptual_backbone,
+        parameters=parameters,
+        workers=workers,
+        device="cuda" if torch.cuda.is_available() else "cpu",
+        command="eat-hf " + " ".join(map(shlex.quote, sys.argv[1:])),
+    )
+    found.report.save(output)
+    page = write_page(found.report, output.with_suffix(".html"), found.figures)
+    print(terminal_table(found.report, colour=sys.stdout.isatty()))
+    print(f"{output}\n{page}")
+
+
 @app.command()
 def info(model: Annotated[str | None, typer.Argument(help="Folder or Hub id.", show_default=False)] = None) -> None:
     """Show a model's parts, their sizes, its emotions and its licence."""
@@ -172,32 +256,21 @@ def load_pipeline(model: str) -> "EATPipeline":
 
 def describe(pipeline: "EATPipeline") -> str:
     """Components with parameter counts and shares, like the paper's Figure 6, emotions and licence."""
-    from .models.eam import EmotionalAdaptationModule
+    from .evaluation.parameters import BEFORE_THE_NETWORK, count_parameters, parameter_shares
 
-    def count(module) -> int:
-        return sum(parameter.numel() for parameter in module.parameters())
-
-    # the estimator and the encoder come before the network, and the paper does not count them
-    parts = ("repos_net", "keypoint_detector", "a2et", "emotion_mapper", "edn")
-    before = ("motion_estimator", "speech_encoder", "expression_basis")
-    components = pipeline.components
-    network = sum(count(components[name]) for name in parts)
-    adaptation = sum(
-        count(module)
-        for name in parts
-        for module in components[name].modules()
-        if isinstance(module, EmotionalAdaptationModule)
-    )
-    lines = [f"{'component':<20}{'class':<28}{'parameters':>14}{'share':>9}"]
-    for name in parts:
-        size = count(components[name])
-        lines.append(f"{name:<20}{type(components[name]).__name__:<28}{size:>14,}{size / network:>9.2%}")
-    lines.append(f"{'EAM in the above':<48}{adaptation:>14,}{adaptation / network:>9.2%}")
-    lines.append(f"{'network':<48}{network:>14,}{1:>9.2%}")
-    for name in before:
-        component = components[name]
-        kind, size = ("none", 0) if component is None else (type(component).__name__, count(component))
-        lines.append(f"{name:<20}{kind:<28}{size:>14,}")
+    shares = parameter_shares(pipeline)
+    network = sum(part.parameters for part in shares)
+    tuned = sum(part.parameters for part in shares if part.tuned)
+    lines = [f"{'part':<32}{'parameters':>14}{'share':>9}"]
+    lines += [f"{part.name:<32}{part.parameters:>14,}{part.parameters / network:>9.2%}" for part in shares]
+    lines += [
+        f"{'emotional adaptation (of these)':<32}{tuned:>14,}{tuned / network:>9.2%}",
+        f"{'network':<32}{network:>14,}{1:>9.2%}",
+    ]
+    for name in BEFORE_THE_NETWORK:
+        component = pipeline.components[name]
+        size = "none" if component is None else f"{count_parameters(component):,}"
+        lines.append(f"{name:<32}{size:>14}")
     lines.append(f"emotions: {', '.join(pipeline.emotions)}")
     lines.append(f"licence: {_licence(pipeline.name_or_path)}")
     return "\n".join(lines)

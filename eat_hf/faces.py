@@ -112,12 +112,29 @@ def detect_faces(image: np.ndarray) -> list[Face]:
 
 def _scaled(image: np.ndarray, side: int) -> tuple[np.ndarray, float]:
     scale = side / max(image.shape[:2])
+    if scale == 1:
+        return np.ascontiguousarray(image), 1.0
     return _shrink_or_enlarge(image, scale), scale
 
 
 def _shrink_or_enlarge(image: np.ndarray, scale: float) -> np.ndarray:
     height, width = (max(1, round(n * scale)) for n in image.shape[:2])
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+
+
+def frontal_faces(image: np.ndarray, side: int) -> list[np.ndarray]:
+    """Boxes (4,) left, top, right, bottom of the frontal faces in a copy of a picture whose longer side is `side`."""
+    copy, scale = _scaled(image, side)
+    return [_corners(box) / scale for box in _frontal_detector().run(copy, 0, FRONTAL_SCORE)[0]]
+
+
+def predict_landmarks(image: np.ndarray, box: np.ndarray, side: int) -> np.ndarray:
+    """(68, 2) landmarks of the face in a box, one quick guess in a copy of the picture whose longer side is `side`.
+
+    `detect_faces` averages several, which stills pictures need; in a video neighbours tell what is noise.
+    """
+    copy, scale = _scaled(image, side)
+    return _guess_landmarks(copy, box * scale) / scale
 
 
 def _frontal_faces(image: np.ndarray) -> list[tuple[np.ndarray, float, np.ndarray, float]]:
@@ -157,17 +174,20 @@ def _overlap(a: np.ndarray, b: np.ndarray) -> float:
 
 def _landmarks(image: np.ndarray, box: np.ndarray) -> np.ndarray:
     """68 landmarks; averaged over slightly moved boxes, since the predictor depends on where exactly it starts."""
-    import dlib
-
     centre, half = (box[:2] + box[2:]) / 2, (box[2] - box[0]) / 2
     guesses = []
     moves = [(0, 0, 1), (-0.08, 0, 1), (0.08, 0, 1), (0, -0.08, 1), (0, 0.08, 1), (0, 0, 0.94), (0, 0, 1.06)]
     for dx, dy, size in moves:
         corner = centre + half * (np.array([dx, dy]) - size)
-        start = np.rint([*corner, *(corner + 2 * half * size)]).astype(int)
-        points = _landmark_predictor()(image, dlib.rectangle(*start.tolist())).parts()
-        guesses.append([(point.x, point.y) for point in points])
+        guesses.append(_guess_landmarks(image, np.array([*corner, *(corner + 2 * half * size)])))
     return np.mean(guesses, 0)
+
+
+def _guess_landmarks(image: np.ndarray, box: np.ndarray) -> np.ndarray:
+    import dlib
+
+    points = _landmark_predictor()(image, dlib.rectangle(*np.rint(box).astype(int).tolist())).parts()
+    return np.array([(point.x, point.y) for point in points], np.float64)
 
 
 def choose_face(faces: list[Face], face: int | None = None) -> Face:

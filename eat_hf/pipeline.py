@@ -16,7 +16,16 @@ from . import keypoints as kp
 from .audio import frame_windows, log_mel
 from .emotions import Emotion, EmotionTrack, Intensity
 from .errors import UserError
-from .faces import Face, PasteBack, align_portrait, choose_face, crop_driving_video, detect_faces
+from .faces import (
+    SIZE,
+    AlignedPortrait,
+    Face,
+    PasteBack,
+    align_portrait,
+    choose_face,
+    crop_driving_video,
+    detect_faces,
+)
 from .head_motion import HeadMotion
 from .media import FPS, SAMPLING_RATE, Recording, read_audio, read_image, read_video, write_video
 from .models.a2et import A2ET
@@ -212,7 +221,7 @@ class EATPipeline(DiffusionPipeline):
         self,
         image: ImageInput,
         audio: AudioInput,
-        emotion: Emotion = "neutral",
+        emotion: Emotion | None = "neutral",
         intensity: Intensity = 1.0,
         head_motion: HeadMotionInput = "natural",
         generator: torch.Generator | int | None = None,
@@ -220,6 +229,7 @@ class EATPipeline(DiffusionPipeline):
         batch_size: int = 8,
         face: int | Face | None = None,
         paste_back: bool = False,
+        align: bool = True,
     ) -> EATPipelineOutput:
         """Generate a whole clip.
 
@@ -227,7 +237,8 @@ class EATPipeline(DiffusionPipeline):
             image: path, PIL picture or uint8 RGB array with a face in it.
             audio: path of anything FFmpeg reads, or (samples, sampling_rate).
             emotion: one of `emotions`; weights {"happy": 0.7, "surprised": 0.3}; or a timeline
-                [(0.0, "neutral"), (1.5, "happy")] in seconds, cross-faded.
+                [(0.0, "neutral"), (1.5, "happy")] in seconds, cross-faded. None is the talking head before emotional
+                adaptation (stage 1 of the paper): no prompts, no EDN, no EAM.
             intensity: 0 neutral, 1 as trained, up to 1.5 exaggerated; a number or a timeline [(seconds, value)].
             head_motion: "natural", "still", the path of a driving video or of a saved `HeadMotion` (.safetensors), or
                 a `HeadMotion`.
@@ -237,6 +248,8 @@ class EATPipeline(DiffusionPipeline):
             face: which face to animate, counted from 0 in order of prominence, or one that `detect_faces` found; None
                 is the most prominent, with a warning if there are several.
             paste_back: put the animated face back into the whole picture (at most 1920 pixels long).
+            align: find the face and bring it to where the network expects it; False takes a picture (and a driving
+                video) of 256 x 256 as it is, for data that was cropped before.
 
         Returns:
             `EATPipelineOutput`; as many frames as the recording's length needs.
@@ -247,7 +260,9 @@ class EATPipeline(DiffusionPipeline):
         if output_type not in ("np", "pil", "pt"):
             raise ValueError(f"output_type must be 'np', 'pil' or 'pt', not {output_type!r}.")
         recording = read_audio(audio)
-        chunks = self.stream(image, recording, emotion, intensity, head_motion, generator, batch_size, face, paste_back)
+        chunks = self.stream(
+            image, recording, emotion, intensity, head_motion, generator, batch_size, face, paste_back, align
+        )
         frames: np.ndarray | list[Image.Image] | Tensor = np.concatenate(list(chunks))
         if output_type == "pil":
             frames = [Image.fromarray(frame) for frame in frames]
@@ -259,13 +274,14 @@ class EATPipeline(DiffusionPipeline):
         self,
         image: ImageInput,
         audio: AudioInput,
-        emotion: Emotion = "neutral",
+        emotion: Emotion | None = "neutral",
         intensity: Intensity = 1.0,
         head_motion: HeadMotionInput = "natural",
         generator: torch.Generator | int | None = None,
         batch_size: int = 8,
         face: int | Face | None = None,
         paste_back: bool = False,
+        align: bool = True,
     ) -> Iterator[np.ndarray]:
         """The same frames as `__call__`, in chunks (n, H, W, 3) uint8, n up to `batch_size`, as they are made.
 
@@ -273,19 +289,22 @@ class EATPipeline(DiffusionPipeline):
         """
         # 1. Check the input
         self.check_inputs(batch_size, head_motion)
-        track = EmotionTrack.create(emotion, intensity, self.emotions)
+        track = None if emotion is None else EmotionTrack.create(emotion, intensity, self.emotions)
         if isinstance(generator, int):
             generator = torch.Generator().manual_seed(generator)
         recording = read_audio(audio)
 
         # 2. Read the portrait, 3. the speech, 4. the emotions
-        portrait = self.prepare_portrait(image, face)
+        portrait = self.prepare_portrait(image, face, align)
         speech = self.encode_audio(recording)
-        prompts = self.draw_prompts(generator)
-        weights = torch.from_numpy(track.weights(recording.num_frames, self.emotions)).to(prompts)
+        prompts = weights = guidance = None
+        if track is not None:
+            prompts = self.draw_prompts(generator)
+            weights = torch.from_numpy(track.weights(recording.num_frames, self.emotions)).to(prompts)
+            guidance = self.mix_guidance(prompts, weights)
 
         # 5. Move the head
-        motion = self.prepare_motion(head_motion, recording.num_frames, speech.energy, generator)
+        motion = self.prepare_motion(head_motion, recording.num_frames, speech.energy, generator, align)
         pose = self.pose_head(portrait, motion)
 
         # 6. Move the face
@@ -293,7 +312,7 @@ class EATPipeline(DiffusionPipeline):
         driving = self.drive_keypoints(portrait, pose, expression)
 
         # 7. Render, as the frames are asked for
-        return self.render(portrait, driving, self.mix_guidance(prompts, weights), batch_size, paste_back)
+        return self.render(portrait, driving, guidance, batch_size, paste_back)
 
     def check_inputs(self, batch_size: int, head_motion: HeadMotionInput) -> None:
         """Raise on arguments that can be judged without any work."""
@@ -307,11 +326,14 @@ class EATPipeline(DiffusionPipeline):
     # Steps -----------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def prepare_portrait(self, image: ImageInput, face: int | Face | None = None) -> Portrait:
-        """Find the face, align it, and read its keypoints, pose and expression."""
+    def prepare_portrait(self, image: ImageInput, face: int | Face | None = None, align: bool = True) -> Portrait:
+        """Find the face, align it (unless told not to), and read its keypoints, pose and expression."""
         picture = read_image(image)
-        chosen = face if isinstance(face, Face) else choose_face(detect_faces(picture), face)
-        aligned = align_portrait(picture, chosen, self.config.template_landmarks)
+        if align:
+            chosen = face if isinstance(face, Face) else choose_face(detect_faces(picture), face)
+            aligned = align_portrait(picture, chosen, self.config.template_landmarks)
+        else:
+            aligned = AlignedPortrait(_checked_size(picture, "the portrait"), np.eye(2, 3))
         pixel_values = self._pixel_values(aligned.crop[None])
         detected = self.keypoint_detector(pixel_values)
         estimate = self.motion_estimator(pixel_values)
@@ -371,6 +393,7 @@ class EATPipeline(DiffusionPipeline):
         frames: int,
         energy: Tensor,
         generator: torch.Generator | None = None,
+        align: bool = True,
     ) -> HeadMotion:
         """Head motion of `frames` frames, whatever form it was given in."""
         if isinstance(head_motion, str) and head_motion == "natural":
@@ -380,32 +403,43 @@ class EATPipeline(DiffusionPipeline):
         if not isinstance(head_motion, HeadMotion):
             path = os.fspath(head_motion)
             is_saved = path.endswith(".safetensors")
-            head_motion = HeadMotion.load(path) if is_saved else self.motion_from_video(path, frames)
+            head_motion = HeadMotion.load(path) if is_saved else self.motion_from_video(path, frames, align=align)
         return head_motion.resampled(frames)
 
     @torch.no_grad()
     def motion_from_video(
-        self, path: str | os.PathLike, max_frames: int | None = None, face: int | None = None, batch_size: int = 16
+        self,
+        path: str | os.PathLike,
+        max_frames: int | None = None,
+        face: int | None = None,
+        batch_size: int = 16,
+        align: bool = True,
     ) -> HeadMotion:
         """Head motion of a driving video, relative to its first frame.
 
+        Args:
+            align: cut out the square around the first frame's face; False takes frames of 256 x 256 as they are.
+
         Raises:
-            UserError: the video cannot be read, or shows no face in its first two seconds.
+            UserError: the video cannot be read, shows no face in its first two seconds, or has another size than 256.
         """
-        searched, found = [], None
         frames = read_video(path, max_frames)
-        for frame in frames:
-            searched.append(frame)
-            faces = detect_faces(frame)
-            if faces:
-                found = choose_face(faces, face)
-                break
-            if len(searched) == LONGEST_SEARCH:
-                break
-        if found is None:
-            raise UserError(f"No face was found in the first two seconds of the driving video {path}.")
+        if align:
+            searched, found = [], None
+            for frame in frames:
+                searched.append(frame)
+                faces = detect_faces(frame)
+                if faces:
+                    found = choose_face(faces, face)
+                    break
+                if len(searched) == LONGEST_SEARCH:
+                    break
+            if found is None:
+                raise UserError(f"No face was found in the first two seconds of the driving video {path}.")
+            crops = crop_driving_video(_chain(searched, frames), found, self.config.driving_crop_scale)
+        else:
+            crops = (_checked_size(frame, f"the driving video {path}") for frame in frames)
         estimates = []
-        crops = crop_driving_video(_chain(searched, frames), found, self.config.driving_crop_scale)
         for batch in _batches(self.progress_bar(crops), batch_size):
             estimate = self.motion_estimator(self._pixel_values(np.stack(batch)))
             angles = kp.degrees_from_logits(estimate.yaw, estimate.pitch, estimate.roll)
@@ -428,11 +462,14 @@ class EATPipeline(DiffusionPipeline):
         portrait: Portrait,
         speech: Speech,
         pose: HeadPose,
-        prompts: Tensor,
-        weights: Tensor,
+        prompts: Tensor | None,
+        weights: Tensor | None,
         batch_size: int = 8,
     ) -> Tensor:
-        """E' of every frame, (F, 3K): A2ET and EDN for each emotion that shows, mixed by weights (F, emotions)."""
+        """E' of every frame, (F, 3K): A2ET and EDN for each emotion that shows, mixed by weights (F, emotions).
+
+        Without prompts, A2ET alone, as it was before emotional adaptation.
+        """
         a2et = self.a2et
         radius = a2et.config.window // 2
         frames = len(speech.mel)
@@ -453,22 +490,26 @@ class EATPipeline(DiffusionPipeline):
         mel_windows = frame_windows(speech.mel, radius, a2et.mel_padding)
 
         expression = speech.mel.new_zeros(frames, 3 * portrait.canonical.shape[1])
-        shown = [e for e in range(len(self.emotions)) if (weights[:, e] != 0).any()]
+        if weights is None:
+            weights = speech.mel.new_ones(frames, 1)
         with self.progress_bar(total=int((weights != 0).sum())) as progress:
             progress.set_description("expression")
-            for emotion in shown:
-                prompt = prompts[emotion, None]
-                face = a2et.face_features(portrait.prediction_map, prompt[:, 0])
-                emotional = self.edn(face, prompt).expression
+            for emotion in (weights != 0).any(0).nonzero()[:, 0]:
+                prompt = None if prompts is None else prompts[emotion, None]
+                guidance = None if prompt is None else prompt[:, 0]
+                face = a2et.face_features(portrait.prediction_map, guidance)
+                emotional = 0.0 if prompt is None else self.edn(face, prompt).expression
                 for index in weights[:, emotion].nonzero()[:, 0].split(batch_size):
                     n = len(index)
                     coefficients = a2et.predict(
                         speech_windows[index],
                         a2et.acoustic_tokens(
-                            mel_windows[index], face.expand(n, -1, -1, -1), prompt[:, 0].expand(n, -1)
+                            mel_windows[index],
+                            face.expand(n, -1, -1, -1),
+                            None if guidance is None else guidance.expand(n, -1),
                         ),
                         a2et.head_pose_token(*(angle[index] for angle in angles), pose.translation[index]),
-                        prompt[:, 1:].expand(n, -1, -1),
+                        None if prompt is None else prompt[:, 1:].expand(n, -1, -1),
                     )
                     deformation = self.expression_basis(coefficients) + emotional
                     expression[index] += weights[index, emotion, None] * deformation
@@ -489,7 +530,12 @@ class EATPipeline(DiffusionPipeline):
         return mixed[:1] if bool((weights == weights[:1]).all()) else mixed[None]
 
     def render(
-        self, portrait: Portrait, driving: Tensor, guidance: Tensor, batch_size: int = 8, paste_back: bool = False
+        self,
+        portrait: Portrait,
+        driving: Tensor,
+        guidance: Tensor | None,
+        batch_size: int = 8,
+        paste_back: bool = False,
     ) -> Iterator[np.ndarray]:
         """Frames of driving keypoints (1, F, K, 3), in chunks (n, H, W, 3) uint8."""
         paste = PasteBack(portrait.picture, portrait.matrix) if paste_back else None
@@ -497,7 +543,7 @@ class EATPipeline(DiffusionPipeline):
             progress.set_description("frames")
             for start in range(0, driving.shape[1], batch_size):
                 part = slice(start, start + batch_size)
-                e = guidance[:, part] if guidance.dim() == 3 else guidance
+                e = guidance[:, part] if guidance is not None and guidance.dim() == 3 else guidance
                 with torch.no_grad():
                     rendered = self.repos_net.render(portrait.features, portrait.keypoints, driving[:, part], e)
                 frames = _to_uint8(rendered.frames[0])
@@ -509,6 +555,13 @@ class EATPipeline(DiffusionPipeline):
     def _pixel_values(self, pictures: np.ndarray) -> Tensor:
         """(N, 256, 256, 3) uint8 -> (N, 3, 256, 256) float32 in [0, 1] on the pipeline's device."""
         return torch.from_numpy(pictures).to(self._execution_device).permute(0, 3, 1, 2).float() / 255
+
+
+def _checked_size(picture: np.ndarray, what: str) -> np.ndarray:
+    height, width = picture.shape[:2]
+    if (height, width) != (SIZE, SIZE):
+        raise UserError(f"With align=False {what} must be {SIZE} x {SIZE} pixels, not {width} x {height}.")
+    return picture
 
 
 def _to_uint8(frames: Tensor) -> np.ndarray:

@@ -113,3 +113,14 @@ def test_frame_windows():
     assert padded.tolist() == [[9, 9, 1, 2, 3], [9, 1, 2, 3, 4], [1, 2, 3, 4, 9], [2, 3, 4, 9, 9]]
     torch.testing.assert_close(audio.frame_windows(frames, 2, 0.0)[0, :, 0], torch.tensor([0.0, 0, 1, 2, 3]))
     assert audio.frame_windows(torch.randn(3, 16, 29)).shape == (3, 11, 16, 29)
+
+
+def test_sync_mel_equals_librosa():
+    waveform = noise(16_000)
+    emphasised = np.append(waveform[:1], waveform[1:] - 0.97 * waveform[:-1])
+    magnitudes = np.abs(librosa.stft(emphasised, n_fft=800, hop_length=200, win_length=800, pad_mode="constant"))
+    bands = librosa.filters.mel(sr=16_000, n_fft=800, n_mels=80, fmin=55, fmax=7600) @ magnitudes
+    decibels = 20 * np.log10(np.maximum(1e-5, bands)) - 20
+    expected = np.clip(8 * (decibels + 100) / 100 - 4, -4, 4).T
+    np.testing.assert_allclose(audio.sync_mel(waveform), expected, atol=1e-3)
+    assert audio.sync_mel(np.zeros(16_000)).max() == -4

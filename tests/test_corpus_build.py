@@ -12,6 +12,8 @@ pytest.importorskip("espeakng_loader", reason="espeak-ng comes with `pip install
 from training.corpus import build, heads  # noqa: E402
 from training.corpus.build import Plan, build_corpus, split_of_identities  # noqa: E402
 from training.corpus.dataset import Corpus  # noqa: E402
+from training.corpus.sentences import sentences  # noqa: E402
+from training.corpus.speech import VOICES  # noqa: E402
 
 
 def digests(folder):
@@ -54,6 +56,13 @@ def test_corpus_reads_back(tiny):
         else:
             with pytest.raises(ValueError, match="has no sound"):
                 clip.waveform()
+        if clip.rendered and clip.kind == "speech":
+            # the first frame, but for the face: the same person in the same place
+            portrait, first = clip.portrait().astype(int), clip.frames()[0]
+            assert portrait.shape == (256, 256, 3) and np.abs(portrait - first)[:32].mean() < 3
+        else:
+            with pytest.raises(ValueError, match="no portrait"):
+                clip.portrait()
         if clip.rendered:
             assert clip.frames().shape == (frames, 256, 256, 3) and clip.frames().dtype == np.uint8
         else:
@@ -124,11 +133,8 @@ def test_emotions_are_balanced_over_an_identity():
 
 
 def test_test_identities_hear_test_sentences_and_voices_only(tmp_path):
-    from training.corpus.sentences import sentences
-    from training.corpus.speech import VOICES
-
     plan = Plan(tmp_path, identities=8, speech_clips=0, latent_clips=0)
-    for split in ("train", "validation", "test"):
+    for split in ("train", "validation", "test", "judge"):
         spoken = [build._speech_for(plan, split, "female", i, "happy", 2, True, plan.rng(9, i)) for i in range(4)]
         assert any(s.text for s in spoken)
         for s in spoken:
@@ -138,9 +144,29 @@ def test_test_identities_hear_test_sentences_and_voices_only(tmp_path):
 
 def test_metadata_is_a_hub_dataset(tiny):
     lines = [json.loads(line) for line in (tiny.output / "metadata.jsonl").read_text(encoding="utf8").splitlines()]
-    fields = {"file_name", "wav", "labels", "kind", "identity", "split", "emotion", "level", "text", "voice", "frames",
-              "seed"}  # fmt: skip
+    fields = {"file_name", "wav", "portrait", "labels", "kind", "identity", "split", "emotion", "level", "text",
+              "voice", "frames", "seed"}  # fmt: skip
     for line in lines:
         assert set(line) == fields
-        for name in ("file_name", "wav", "labels"):
+        for name in ("file_name", "wav", "portrait", "labels"):
             assert line[name] is None or (tiny.output / line[name]).is_file()
+
+
+def test_a_corpus_for_judges_shares_nothing_with_the_others(tmp_path):
+    plan = Plan(tmp_path, identities=3, speech_clips=0, latent_clips=1, seed=1, range_frames=0, judge=True)
+    build_corpus(plan, progress=False)
+    corpus = Corpus(tmp_path)
+    assert {clip.split for clip in corpus.clips()} == {"judge"} and len(corpus) == 3
+    others = {text for split in ("train", "validation", "test") for text in sentences(split)}
+    assert not others & {clip.metadata["text"] for clip in corpus.clips()} - {""}
+    with pytest.raises(ValueError, match="was made with judge True, not False"):
+        build_corpus(dataclasses.replace(plan, judge=False), progress=False)
+
+
+def test_one_split_alone_is_the_same_as_within_the_whole(tmp_path):
+    plan = Plan(tmp_path / "whole", identities=8, speech_clips=0, latent_clips=1, range_frames=0)
+    part = dataclasses.replace(plan, output=tmp_path / "part", splits=("test",))
+    for each in (plan, part):
+        build_corpus(each, progress=False)
+    whole, part = digests(plan.output), digests(part.output)
+    assert len(part) == 2 and part.items() <= whole.items()

@@ -107,7 +107,7 @@ def test_mistakes_are_explained(monkeypatch):
 
 
 def test_sentences_cover_english_and_splits_are_disjoint():
-    splits = {name: set(sentences.sentences(name)) for name in ("train", "validation", "test")}
+    splits = {name: set(sentences.sentences(name)) for name in ("train", "validation", "test", "judge")}
     assert sum(map(len, splits.values())) >= 200
     assert not splits["train"] & splits["test"] and not splits["train"] & splits["validation"]
     assert not splits["validation"] & splits["test"]

@@ -14,6 +14,7 @@ from official_release import goldens, needs_reference, pseudo_weights
 from eat_hf import keypoints as kp
 from eat_hf.audio import log_mel
 from eat_hf.convert import convert_official, load_official
+from eat_hf.convert_judges import convert_judge
 from eat_hf.models.a2et import A2ET
 from eat_hf.models.edn import EDN
 from eat_hf.models.emotion_mapper import EmotionMapper
@@ -21,6 +22,7 @@ from eat_hf.models.expression_basis import ExpressionBasis
 from eat_hf.models.keypoint_detector import CanonicalKeypointDetector
 from eat_hf.models.motion_estimator import MotionEstimator
 from eat_hf.models.repos_net import RePosNet
+from eat_hf.models.sync_expert import SyncExpert
 from eat_hf.pose_pictures import pose_pictures
 
 pytestmark = needs_reference
@@ -220,6 +222,15 @@ def test_text_mapper(inputs, extra):
     tensors = pseudo_weights().pseudo_checkpoint("text")["mapper"]
     mapper = load_official("emotion_mapper", EmotionMapper(emotions=("text",)), tensors)
     assert_golden(mapper(inputs.latent, torch.tensor([0])).prompts, extra["text.prompts"])
+
+
+def test_sync_expert(extra, tmp_path):
+    torch.save(pseudo_weights().pseudo_checkpoint("syncnet"), tmp_path / "sync.pth")
+    expert = SyncExpert.from_pretrained(convert_judge("sync-expert", tmp_path / "sync.pth", tmp_path / "converted"))
+    make = pseudo_weights().pseudo_input
+    out = expert(make("sync_mel", (2, 1, 80, 16)), make("sync_face", (2, 15, 48, 96), "uniform"))
+    assert_golden(out.audio, extra["sync.audio"])
+    assert_golden(out.face, extra["sync.face"])
 
 
 def test_pose_pictures(inputs, extra):

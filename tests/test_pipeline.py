@@ -160,6 +160,28 @@ def test_emotions_mix_linearly_and_extrapolate(tiny_pipeline, prepared):
     torch.testing.assert_close(expression(happy=fade, sad=1 - fade), torch.lerp(sad, happy, fade[:, None]))
 
 
+def test_no_emotion_is_the_network_before_adaptation(tiny_pipeline, prepared, portrait, audio, happy):
+    pipe, (seen, speech, _, pose) = tiny_pipeline, prepared
+    got = pipe.predict_expression(seen, speech, pose, None, None)
+    angles = [kp.logits_from_degrees(a)[None] for a in (pose.yaw, pose.pitch, pose.roll)]
+    pictures = pose_pictures(kp.pose_picture_rotation(*[a[0] for a in angles]), pose.translation)
+    outside = pipe.a2et.semantic_padding.expand(5, -1, -1)
+    semantic = torch.cat([outside, speech.semantic, outside]).unfold(0, 11, 1).permute(0, 3, 1, 2)
+    mel = frame_windows(speech.mel, 5, pipe.a2et.mel_padding)
+    out = pipe.a2et(
+        semantic[None],
+        mel[None],
+        frame_windows(pictures, 5)[None],
+        *angles,
+        pose.translation[None],
+        seen.prediction_map,
+    )
+    expected = pipe.expression_basis(out.coefficients[0]) * kp.hull_volume(seen.canonical)
+    assert torch.allclose(got, expected, atol=1e-5)
+    plain = pipe(portrait, audio, None, generator=1)
+    assert plain.frames.shape == happy.frames.shape and difference(plain.frames, happy.frames) > 0
+
+
 def test_guidance_is_constant_unless_the_emotion_changes(tiny_pipeline, prepared):
     prompts = prepared[2]
     constant = torch.eye(8)[[4] * 6]
@@ -240,6 +262,18 @@ def test_a_driving_video_without_a_face(tiny_pipeline, tmp_path):
     write_video(tmp_path / "driving.mp4", np.full((2, 16, 256, 3), 90, np.uint8))
     with pytest.raises(UserError, match="No face was found in the first two seconds"):
         tiny_pipeline.motion_from_video(tmp_path / "driving.mp4")
+
+
+def test_data_that_was_cropped_before(tiny_pipeline, portrait, audio, tmp_path):
+    crop = tiny_pipeline.prepare_portrait(portrait).crop
+    write_video(tmp_path / "still.mp4", np.stack([crop] * 3))
+    assert (tiny_pipeline.prepare_portrait(crop, align=False).crop == crop).all()
+    out = tiny_pipeline(crop, audio, head_motion=tmp_path / "still.mp4", generator=1, align=False)
+    assert out.frames.shape == (6, 256, 256, 3)
+    for picture, video, words in ((portrait, "still", "the portrait"), (crop, tmp_path / "large.mp4", "driving video")):
+        write_video(tmp_path / "large.mp4", np.stack([portrait] * 2))
+        with pytest.raises(UserError, match=f"{words}.* must be 256 x 256 pixels, not 512 x 512"):
+            tiny_pipeline(picture, audio, head_motion=video, align=False)
 
 
 def test_a_real_driving_video(tiny_pipeline, real_inputs):

@@ -1,8 +1,11 @@
 """Put trained components together as a pipeline folder, a complete Hub repository but for its model card.
 
+What every stage measured on held-out data, and how long it took, goes along as training.json.
+
 python -m training.assemble --corpus CORPUS --runs runs --output checkpoints_card/eat-demo
 """
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -76,6 +79,8 @@ def main() -> None:
         **recipe.pipeline,
     )
     pipeline.save_pretrained(options.output, safe_serialization=True)
+    stages = {path.parent.name: json.loads(path.read_text()) for path in sorted(runs.glob("*/results.json"))}
+    (Path(options.output) / "training.json").write_text(json.dumps(stages, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ on several processes splits the batches of a run on one.
 
 import json
 import math
+import platform
 import shutil
 import time
 from collections import defaultdict
@@ -74,6 +75,8 @@ def train(
         FloatingPointError: a loss is not finite; the message names it.
     """
     accelerator = Accelerator(mixed_precision=options.mixed_precision)
+    kind = torch.cuda.get_device_name() if accelerator.device.type == "cuda" else platform.machine()
+    device = f"{accelerator.num_processes} x {kind}, {torch.get_num_threads()} threads"
     set_seed(options.seed)
     output = Path(options.output_dir)
     output.mkdir(parents=True, exist_ok=True)
@@ -88,17 +91,19 @@ def train(
     average.to(accelerator.device)
     accelerator.register_for_checkpointing(average)
 
-    checkpoint, start = output / "checkpoint", 0
+    checkpoint, start, seconds_before = output / "checkpoint", 0, 0.0
     if checkpoint.exists():
         accelerator.load_state(str(checkpoint))
-        start = json.loads((checkpoint / "step.json").read_text())["step"]
+        reached = json.loads((checkpoint / "step.json").read_text())
+        start, seconds_before = reached["step"], reached.get("seconds", 0.0)
         accelerator.print(f"Resuming {output} at step {start}.")
 
     def save_checkpoint(step: int) -> None:
         fresh = output / "checkpoint.new"
         accelerator.save_state(str(fresh))
         if accelerator.is_main_process:
-            (fresh / "step.json").write_text(json.dumps({"step": step}))
+            seconds = seconds_before + time.time() - began
+            (fresh / "step.json").write_text(json.dumps({"step": step, "seconds": seconds}))
             if checkpoint.exists():
                 checkpoint.rename(output / "checkpoint.old")
             fresh.rename(checkpoint)
@@ -147,9 +152,11 @@ def train(
         if (step + 1) % options.checkpoint_every == 0:
             save_checkpoint(step + 1)
 
+    seconds = seconds_before + time.time() - began
     average.copy_to(trainable)
     model.eval()
     results = evaluate(model) if evaluate else {}
     if accelerator.is_main_process:
-        (output / "results.json").write_text(json.dumps(results, indent=2))
+        record = {"steps": options.steps, "batch_size": options.batch_size, "seconds": round(seconds), "device": device}
+        (output / "results.json").write_text(json.dumps(results | {"training": record}, indent=2))
     return results

@@ -4,15 +4,19 @@
 
 One layout for all data, a Hugging Face dataset folder:
 
-    metadata.jsonl   a line per clip: file_name (clips/ID.mp4, null without pictures), wav (null without sound), labels
-                     (clips/ID.npz), kind, identity, split, emotion, level, text, voice, frames, seed
+    metadata.jsonl   a line per clip: file_name (clips/ID.mp4, null without pictures), wav (null without sound),
+                     portrait (null but for rendered speech), labels (clips/ID.npz), kind, identity, split, emotion,
+                     level, text, voice, frames, seed
     corpus.json      seed, sizes, versions, command, names of keypoints, landmarks and ARKit units
     clips/ID.mp4     H.264, 256x256, 25 fps;  clips/ID.wav  16 kHz mono;  clips/ID.npz  labels, see ``Clip.labels``
+    clips/ID.png     the person before the first frame: same place and pose, but neutral and silent
 
 Kinds: "range_of_motion", unrelated frames of every identity, and "speech", rendered or (``--latent-clips``) labels
-and sound only. Train, validation and test share no identity, no sentence and no voice. The seed decides everything:
-every clip has a seed of its own, so neither the number of workers nor an interruption changes the result; running the
-same command again makes only what is missing.
+and sound only. Train, validation and test share no identity, no sentence and no voice. ``--judge`` makes a corpus of
+another kind, all of one split "judge", for the networks that score results: its sentences are in no other split, and
+with another seed its people are others, too. ``--splits test`` makes only the people of the test split. The seed
+decides everything: every clip has a seed of its own, so neither the number of workers nor an interruption changes the
+result; running the same command again makes only what is missing.
 """
 
 from __future__ import annotations
@@ -62,6 +66,8 @@ class Plan:
     seed: int = 0
     frames_per_clip: int = 75
     range_frames: int = 32
+    judge: bool = False
+    splits: tuple[str, ...] = ()
 
     def rng(self, *stream: int) -> np.random.Generator:
         """Random numbers of one purpose, e.g. (_SPEECH, identity, clip); the same on every machine."""
@@ -70,8 +76,10 @@ class Plan:
 
 def split_of_identities(plan: Plan) -> list[str]:
     """Split of every identity: 8 % test and 8 % validation, at least 8 test identities out of 64 or more, and at least
-    one of each from 8 identities on."""
+    one of each from 8 identities on; or all "judge"."""
     n = plan.identities
+    if plan.judge:
+        return ["judge"] * n
     test = max(round(0.08 * n), min(8, n // 8))
     validation = max(round(0.08 * n), min(4, n // 8))
     order = plan.rng(_SPLIT).permutation(n)
@@ -133,6 +141,14 @@ def _write_video(path: Path, frames: np.ndarray, crf: int) -> None:
     os.replace(part, path)
 
 
+def _write_picture(path: Path, picture: np.ndarray) -> None:
+    from PIL import Image
+
+    part = path.with_name(path.stem + ".part.png")
+    Image.fromarray(picture).save(part)
+    os.replace(part, path)
+
+
 def _write_wav(path: Path, waveform: np.ndarray) -> None:
     import soundfile
 
@@ -176,7 +192,8 @@ def _jobs(plan: Plan, identity: int) -> list[_ClipJob]:
 
 def _finished(plan: Plan, job: _ClipJob) -> bool:
     clips = plan.output / "clips"
-    needed = [".npz"] + [".mp4"] * job.rendered + [".wav"] * (job.kind == "speech")
+    speech = job.kind == "speech"
+    needed = [".npz"] + [".mp4"] * job.rendered + [".wav"] * speech + [".png"] * (job.rendered and speech)
     return all((clips / (job.name + suffix)).is_file() for suffix in needed)
 
 
@@ -203,14 +220,20 @@ def _make_clip(plan: Plan, job: _ClipJob, identity: int, person: heads.Identity,
 
         # The first clip of a person has the person's own scene, the others a new one.
         scene = person.scene if job.stream == _RANGE else sample_scene(rng)
-        frames = ClipRenderer(person, scene).clip(motion)
+        renderer = ClipRenderer(person, scene)
+        frames = renderer.clip(motion)
         # Unrelated frames cannot lean on their neighbours and get more bits.
         _write_video(clips / f"{job.name}.mp4", frames, crf=10 if job.kind == "range_of_motion" else 12)
+        if speech:
+            rotation = heads.head_rotation(motion.yaw[:1], motion.pitch[:1], motion.roll[:1])[0]
+            calm = renderer.frame(heads.arkit_weights(), rotation, motion.translation[0], frame_seed=len(frames))
+            _write_picture(clips / f"{job.name}.png", calm)
     if speech:
         _write_wav(clips / f"{job.name}.wav", speech.waveform)
     _write_labels(clips / f"{job.name}.npz", labels, {
         "file_name": f"clips/{job.name}.mp4" if job.rendered else None,
         "wav": f"clips/{job.name}.wav" if speech else None,
+        "portrait": f"clips/{job.name}.png" if job.rendered and speech else None,
         "labels": f"clips/{job.name}.npz",
         "kind": job.kind,
         "identity": identity,
@@ -257,8 +280,8 @@ def _check_resumable(plan: Plan) -> None:
     existing = plan.output / "corpus.json"
     if existing.is_file():
         was = json.loads(existing.read_text(encoding="utf8"))
-        for name in ("seed", "identities", "frames_per_clip", "range_frames"):
-            if was[name] != getattr(plan, name):
+        for name in ("seed", "identities", "frames_per_clip", "range_frames", "judge"):
+            if was.get(name, False) != getattr(plan, name):
                 raise ValueError(f"{plan.output} was made with {name} {was[name]}, not {getattr(plan, name)}: "
                                  "use another --output, or the same value to continue it")  # fmt: skip
     elif (plan.output / "clips").is_dir() and any((plan.output / "clips").iterdir()):
@@ -283,22 +306,25 @@ def build_corpus(plan: Plan, workers: int = 1, progress: bool = True) -> None:
     _write_text(plan.output / "corpus.json", json.dumps({
         "seed": plan.seed, "identities": plan.identities, "speech_clips": plan.speech_clips,
         "latent_clips": plan.latent_clips, "frames_per_clip": plan.frames_per_clip, "range_frames": plan.range_frames,
+        "judge": plan.judge, "splits": list(plan.splits),
         "fps": FPS, "sampling_rate": SAMPLE_RATE, "versions": _versions(),
         "command": f"python -m training.corpus.build --output DIR --identities {plan.identities} --speech-clips "
         f"{plan.speech_clips} --latent-clips {plan.latent_clips} --seed {plan.seed} --frames-per-clip "
-        f"{plan.frames_per_clip} --range-frames {plan.range_frames}",
+        f"{plan.frames_per_clip} --range-frames {plan.range_frames}" + " --judge" * plan.judge
+        + " ".join(["", "--splits", *plan.splits] if plan.splits else []),
         "keypoint_names": list(heads.KEYPOINT_NAMES), "landmark_names": list(heads.LANDMARK_NAMES),
         "arkit_names": list(heads.ARKIT_NAMES), "emotions": list(EMOTIONS),
     }, indent=2) + "\n")  # fmt: skip
 
-    tasks = [(plan, identity, split) for identity, split in enumerate(split_of_identities(plan))]
+    tasks = [(plan, identity, split) for identity, split in enumerate(split_of_identities(plan))
+             if not plan.splits or split in plan.splits]  # fmt: skip
     started, made, found, rendered, labelled = time.perf_counter(), 0, 0, 0, 0
     for result in _progress(_run(tasks, workers), len(tasks), progress):
         made, found = made + result[0], found + result[1]
         rendered, labelled = rendered + result[2], labelled + result[3]
     seconds = time.perf_counter() - started
 
-    names = [job.name for identity in range(plan.identities) for job in _jobs(plan, identity)]
+    names = [job.name for _, identity, _ in tasks for job in _jobs(plan, identity)]
     lines = [json.dumps(_read_metadata(plan.output / "clips" / f"{n}.npz"), ensure_ascii=False) for n in names]
     _write_text(plan.output / "metadata.jsonl", "\n".join(lines) + "\n")
     if progress:
@@ -342,6 +368,9 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="decides everything in the corpus")
     parser.add_argument("--frames-per-clip", type=int, default=75, help="longest rendered speech clip, in frames")
     parser.add_argument("--range-frames", type=int, default=32, help="unrelated frames per identity, 0 for none")
+    parser.add_argument("--judge", action="store_true", help="a corpus to train judges on: see above")
+    parser.add_argument("--splits", nargs="+", default=[], choices=["train", "validation", "test"],
+                        help="make only the identities of these splits; all by default")  # fmt: skip
     parser.add_argument("--workers", type=int, default=2, help="processes")
     return parser.parse_args(argv)
 
@@ -350,6 +379,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _arguments(argv)
     workers = arguments.workers
     options = {k: v for k, v in vars(arguments).items() if k != "workers"}
+    options["splits"] = tuple(options["splits"])
     try:
         build_corpus(Plan(**options), workers)
     except (ValueError, ImportError, OSError) as error:

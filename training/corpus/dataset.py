@@ -69,6 +69,16 @@ class Clip:
             return np.stack([frame.reformat(format="rgb24", interpolation=exact).to_ndarray()
                              for frame in container.decode(video=0)])  # fmt: skip
 
+    def portrait(self) -> np.ndarray:
+        """(256, 256, 3) uint8 RGB: the person in the clip's place and first pose, neutral and silent.
+
+        Raises ValueError for a clip that has none."""
+        from PIL import Image
+
+        if not self.metadata.get("portrait"):
+            raise ValueError(f"clip {self.name} has no portrait; only rendered speech of newer corpora does")
+        return np.asarray(Image.open(self.folder / self.metadata["portrait"]).convert("RGB"))
+
     def labels(self) -> dict[str, np.ndarray]:
         """The label arrays: yaw, pitch, roll (T,) degrees; translation (T, 3); arkit (T, 52); canonical (K, 3);
         expression, keypoints (T, K, 3); landmarks (T, 68, 3); face_box (T, 4) px; phonemes (P,) str; phoneme_times

@@ -1,4 +1,4 @@
-"""English sentences for the synthetic corpus, split into train, validation and test.
+"""English sentences for the synthetic corpus, split into train, validation, test and judge.
 
 Half were written by hand to cover every English sound in varied neighbourhoods, with plenty of p, b and m, the
 sounds whose lip closure everybody sees; the others come from a small grammar with a fixed vocabulary. Both are the
@@ -306,11 +306,14 @@ def _generated(count: int) -> list[str]:
 
 
 def _split() -> dict[str, tuple[str, ...]]:
-    every = [line.strip() for line in _WRITTEN.strip().splitlines()] + _generated(450)
+    generated = _generated(750)
+    every = [line.strip() for line in _WRITTEN.strip().splitlines()] + generated[:450]
     every = list(dict.fromkeys(every))
+    judge = tuple(text for text in generated[450:] if text not in every)
     random.Random(7).shuffle(every)
     tenth = len(every) // 10
     return {
+        "judge": judge,
         "test": tuple(every[:tenth]),
         "validation": tuple(every[tenth : 2 * tenth]),
         "train": tuple(every[2 * tenth :]),
@@ -318,11 +321,12 @@ def _split() -> dict[str, tuple[str, ...]]:
 
 
 SENTENCES: dict[str, tuple[str, ...]] = _split()
-"""About 590 sentences by split: train (80 %), validation and test (10 % each)."""
+"""About 590 sentences by split: train (80 %), validation and test (10 % each); and 300 more for the networks that judge
+the results ("judge")."""
 
 
 def sentences(split: str) -> tuple[str, ...]:
-    """The sentences of a split. Raises ValueError unless split is train, validation or test."""
+    """The sentences of a split. Raises ValueError unless split is train, validation, test or judge."""
     if split not in SENTENCES:
         raise ValueError(f"split must be one of {', '.join(sorted(SENTENCES))}, not {split!r}")
     return SENTENCES[split]

@@ -68,12 +68,14 @@ def _voices(variants: tuple[str, ...], accents: tuple[str, ...]) -> tuple[str, .
 
 VOICES: dict[str, dict[str, tuple[str, ...]]] = {
     "train": {gender: _voices(names, _TRAIN_ACCENTS) for gender, names in _TRAIN.items()},
+    # accents in another order: other pairs of accent and variant than those of the training set
+    "judge": {gender: _voices(names, _TRAIN_ACCENTS[:2:-1]) for gender, names in _TRAIN.items()},
     **{
         split: {gender: _voices(names, ("en-us", "en", "en-gb-scotland")) for gender, names in genders.items()}
         for split, genders in _HELD_OUT.items()
     },
 }
-"""``VOICES[split][gender]`` with split train | validation | test and gender male | female: espeak-ng voice names."""
+"""``VOICES[split][gender]``, espeak-ng voice names: split train | validation | test | judge, gender male | female."""
 
 
 @dataclass(frozen=True)

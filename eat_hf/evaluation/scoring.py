@@ -1,0 +1,283 @@
+"""What is measured on one clip: a generated video, the real one, and the judges that look at both."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from ..errors import UserError
+from .backbones import Backbone, load_backbone
+from .clips import ClipPair, UnscorableClip, read_frames, read_sound
+from .identity import cosine_similarity, describe_faces
+from .image_quality import psnr, ssim
+from .jitter import background_jitter, landmark_jitter
+from .landmarks import MOUTH, landmark_distance
+from .page import frame_strip
+from .perceptual import perceptual_distance
+from .report import RejectedClip
+from .synchrony import Synchrony, synchrony
+from .tracks import FaceTrack, face_chips, mean_face_crops, mouth_aligned_crops, track_faces, tracked_crops
+
+if TYPE_CHECKING:
+    from ..models.emotion_fan import EmotionFAN
+    from ..models.syncnet import SyncNet
+
+SAMPLED_FRAMES = 5  # a clip, evenly spaced, for the distance of distributions, identity and the perceptual distance
+LENGTH_TOLERANCE = 0.1  # of the longer clip, but at least 5 frames
+SYNC_CROPS = {"eat_official": mouth_aligned_crops, "standard": tracked_crops}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a worker needs to know.
+
+    Attributes:
+        protocols: "eat_official", "standard" or both.
+        syncnet, emotion_judge: folders or Hub ids; None leaves the metric out.
+        backbones: by protocol, whose features the distance of distributions compares, as `load_backbone` reads it;
+            a protocol without one leaves the metric out.
+        perceptual: likewise; None leaves the metric out.
+        device: of torch.
+    """
+
+    protocols: tuple[str, ...]
+    syncnet: str | None
+    emotion_judge: str | None
+    backbones: dict[str, str]
+    perceptual: str | None
+    device: str = "cpu"
+
+
+@dataclass
+class VideoScores:
+    """What one video alone says.
+
+    Attributes:
+        emotion: that the judge saw, or "".
+        synchrony: by protocol.
+        features: by protocol, (n, D), for the distance of distributions.
+        jitter: border_jitter and landmark_jitter.
+        strip: a few frames as a JPEG.
+        frames, without_face: counts.
+    """
+
+    emotion: str = ""
+    synchrony: dict[str, Synchrony] = field(default_factory=dict)
+    features: dict[str, np.ndarray] = field(default_factory=dict)
+    jitter: dict[str, float] = field(default_factory=dict)
+    strip: bytes = b""
+    frames: int = 0
+    without_face: int = 0
+
+
+@dataclass
+class PairScores:
+    """What a pair says: per frame by protocol and metric, to be averaged by the protocol's rule."""
+
+    name: str
+    emotion: str
+    generated: VideoScores
+    reference: VideoScores
+    per_frame: dict[str, dict[str, np.ndarray]]
+
+
+class Judges:
+    """The networks of `Settings`, loaded when first asked for."""
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+
+    @cached_property
+    def syncnet(self) -> "SyncNet | None":
+        from ..models.syncnet import SyncNet
+
+        return load_judge(SyncNet, self.settings.syncnet, self.settings.device)
+
+    @cached_property
+    def emotion(self) -> "EmotionFAN | None":
+        from ..models.emotion_fan import EmotionFAN
+
+        return load_judge(EmotionFAN, self.settings.emotion_judge, self.settings.device)
+
+    @cached_property
+    def backbones(self) -> dict[str, Backbone]:
+        loaded = {spec: load_backbone(spec, self.settings.device, "fid") for spec in self.settings.backbones.values()}
+        return {protocol: loaded[spec] for protocol, spec in self.settings.backbones.items()}
+
+    @cached_property
+    def perceptual(self) -> Backbone | None:
+        spec = self.settings.perceptual
+        return load_backbone(spec, self.settings.device, "perceptual") if spec else None
+
+
+def load_judge(kind, place: str | None, device: str = "cpu"):
+    """A judge network from a folder or the Hub, ready to judge; None for None.
+
+    Raises:
+        UserError: it cannot be loaded.
+    """
+    if place is None:
+        return None
+    from diffusers.utils import logging
+
+    logging.set_verbosity_error()
+    try:
+        return kind.from_pretrained(place, use_safetensors=True).eval().to(device)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"The {kind.__name__} {place} cannot be loaded: {reason}") from error
+
+
+class Video:
+    """One video of a pair, and what is cut out of it."""
+
+    def __init__(self, path: Path, whose: str):
+        self.frames = read_frames(path)
+        self.track = track_faces(self.frames)
+        if not self.track.found.any():
+            raise UnscorableClip(f"no face was found in any of the {len(self.frames)} {whose} frames")
+
+    @cached_property
+    def filled(self) -> FaceTrack:
+        return self.track.filled()
+
+    @cached_property
+    def mean_face_crops(self) -> np.ndarray:
+        return mean_face_crops(self.frames, self.track)
+
+    def pictures(self, protocol: str) -> np.ndarray:
+        """What picture metrics of a protocol look at: (n, H, W, 3)."""
+        return self.mean_face_crops if protocol == "eat_official" else self.frames
+
+    @cached_property
+    def descriptors(self) -> np.ndarray:
+        """(n, 128) whose face it is, of a few frames."""
+        chosen = _spread(len(self.frames))
+        return describe_faces(self.frames[chosen], self.filled.landmarks[chosen])
+
+    def features(self, protocol: str, backbone: Backbone) -> np.ndarray:
+        """(n, D) of a few pictures of a protocol, for the distance of distributions. dlib's network knows upright faces
+        only and gets those under either protocol."""
+        if backbone.name == "dlib_resnet":
+            return self.descriptors
+        pictures = self.pictures(protocol)
+        return backbone.features(pictures[_spread(len(pictures))])
+
+    @cached_property
+    def crop_landmarks(self) -> np.ndarray:
+        """(n, 68, 2) landmarks found again in the aligned crops; NaN where the crop shows no face any more."""
+        return track_faces(self.mean_face_crops, 128).landmarks
+
+
+def score_pair(pair: ClipPair, judges: Judges) -> PairScores | RejectedClip:
+    """Measure one clip. What cannot be scored is returned with the reason."""
+    try:
+        mine, real = Video(pair.generated, "generated"), Video(pair.reference, "reference")
+        tolerance = max(5, LENGTH_TOLERANCE * max(len(mine.frames), len(real.frames)))
+        if abs(len(mine.frames) - len(real.frames)) > tolerance:
+            raise UnscorableClip(f"wrong length: {len(mine.frames)} frames, the reference has {len(real.frames)}")
+        sounds = _sound(pair.generated, pair.reference), _sound(pair.reference, pair.generated)
+    except UnscorableClip as error:
+        return RejectedClip(pair.name, str(error))
+    per_frame: dict[str, dict[str, np.ndarray]] = {}
+    same_person = cosine_similarity(mine.descriptors, real.descriptors)
+    for protocol in judges.settings.protocols:
+        a, b, landmarks = _matched(mine, real, protocol)
+        per_frame[protocol] = {"psnr": psnr(a, b), "ssim": ssim(a, b)}
+        for name, points in (("m_lmd", MOUTH), ("f_lmd", slice(0, 68))):
+            distance = landmark_distance(*landmarks, points)
+            per_frame[protocol][name] = distance[~np.isnan(distance)]
+        per_frame[protocol]["csim"] = same_person
+        if judges.perceptual is not None:
+            chosen = _spread(len(a))
+            per_frame[protocol]["perceptual"] = perceptual_distance(a[chosen], b[chosen], judges.perceptual)
+    of_mine, of_real = (score_video(video, sound, judges) for video, sound in zip((mine, real), sounds, strict=True))
+    return PairScores(pair.name, pair.emotion or "", of_mine, of_real, per_frame)
+
+
+def _sound(video: Path, partner: Path) -> np.ndarray | None:
+    """A clip's sound; silent videos borrow that of their partner, and where both are silent there is none."""
+    try:
+        return read_sound(video, partner)
+    except UnscorableClip:
+        return None
+
+
+def _matched(mine: Video, real: Video, protocol: str) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """Pictures and landmarks of the frames that a protocol compares with each other.
+
+    `eat_official` leaves out frames without a face in either video by itself and then thins out the longer sequence
+    evenly, as published; `standard` compares frame n with frame n as long as both last.
+    """
+    a, b = mine.pictures(protocol), real.pictures(protocol)
+    n = min(len(a), len(b))
+    if protocol == "eat_official":
+        rows = [np.arange(n) * len(video) // n for video in (a, b)]
+        found = mine.crop_landmarks, real.crop_landmarks
+    else:
+        rows = [np.arange(n), np.arange(n)]
+        scales = 256 / max(mine.frames.shape[1:3]), 256 / max(real.frames.shape[1:3])
+        found = scales[0] * mine.track.landmarks, scales[1] * real.track.landmarks
+    a, b = a[rows[0]], b[rows[1]]
+    if a.shape[1:3] != b.shape[1:3]:
+        shape = b.shape[2], b.shape[1]
+        how = cv2.INTER_AREA if a.shape[1] > b.shape[1] else cv2.INTER_CUBIC
+        a = np.stack([cv2.resize(frame, shape, interpolation=how) for frame in a])
+    return a, b, (found[0][rows[0]], found[1][rows[1]])
+
+
+def _spread(length: int) -> np.ndarray:
+    return np.linspace(0, length - 1, SAMPLED_FRAMES).round().astype(int)
+
+
+def score_video(video: Video, sound: np.ndarray | None, judges: Judges) -> VideoScores:
+    """What can be said of a video without its partner."""
+    scores = VideoScores(
+        jitter={
+            "border_jitter": background_jitter(video.frames),
+            "landmark_jitter": landmark_jitter(video.track.landmarks, max(video.frames.shape[1:3])),
+        },
+        strip=frame_strip(video.frames),
+        frames=len(video.frames),
+        without_face=int((~video.track.found).sum()),
+    )
+    for protocol in judges.settings.protocols:
+        if judges.syncnet is not None and sound is not None:
+            crops = SYNC_CROPS[protocol](video.frames, video.filled, judges.syncnet.config.image_size)
+            # the authors' script leaves the last window out
+            last = len(crops) - 1 if protocol == "eat_official" else len(crops)
+            scores.synchrony[protocol] = judge_synchrony(judges.syncnet, crops[:last], sound)
+        if protocol in judges.backbones:
+            scores.features[protocol] = video.features(protocol, judges.backbones[protocol])
+    if judges.emotion is not None:
+        scores.emotion = judge_emotion(judges.emotion, video.frames, video.track)
+    return scores
+
+
+def judge_synchrony(syncnet: "SyncNet", crops: np.ndarray, sound: np.ndarray) -> Synchrony:
+    """LSE of faces (T, S, S, 3) and their sound (N,) at 16 kHz."""
+    import torch
+
+    from ..audio import mfcc
+
+    rows = mfcc(np.round(sound * 32767), 13)
+    needed = 4 * (len(crops) - 5) + 20  # the last window may reach past the end of the recording
+    rows = np.pad(rows, ((0, max(0, needed - len(rows))), (0, 0)), mode="edge")[:needed]
+    pictures = torch.from_numpy(np.ascontiguousarray(crops[..., ::-1])).permute(3, 0, 1, 2)[None]
+    with torch.no_grad():
+        lips = syncnet.encode_lips(pictures.float().to(syncnet.device))[0]
+        heard = syncnet.encode_audio(torch.from_numpy(rows).T[None, None].float().to(syncnet.device))[0]
+    return synchrony(lips.cpu().numpy(), heard.cpu().numpy())
+
+
+def judge_emotion(judge: "EmotionFAN", frames: np.ndarray, track: FaceTrack) -> str:
+    """The emotion that a clip shows, from all frames with a face."""
+    import torch
+
+    chips = face_chips(frames[track.found], track.landmarks[track.found], judge.config.image_size)
+    faces = torch.from_numpy(chips).permute(0, 3, 1, 2)[None].float() / 255
+    with torch.no_grad():
+        return judge.config.classes[int(judge(faces.to(judge.device)).logits[0].argmax())]

@@ -1,0 +1,356 @@
+"""From two folders of videos to a report: clip by clip in worker processes, then averages.
+
+Every clip is measured on one thread by itself, and averages are taken in the order of names: the number of workers
+changes nothing in the numbers.
+"""
+
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from multiprocessing import get_context
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from ..errors import InputWarning, UserError
+from .backbones import fid_name, load_fid_backbone
+from .clips import ClipPair, pair_clips
+from .emotion_accuracy import accuracy
+from .frechet import frechet_distance
+from .page import Figure
+from .report import (
+    GROUND_TRUTH,
+    PROTOCOLS,
+    ClipResult,
+    EmotionScores,
+    EvaluationReport,
+    Judge,
+    MethodResults,
+    MetricValue,
+    ParameterShare,
+    ProtocolResults,
+    RejectedClip,
+    SyncCurve,
+    Tuning,
+)
+from .scoring import SAMPLED_FRAMES, Judges, PairScores, Settings, VideoScores, score_pair
+from .synchrony import RADIUS
+
+BUNDLED_JUDGES = Path("checkpoints_card") / "eat-judges"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A report, and figures for its page."""
+
+    report: EvaluationReport
+    figures: tuple[Figure, ...]
+
+
+# All clips -----------------------------------------------------------------------------------------------------------
+
+_worker: dict[str, Judges] = {}
+
+
+def _prepare_worker(settings: Settings) -> None:
+    import torch
+
+    torch.set_num_threads(1)  # sums in another order round differently
+    cv2.setNumThreads(1)
+    warnings.simplefilter("ignore", InputWarning)
+    _worker["judges"] = Judges(settings)
+
+
+def _score_in_worker(pair: ClipPair) -> PairScores | RejectedClip:
+    return score_pair(pair, _worker["judges"])
+
+
+def evaluate(
+    generated: str | os.PathLike,
+    reference: str | os.PathLike,
+    protocols: Sequence[str] = tuple(PROTOCOLS),
+    *,
+    name: str | None = None,
+    syncnet: str | None = "bundled",
+    emotion_judge: str | None = "bundled",
+    fid_backbone: str | None = None,
+    perceptual_backbone: str | None = None,
+    parameters: Sequence[ParameterShare] = (),
+    tuning: Tuning | None = None,
+    workers: int | None = None,
+    device: str = "cpu",
+    progress: bool = True,
+    command: str = "",
+) -> Evaluation:
+    """Compare a folder of generated videos with a folder of real ones of the same names.
+
+    Args:
+        generated, reference: folders; videos pair by their path without suffix. Sound is taken from the video or from a
+            .wav file beside it. Emotions are read from labels.csv (columns clip, emotion) in either folder, or from
+            names such as M003_hap_3_001 or happy_04.
+        protocols: "eat_official", "standard" or both.
+        name: of the method; the generated folder's by default.
+        syncnet, emotion_judge: folder or Hub id of a `SyncNet` and an `EmotionFAN`; "bundled" are the ones trained on
+            the synthetic corpus, None leaves their metrics out.
+        fid_backbone: see `load_fid_backbone`; "none" leaves the metric out.
+        perceptual_backbone: see `load_backbone`; left out by default, for it takes longer than all the rest.
+        parameters, tuning: of the method, for the report.
+        workers: processes; all cores by default. They change no number.
+        device: of torch, "cpu" or "cuda".
+        command: recorded in the report.
+
+    Raises:
+        UserError: folders or judges cannot be used, or no clip could be scored.
+    """
+    unknown = set(protocols) - set(PROTOCOLS)
+    if unknown or not protocols:
+        raise UserError(f"A protocol is one of {', '.join(PROTOCOLS)}, not {', '.join(sorted(unknown)) or 'none'}.")
+    generated, reference = Path(generated), Path(reference)
+    pairs, rejected = pair_clips(generated, reference)
+    settings = Settings(
+        protocols=tuple(protocols),
+        syncnet=bundled_judge("syncnet") if syncnet == "bundled" else syncnet,
+        emotion_judge=bundled_judge("emotion_fan") if emotion_judge == "bundled" else emotion_judge,
+        backbones={} if fid_backbone == "none" else {p: _resolve_backbone(fid_backbone, p, device) for p in protocols},
+        perceptual=perceptual_backbone,
+        device=device,
+    )
+    judges = _describe_judges(settings)  # loads each of them once, so that a mistake shows before the work starts
+    scores: list[PairScores] = []
+    # spawn: torch and dlib hold threads that do not survive a fork. Even one worker is a process of its own, so that
+    # the caller's torch keeps its number of threads.
+    count = min(workers or os.cpu_count() or 1, len(pairs))
+    with ProcessPoolExecutor(count, get_context("spawn"), _prepare_worker, (settings,)) as pool:
+        results = tqdm(pool.map(_score_in_worker, pairs), "clips", len(pairs), disable=not progress)
+        for result in results:
+            (rejected if isinstance(result, RejectedClip) else scores).append(result)
+    if not scores:
+        paired = {pair.name for pair in pairs}
+        reasons = sorted({clip.reason for clip in rejected if clip.name in paired})
+        raise UserError(f"None of the {len(pairs)} clips could be scored: {'; '.join(reasons[:3])}.")
+    scores.sort(key=lambda score: score.name)
+    method_name = name or generated.resolve().name
+    report = EvaluationReport(
+        title=f"{method_name} against {reference.resolve().name}",
+        methods=(
+            _ground_truth(scores, settings, judges),
+            _method(method_name, scores, rejected, settings, judges, tuple(parameters), tuning),
+        ),
+        judges=judges.described,
+        versions=_versions(),
+        commands=(command,) if command else (),
+        notes=judges.notes,
+    )
+    figures = [
+        Figure(s.name, ((GROUND_TRUTH, s.reference.strip), (method_name, s.generated.strip)), s.emotion) for s in scores
+    ]
+    return Evaluation(report, tuple(figures))
+
+
+def check_report_target(path: Path) -> None:
+    """Raise a UserError before the work starts if a report could not be written to `path`."""
+    if path.suffix != ".json":
+        raise UserError(f"The report is a .json file, not {path}; the page gets the same name with .html.")
+    if not path.resolve().parent.is_dir():
+        raise UserError(f"There is no folder {path.resolve().parent} for the report.")
+
+
+def bundled_judge(judge: str) -> str:
+    """Folder of "syncnet" or "emotion_fan" as they ship with the project.
+
+    Raises:
+        UserError: they were not shipped along.
+    """
+    package = Path(__file__).resolve().parents[1]
+    for parent in (package, package.parent):  # as installed, and in a source checkout
+        if (parent / BUNDLED_JUDGES / judge / "config.json").is_file():
+            return str(parent / BUNDLED_JUDGES / judge)
+    raise UserError(f"The bundled judge {judge} was not found; name a folder or Hub id of your own.")
+
+
+# what the authors' script and pytorch-fid use
+STANDARD_BACKBONES = {"eat_official": "inception_v3", "standard": "inception_v3_fid"}
+
+
+def _resolve_backbone(spec: str | None, protocol: str, device: str) -> str:
+    """The spec of the network that will be used, whoever chose it."""
+    return spec or load_fid_backbone(None, device, STANDARD_BACKBONES[protocol]).name
+
+
+@dataclass(frozen=True)
+class _DescribedJudges:
+    described: dict[str, Judge]
+    classes: tuple[str, ...]
+    distances: dict[str, str]  # by protocol, what the distance of distributions is called
+    notes: tuple[str, ...]
+
+
+def _describe_judges(settings: Settings) -> _DescribedJudges:
+    judges = Judges(settings)
+    described = {
+        "faces": Judge("dlib HOG and 68 landmarks", "face_recognition_models"),
+        "identity": Judge("dlib_resnet", "face_recognition_models", False, "papers use ArcFace or the like"),
+    }
+    notes = []
+    trained_here = "trained on the synthetic corpus of this project; compare within this report only"
+    for role, network, place in (
+        ("synchrony", judges.syncnet, settings.syncnet),
+        ("emotion", judges.emotion, settings.emotion_judge),
+    ):
+        if network is not None and place is not None:
+            bundled = BUNDLED_JUDGES.name in Path(place).parts
+            source = f"{BUNDLED_JUDGES.name}/{Path(place).name}" if bundled else place
+            described[role] = Judge(type(network).__name__, source, not bundled, trained_here if bundled else "")
+    if not all(judge.standard for role, judge in described.items() if role in ("synchrony", "emotion")):
+        notes.append(
+            "Lip-sync and emotion are judged by small networks trained on synthetic faces and voices: hold these "
+            "scores against the ground truth beside them, not against those of papers."
+        )
+    distances = {protocol: fid_name(backbone).lower() for protocol, backbone in judges.backbones.items()}
+    if distances:
+        used = {backbone.name: backbone for backbone in judges.backbones.values()}.values()
+        described["features"] = Judge(
+            " / ".join(backbone.name for backbone in used),
+            " / ".join(backbone.source for backbone in used),
+            all(backbone.standard for backbone in used),
+        )
+        notes.append(
+            f"The distance of distributions is taken over {SAMPLED_FRAMES} frames a clip; it grows as clips get fewer."
+        )
+    if judges.perceptual is not None:
+        described["perceptual"] = Judge(judges.perceptual.name, judges.perceptual.source, judges.perceptual.standard)
+    classes = tuple(judges.emotion.config.classes) if judges.emotion is not None else ()
+    return _DescribedJudges(described, classes, distances, tuple(notes))
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": sys.version.split()[0]}
+    for package in ("eat_hf", "torch", "numpy", "scipy", "opencv-python-headless", "dlib-bin", "av"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+# Averages ------------------------------------------------------------------------------------------------------------
+
+
+def _mean_over_clips(values: Sequence[float], note: str = "") -> MetricValue:
+    known = [value for value in values if not np.isnan(value)]
+    return MetricValue(float(np.mean(known)) if known else None, len(known), note)
+
+
+def _sync_metrics(videos: Sequence[VideoScores], protocol: str) -> tuple[dict[str, MetricValue], SyncCurve | None]:
+    found = [video.synchrony[protocol] for video in videos if protocol in video.synchrony]
+    note = "" if len(found) == len(videos) else f"{len(videos) - len(found)} clips without sound"
+    metrics = {
+        "sync_confidence": _mean_over_clips([s.confidence for s in found], note),
+        "sync_distance": _mean_over_clips([s.distance for s in found], note),
+        "sync_offset": _mean_over_clips([float(s.offset) for s in found], note),
+    }
+    if not found:
+        return metrics, None
+    mean = np.mean([s.curve for s in found], 0)
+    # `offset` counts lips behind sound, the curve sound behind lips
+    return metrics, SyncCurve(tuple(range(RADIUS, -RADIUS - 1, -1)), tuple(float(d) for d in mean))
+
+
+def _emotions(asked: Sequence[str], seen: Sequence[str], classes: tuple[str, ...]) -> EmotionScores | None:
+    pairs = [(a, s) for a, s in zip(asked, seen, strict=True) if a in classes and s]
+    if not pairs:
+        return None
+    confusion = accuracy([a for a, _ in pairs], [s for _, s in pairs], classes).confusion
+    return EmotionScores(classes, tuple(map(tuple, confusion.tolist())))
+
+
+def _alone(
+    videos: Sequence[VideoScores], asked: Sequence[str], protocol: str, settings: Settings, judges: _DescribedJudges
+) -> tuple[dict[str, MetricValue], SyncCurve | None]:
+    """Metrics that need no partner, which the ground truth has, too."""
+    metrics: dict[str, MetricValue] = {}
+    curve = None
+    if settings.syncnet is not None:
+        sync, curve = _sync_metrics(videos, protocol)
+        metrics |= sync
+    if judges.classes:
+        scores = _emotions(asked, [video.emotion for video in videos], judges.classes)
+        metrics["acc_emo"] = (
+            MetricValue(None, 0, "no clip is labelled with an emotion; see labels.csv")
+            if scores is None
+            else MetricValue(scores.accuracy, scores.clips)
+        )
+    for key in ("border_jitter", "landmark_jitter"):
+        metrics[key] = _mean_over_clips([video.jitter[key] for video in videos])
+    return metrics, curve
+
+
+def _clip_result(score: PairScores, video: VideoScores, protocols: Sequence[str], paired: bool) -> ClipResult:
+    values: dict[str, dict[str, float | None]] = {}
+    for protocol in protocols:
+        values[protocol] = dict(video.jitter)
+        if protocol in video.synchrony:
+            s = video.synchrony[protocol]
+            values[protocol] |= {
+                "sync_confidence": s.confidence,
+                "sync_distance": s.distance,
+                "sync_offset": float(s.offset),
+            }
+        if paired:
+            rows = score.per_frame[protocol].items()
+            values[protocol] |= {key: float(row.mean()) if len(row) else None for key, row in rows}
+    return ClipResult(score.name, score.emotion, values, video.frames, video.without_face, video.emotion)
+
+
+def _ground_truth(scores: Sequence[PairScores], settings: Settings, judges: _DescribedJudges) -> MethodResults:
+    videos, asked = [s.reference for s in scores], [s.emotion for s in scores]
+    return MethodResults(
+        name=GROUND_TRUTH,
+        protocols={p: ProtocolResults(*_alone(videos, asked, p, settings, judges)) for p in settings.protocols},
+        clips=tuple(_clip_result(s, s.reference, settings.protocols, paired=False) for s in scores),
+        emotions=_emotions(asked, [video.emotion for video in videos], judges.classes),
+        ground_truth=None,
+    )
+
+
+def _method(
+    name: str,
+    scores: Sequence[PairScores],
+    rejected: Sequence[RejectedClip],
+    settings: Settings,
+    judges: _DescribedJudges,
+    parameters: tuple[ParameterShare, ...],
+    tuning: Tuning | None,
+) -> MethodResults:
+    videos, asked = [s.generated for s in scores], [s.emotion for s in scores]
+    protocols = {}
+    for protocol in settings.protocols:
+        metrics, curve = _alone(videos, asked, protocol, settings, judges)
+        for key in scores[0].per_frame[protocol]:
+            rows = [s.per_frame[protocol][key] for s in scores]
+            if protocol == "eat_official" and key in ("psnr", "ssim"):  # all frames pooled, as published
+                metrics[key] = MetricValue(float(np.concatenate(rows).mean()), len(rows))
+            else:
+                metrics[key] = _mean_over_clips([row.mean() if len(row) else float("nan") for row in rows])
+        if protocol in judges.distances:
+            mine, real = (
+                np.concatenate([getattr(s, side).features[protocol] for s in scores])
+                for side in ("generated", "reference")
+            )
+            metrics[judges.distances[protocol]] = MetricValue(frechet_distance(mine, real), len(scores))
+        protocols[protocol] = ProtocolResults(metrics, curve)
+    return MethodResults(
+        name=name,
+        protocols=protocols,
+        clips=tuple(_clip_result(s, s.generated, settings.protocols, paired=True) for s in scores),
+        rejected=tuple(rejected),
+        emotions=_emotions(asked, [video.emotion for video in videos], judges.classes),
+        parameters=parameters,
+        tuning=tuning,
+    )
