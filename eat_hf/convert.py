@@ -6,8 +6,6 @@ Strict: every tensor of the release is either used or listed in `conversion.json
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +19,8 @@ from tqdm.auto import tqdm
 
 from .convert_files import (
     ConversionError,
+    check_output_folder,
+    complete_folder,
     existing,
     load_array,
     load_checkpoint,
@@ -419,20 +419,10 @@ def _load_settings(a2et: A2ET, padding: str | Path | None, template: str | Path 
 
 
 def _write(pipeline: DiffusionPipeline, report: Report, output: Path) -> None:
-    """Fill a hidden folder beside `output`, then give it that name: all of it appears, or nothing."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
-    try:
-        pipeline.save_pretrained(unfinished)
-        (unfinished / REPORT_FILE).write_text(json.dumps(vars(report), indent=1) + "\n")
-        (unfinished / "README.md").write_text(_model_card(report, pipeline.speech_encoder is not None))
-        unfinished.chmod(0o755)
-        if output.exists():
-            output.rmdir()
-        unfinished.rename(output)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
+    with complete_folder(output) as folder:
+        pipeline.save_pretrained(folder)
+        (folder / REPORT_FILE).write_text(json.dumps(vars(report), indent=1) + "\n")
+        (folder / "README.md").write_text(_model_card(report, pipeline.speech_encoder is not None))
 
 
 def convert_official(
@@ -465,8 +455,7 @@ def convert_official(
     from .pipeline import EATPipeline  # here, because the pipeline imports half the package
 
     output = Path(output_dir)
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise ConversionError(f"The output folder {output} already exists and is not empty.")
+    check_output_folder(output)
 
     given = {
         "checkpoint": checkpoint,

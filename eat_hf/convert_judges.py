@@ -4,8 +4,6 @@ Strict, as `eat_hf.convert` is: every tensor of a checkpoint is used, or it is k
 """
 
 import hashlib
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from .convert_files import ConversionError, existing, load_checkpoint
+from .convert_files import ConversionError, check_output_folder, complete_folder, existing, load_checkpoint
 from .models.emotion_fan import EmotionFAN
 from .models.inception import InceptionV3, Variant
 from .models.sync_expert import SyncExpert
@@ -269,22 +267,12 @@ def convert_judge(kind: str, checkpoint: str | Path, output_dir: str | Path) -> 
         ConversionError: an unknown kind, a file that is missing or unreadable, or tensors that are not the network's.
     """
     judge, checkpoint, output = _judge(kind), Path(checkpoint), Path(output_dir)
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise ConversionError(f"The output folder {output} already exists and is not empty.")
+    check_output_folder(output)
     tensors = _state_dict(_read(checkpoint), checkpoint)
     model = load_judge(kind, tensors)
     card = _model_card(judge, model, checkpoint, tensors)
 
-    output.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
-    try:
-        model.save_pretrained(unfinished)
-        (unfinished / "README.md").write_text(card)
-        unfinished.chmod(0o755)
-        if output.exists():
-            output.rmdir()
-        unfinished.rename(output)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
+    with complete_folder(output) as folder:
+        model.save_pretrained(folder)
+        (folder / "README.md").write_text(card)
     return output

@@ -38,6 +38,7 @@ class EmotionJudgeOptions(LoopOptions):
     image_size: int = field(default=224, metadata={"help": "Side of the face chips."})
     frames: int = field(default=3, metadata={"help": "Frames of a clip in a sample."})
     label_smoothing: float = field(default=0.05, metadata={"help": "Of the cross-entropy."})
+    initial: str | None = field(default=None, metadata={"help": "Folder of an EmotionFAN to start from."})
     held_out: float = field(default=0.05, metadata={"help": "Share of the identities that measure and do not train."})
     unit_weight: float = field(default=40.0, metadata={"help": "Of the squared error of facial units, 0 without them."})
 
@@ -98,22 +99,24 @@ def main() -> None:
     bank = FaceBank.load(options.corpus, "chips", options.image_size, options.split, every=FRAME_STEP)
     training, held_out = bank.held_out(options.held_out)
     torch.manual_seed(options.seed)
-    model = EmotionFAN(**recipe.components["emotion_fan"], image_size=options.image_size)
+    model = (
+        EmotionFAN.from_pretrained(options.initial)
+        if options.initial
+        else EmotionFAN(**recipe.components["emotion_fan"], image_size=options.image_size)
+    )
     units = [clip.labels()["arkit"][::FRAME_STEP] for clip in bank.clips] if options.unit_weight else None
     swapped = mirrored_units(bank.clips[0].labels()["arkit_names"]) if units else None
     student = Student(model, units[0].shape[1] if units else 0)
     classes = model.config.classes
-    by_class = [[n for n in training if bank.clips[n].emotion == name] for name in classes]
 
     def draw(rng: np.random.Generator, count: int) -> Batch:
         faces, labels, weights = [], [], []
-        for label in rng.integers(len(classes), size=count):
-            number = rng.choice(by_class[label])
+        for number in rng.choice(training, count):
             frames = bank.of(number)
             chosen = np.sort(rng.choice(len(frames), options.frames, replace=len(frames) < options.frames))
             mirror = rng.random() < 0.5
             faces.append(frames[chosen][:, :, ::-1] if mirror else frames[chosen])
-            labels.append(label)
+            labels.append(classes.index(bank.clips[number].emotion))
             told = units[number][chosen] if units else np.zeros((options.frames, 0), np.float32)
             weights.append(told[:, swapped] if units and mirror else told)
         pictures = torch.from_numpy(np.stack(faces)).permute(0, 1, 4, 2, 3).float() / 255
