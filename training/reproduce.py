@@ -167,7 +167,7 @@ def main() -> None:
     pipe = EATPipeline.from_pretrained(options.model)
     reports, figures = [], {}
     command = "python -m training.reproduce " + " ".join(sys.argv[1:])
-    for name in (STAGE_1, EAT, RENDERER):
+    for name in (RENDERER, STAGE_1, EAT):  # a report's page puts the last one first
         made = evaluate(
             output / name,
             truth,
@@ -180,9 +180,8 @@ def main() -> None:
         )
         reports.append(made.report)
         for figure in made.figures:
-            rows = figures.setdefault(figure.clip, figure).rows
-            if name != STAGE_1:
-                figures[figure.clip] = replace(figures[figure.clip], rows=(*rows, figure.rows[1]))
+            known = figures.get(figure.clip)
+            figures[figure.clip] = replace(known, rows=(*known.rows, figure.rows[1])) if known else figure
     report = merge(reports, f"{Path(options.model).name} on the test split of the synthetic corpus")
     report.save(output / "report.json")
     write_page(report, output / "report.html", figures.values())
