@@ -57,6 +57,7 @@ def track_faces(frames: np.ndarray, side: int = DETECTION_SIDE) -> FaceTrack:
     boxes, landmarks = np.full((len(frames), 4), np.nan), np.full((len(frames), 68, 2), np.nan)
     last = None
     for n, frame in enumerate(frames):
+        frame = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)  # as the authors do, and faster
         found = frontal_faces(frame, side) or frontal_faces(frame, 2 * side)
         if not found:
             continue
