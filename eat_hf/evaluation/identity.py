@@ -24,8 +24,9 @@ def _network():
 
 def describe_chips(chips: np.ndarray) -> np.ndarray:
     """Faces cut out upright, (n, 150, 150, 3) uint8 RGB -> dlib's descriptors (n, 128) float64."""
-    rows = [np.array(_network().compute_face_descriptor(np.ascontiguousarray(chip))) for chip in chips]
-    return np.stack(rows) if rows else np.zeros((0, 128))
+    if not len(chips):
+        return np.zeros((0, 128))
+    return np.array(_network().compute_face_descriptor([np.ascontiguousarray(chip) for chip in chips]))
 
 
 def describe_faces(frames: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
