@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("espeakng_loader", reason="espeak-ng comes with `pip install espeakng-loader`")
 
 from eat_hf import EmotionFAN, SyncNet  # noqa: E402
-from eat_hf.evaluation.scoring import judge_emotion, judge_synchrony  # noqa: E402
+from eat_hf.evaluation.scoring import hear, judge_emotion, judge_synchrony  # noqa: E402
 from eat_hf.evaluation.suite import bundled_judge  # noqa: E402
 from eat_hf.evaluation.tracks import track_faces, tracked_crops  # noqa: E402
 from training.corpus.build import Plan, build_corpus  # noqa: E402
@@ -30,11 +30,12 @@ def test_syncnet_finds_the_shift_of_the_sound(clip):
     judge = SyncNet.from_pretrained(bundled_judge("syncnet")).eval()
     frames, sound = clip.frames(), clip.waveform()
     crops = tracked_crops(frames, track_faces(frames).filled(), judge.config.image_size)
-    in_sync = judge_synchrony(judge, crops, sound)
+    in_sync = judge_synchrony(judge, crops, hear(judge, sound, len(crops)))
     assert abs(in_sync.offset) <= 1
-    later = judge_synchrony(judge, crops, np.concatenate([np.zeros(5 * FRAME, np.float32), sound[: -5 * FRAME]]))
+    shifted = np.concatenate([np.zeros(5 * FRAME, np.float32), sound[: -5 * FRAME]])
+    later = judge_synchrony(judge, crops, hear(judge, shifted, len(crops)))
     assert later.offset == pytest.approx(in_sync.offset - 5, abs=1)  # the lips now come before their sound
-    backwards = judge_synchrony(judge, crops, sound[::-1].copy())
+    backwards = judge_synchrony(judge, crops, hear(judge, sound[::-1].copy(), len(crops)))
     assert backwards.confidence < in_sync.confidence and backwards.distance > in_sync.distance
 
 

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from ..models.emotion_fan import EmotionFAN
     from ..models.syncnet import SyncNet
 
-SAMPLED_FRAMES = 5  # a clip, evenly spaced, for the distance of distributions, identity and the perceptual distance
+SAMPLED_FRAMES = 5  # a clip, evenly spaced, for the distance of distributions and the perceptual distance
+DESCRIBED_FRAMES = 3  # for dlib's descriptors, which take a tenth of a second each
 LENGTH_TOLERANCE = 0.1  # of the longer clip, but at least 5 frames
 SYNC_CROPS = {"eat_official": mouth_aligned_crops, "standard": tracked_crops}
 
@@ -155,7 +156,7 @@ class Video:
     @cached_property
     def descriptors(self) -> np.ndarray:
         """(n, 128) whose face it is, of a few frames."""
-        chosen = _spread(len(self.frames))
+        chosen = _spread(len(self.frames), DESCRIBED_FRAMES)
         return describe_faces(self.frames[chosen], self.filled.landmarks[chosen])
 
     def features(self, protocol: str, backbone: Backbone) -> np.ndarray:
@@ -169,7 +170,12 @@ class Video:
     @cached_property
     def crop_landmarks(self) -> np.ndarray:
         """(n, 68, 2) landmarks found again in the aligned crops; NaN where the crop shows no face any more."""
-        return track_faces(self.mean_face_crops, 128).landmarks
+        return track_faces(self.mean_face_crops, (128, 256), 128).landmarks
+
+
+def sampled_frames(backbone: Backbone) -> int:
+    """How many frames of a clip the distance of distributions takes."""
+    return DESCRIBED_FRAMES if backbone.name == "dlib_resnet" else SAMPLED_FRAMES
 
 
 def score_pair(pair: ClipPair, judges: Judges) -> PairScores | RejectedClip:
@@ -229,8 +235,8 @@ def _matched(mine: Video, real: Video, protocol: str) -> tuple[np.ndarray, np.nd
     return a, b, (found[0][rows[0]], found[1][rows[1]])
 
 
-def _spread(length: int) -> np.ndarray:
-    return np.linspace(0, length - 1, SAMPLED_FRAMES).round().astype(int)
+def _spread(length: int, count: int = SAMPLED_FRAMES) -> np.ndarray:
+    return np.linspace(0, length - 1, count).round().astype(int)
 
 
 def score_video(video: Video, sound: np.ndarray | None, judges: Judges) -> VideoScores:
@@ -244,12 +250,13 @@ def score_video(video: Video, sound: np.ndarray | None, judges: Judges) -> Video
         frames=len(video.frames),
         without_face=int((~video.track.found).sum()),
     )
+    heard = hear(judges.syncnet, sound, len(video.frames)) if judges.syncnet is not None and sound is not None else None
     for protocol in judges.settings.protocols:
-        if judges.syncnet is not None and sound is not None:
+        if judges.syncnet is not None and heard is not None:
             crops = SYNC_CROPS[protocol](video.frames, video.filled, judges.syncnet.config.image_size)
             # the authors' script leaves the last window out
             last = len(crops) - 1 if protocol == "eat_official" else len(crops)
-            scores.synchrony[protocol] = judge_synchrony(judges.syncnet, crops[:last], sound)
+            scores.synchrony[protocol] = judge_synchrony(judges.syncnet, crops[:last], heard)
         if protocol in judges.backbones:
             scores.features[protocol] = video.features(protocol, judges.backbones[protocol])
     if judges.emotion is not None:
@@ -257,20 +264,27 @@ def score_video(video: Video, sound: np.ndarray | None, judges: Judges) -> Video
     return scores
 
 
-def judge_synchrony(syncnet: "SyncNet", crops: np.ndarray, sound: np.ndarray) -> Synchrony:
-    """LSE of faces (T, S, S, 3) and their sound (N,) at 16 kHz."""
+def hear(syncnet: "SyncNet", sound: np.ndarray, frames: int) -> np.ndarray:
+    """(frames - 4, D) embeddings of the sound (N,) at 16 kHz that belongs to so many video frames."""
     import torch
 
     from ..audio import mfcc
 
     rows = mfcc(np.round(sound * 32767), 13)
-    needed = 4 * (len(crops) - 5) + 20  # the last window may reach past the end of the recording
+    needed = 4 * (frames - 5) + 20  # the last window may reach past the end of the recording
     rows = np.pad(rows, ((0, max(0, needed - len(rows))), (0, 0)), mode="edge")[:needed]
+    with torch.no_grad():
+        return syncnet.encode_audio(torch.from_numpy(rows).T[None, None].float().to(syncnet.device))[0].cpu().numpy()
+
+
+def judge_synchrony(syncnet: "SyncNet", crops: np.ndarray, heard: np.ndarray) -> Synchrony:
+    """LSE of faces (T, S, S, 3) and what `hear` made of their sound."""
+    import torch
+
     pictures = torch.from_numpy(np.ascontiguousarray(crops[..., ::-1])).permute(3, 0, 1, 2)[None]
     with torch.no_grad():
-        lips = syncnet.encode_lips(pictures.float().to(syncnet.device))[0]
-        heard = syncnet.encode_audio(torch.from_numpy(rows).T[None, None].float().to(syncnet.device))[0]
-    return synchrony(lips.cpu().numpy(), heard.cpu().numpy())
+        lips = syncnet.encode_lips(pictures.float().to(syncnet.device))[0].cpu().numpy()
+    return synchrony(lips, heard[: len(lips)])
 
 
 def judge_emotion(judge: "EmotionFAN", frames: np.ndarray, track: FaceTrack) -> str:

@@ -39,7 +39,7 @@ from .report import (
     SyncCurve,
     Tuning,
 )
-from .scoring import SAMPLED_FRAMES, Judges, PairScores, Settings, VideoScores, score_pair
+from .scoring import Judges, PairScores, Settings, VideoScores, sampled_frames, score_pair
 from .synchrony import RADIUS
 
 BUNDLED_JUDGES = Path("checkpoints_card") / "eat-judges"
@@ -121,12 +121,14 @@ def evaluate(
         perceptual=perceptual_backbone,
         device=device,
     )
-    judges = _describe_judges(settings)  # loads each of them once, so that a mistake shows before the work starts
     scores: list[PairScores] = []
     # spawn: torch and dlib hold threads that do not survive a fork. Even one worker is a process of its own, so that
     # the caller's torch keeps its number of threads.
     count = min(workers or os.cpu_count() or 1, len(pairs))
     with ProcessPoolExecutor(count, get_context("spawn"), _prepare_worker, (settings,)) as pool:
+        for _ in range(count):
+            pool.submit(os.getpid)  # workers take seconds to start: they do it while judges are loaded here
+        judges = _describe_judges(settings)  # loads each of them once, so that a mistake shows before the work starts
         results = tqdm(pool.map(_score_in_worker, pairs), "clips", len(pairs), disable=not progress)
         for result in results:
             (rejected if isinstance(result, RejectedClip) else scores).append(result)
@@ -220,8 +222,9 @@ def _describe_judges(settings: Settings) -> _DescribedJudges:
             " / ".join(backbone.source for backbone in used),
             all(backbone.standard for backbone in used),
         )
+        frames = " / ".join(str(count) for count in sorted({sampled_frames(backbone) for backbone in used}))
         notes.append(
-            f"The distance of distributions is taken over {SAMPLED_FRAMES} frames a clip; it grows as clips get fewer."
+            f"The distance of distributions is taken over {frames} frames a clip; it grows as clips get fewer."
         )
     if judges.perceptual is not None:
         described["perceptual"] = Judge(judges.perceptual.name, judges.perceptual.source, judges.perceptual.standard)
