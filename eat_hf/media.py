@@ -248,6 +248,27 @@ def read_video(path: str | os.PathLike, max_frames: int | None = None) -> Iterat
         raise UserError(f"{path} contains no picture that can be read.")
 
 
+def sound_delay(path: str | os.PathLike) -> float:
+    """Seconds by which a video's sound starts after its first picture, below 0 if before.
+
+    `read_video` and `read_audio` both begin with what comes first, so whoever reads both from one file needs this.
+
+    Raises:
+        UserError: the file lacks either, or cannot be read.
+    """
+    starts: dict[type, float] = {}
+    try:
+        with av.open(str(_existing_file(path, "video"))) as container:
+            streams = [*container.streams.video[:1], *container.streams.audio[:1]]
+            for frame in container.decode(streams):
+                starts.setdefault(type(frame), frame.time or 0.0)
+                if len(starts) == 2:
+                    return starts[av.AudioFrame] - starts[av.VideoFrame]
+    except av.error.FFmpegError as error:
+        raise UserError(f"{path} cannot be read as a video with sound ({_one_line(error)}).") from error
+    raise UserError(f"{path} has no sound or no pictures.")
+
+
 class VideoWriter:
     """Encode frames and sound into an mp4 as the frames come: H.264 (yuv420p, BT.709) and AAC, ready for streaming.
 

@@ -1,14 +1,10 @@
-"""The training scripts' own parts: exact labels under augmentation, resuming, and what stage 2 may change."""
-
-import json
+"""The training scripts' own parts: exact labels under augmentation, losses."""
 
 import pytest
 import torch
-from torch import nn
 
 from eat_hf.keypoints import compose_keypoints, rotation_from_degrees
 from training.augment import degrees_of, transform_similarity
-from training.loop import LoopOptions, train
 from training.losses import feature_weight, gradient_l1
 
 
@@ -57,43 +53,6 @@ def test_similarity_moves_the_picture_with_its_labels():
     for picture, point in zip(moved[:, 0], after["keypoints"][:, 0], strict=True):
         centre = torch.stack([(picture * xs).sum(), (picture * ys).sum()]) / picture.sum()
         torch.testing.assert_close((2 * centre + 1) / size - 1, point[:2], atol=0.04, rtol=0)
-
-
-def run(folder, steps, model_seed=0, **more):
-    torch.manual_seed(model_seed)
-    model = nn.Linear(3, 1)
-
-    def draw(rng, count):
-        x = torch.from_numpy(rng.standard_normal((count, 3))).float()
-        return {"x": x, "y": x.sum(1, keepdim=True)}
-
-    def losses(network, batch, step):
-        return {"fit": (network(batch["x"]) + 0.1 * torch.randn(1) - batch["y"]).square().mean()}
-
-    options = LoopOptions(str(folder), steps=12, batch_size=4, log_every=1, checkpoint_every=steps, **more)
-    options.steps = steps
-    train(model, draw, losses, options)
-    return [json.loads(line)["fit"] for line in (folder / "log.jsonl").read_text().splitlines()]
-
-
-def test_a_resumed_run_continues_exactly(tmp_path, monkeypatch):
-    # the schedule's length must not change with where a run is stopped
-    monkeypatch.setattr("training.loop.cosine_with_warmup", lambda step, options: min(1.0, (step + 1) / 4))
-    whole = run(tmp_path / "whole", 12)
-    run(tmp_path / "parts", 6)
-    parts = run(tmp_path / "parts", 12)
-    assert parts == whole
-
-
-def test_a_loss_that_is_not_finite_stops_the_run_by_name(tmp_path):
-    options = LoopOptions(str(tmp_path), steps=2, batch_size=1)
-    with pytest.raises(FloatingPointError, match="'bad'"):
-        train(
-            nn.Linear(1, 1),
-            lambda rng, count: {"x": torch.ones(count, 1)},
-            lambda network, batch, step: {"good": network(batch["x"]).sum(), "bad": network(batch["x"]).sum() / 0.0},
-            options,
-        )
 
 
 def test_losses_know_better_from_worse():

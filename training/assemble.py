@@ -64,8 +64,9 @@ def main() -> None:
     options, recipe = parse_options(AssembleOptions, "assemble")
     runs = Path(options.runs)
     repos_net = RePosNet.from_pretrained(runs / "renderer/repos_net")
-    with torch.no_grad():
-        repos_net.decoder.to_rgb_and_mask.bias[3] += options.copy_bias
+    if options.copy_bias:  # the published network has no such mask
+        with torch.no_grad():
+            repos_net.decoder.to_rgb_and_mask.bias[3] += options.copy_bias
     pipeline = EATPipeline(
         keypoint_detector=CanonicalKeypointDetector.from_pretrained(runs / "detector/keypoint_detector"),
         motion_estimator=MotionEstimator.from_pretrained(runs / "estimator/motion_estimator"),

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from eat_hf.errors import UserError
+
 from .corpus.dataset import Corpus
 
 LABELS = ("yaw", "pitch", "roll", "translation", "expression", "keypoints", "landmarks", "canonical")
@@ -21,9 +23,11 @@ class FrameBank:
     Attributes:
         pictures: (N, 256, 256, 3) uint8.
         labels: arrays with first axis N: yaw, pitch, roll (N,) degrees; translation (N, 3); expression (N, K, 3);
-            keypoints (N, K, 3) posed; landmarks (N, 68, 3); canonical (N, K, 3).
-        identity, clip: (N,) integers. Frames of one clip share light, clothes and background.
-        calm: (N,) bool, frames that make a good source: near neutral and near frontal.
+            keypoints (N, K, 3) posed; landmarks (N, 68, 3), of real clips without depth (NaN); canonical (N, K, 3).
+        identity: (N,) as the corpus calls them. clip: (N,) integers; frames of one clip share light, clothes and
+            background.
+        calm: (N,) bool, frames that make a good source: near neutral and near frontal. A real clip counts as near
+            neutral unless it is known to show an emotion.
         keypoint_names: names of the K keypoints.
     """
 
@@ -36,7 +40,11 @@ class FrameBank:
 
     @classmethod
     def load(cls, corpus_dir: str, split: str, cache_dir: str | None = None) -> "FrameBank":
-        """Decode a split once into `cache_dir` (default: `frames` inside the corpus), then map it."""
+        """Decode a split once into `cache_dir` (default: `frames` inside the corpus), then map it.
+
+        Raises:
+            UserError: the split has no pictures, or a clip lacks labels.
+        """
         corpus = Corpus(corpus_dir)
         cache = Path(cache_dir or Path(corpus_dir) / "frames") / split
         if not (cache / "done.json").exists():
@@ -45,24 +53,29 @@ class FrameBank:
         pictures = np.memmap(cache / "pictures.u8", np.uint8, "r", shape=(count, 256, 256, 3))
         with np.load(cache / "labels.npz") as stored:
             labels = {name: stored[name] for name in stored.files}
-        identity, clip, arkit = (labels.pop(name) for name in ("identity", "clip", "arkit"))
+        identity, clip = labels.pop("identity"), labels.pop("clip")
+        neutral = np.abs(labels.pop("arkit")).sum(1) < 1.2 if "arkit" in labels else labels.pop("neutral")
         turned = np.abs(np.stack([labels[name] for name in ("yaw", "pitch", "roll")])).max(0)
-        calm = (turned < 8) & (np.abs(arkit).sum(1) < 1.2)
+        calm = (turned < 8) & neutral
         return cls(pictures, labels, identity, clip, calm, corpus.info["keypoint_names"])
 
     @staticmethod
     def _decode(corpus: Corpus, split: str, cache: Path) -> None:
+        clips = corpus.clips(split=split, rendered=True)
+        if not clips:
+            raise UserError(f"{corpus.folder} has no clips with pictures in its split {split}.")
+        expressive = "arkit" if "arkit" in clips[0].labels() else "neutral"
+        columns: dict[str, list[np.ndarray]] = {name: [] for name in (*LABELS, expressive, "identity", "clip")}
         cache.mkdir(parents=True, exist_ok=True)
-        clips = [clip for clip in corpus.clips(split=split) if clip.rendered]
-        columns: dict[str, list[np.ndarray]] = {name: [] for name in (*LABELS, "arkit", "identity", "clip")}
         count = 0
         with (cache / "pictures.u8").open("wb") as store:
             for number, clip in enumerate(tqdm(clips, desc=f"decode {split}", mininterval=10)):
-                frames, labels = clip.frames(), clip.labels()
+                frames, labels = clip.frames(), clip.labels(*LABELS)
                 store.write(np.ascontiguousarray(frames).tobytes())
                 labels["canonical"] = np.repeat(labels["canonical"][None], len(frames), 0)
                 labels["identity"] = np.full(len(frames), clip.identity)
                 labels["clip"] = np.full(len(frames), number)
+                labels["neutral"] = np.full(len(frames), clip.emotion in (None, "neutral"))
                 for name, column in columns.items():
                     column.append(labels[name])
                 count += len(frames)

@@ -31,15 +31,15 @@ def main() -> None:
     exponent = recipe.pipeline["hull_volume_exponent"]
     rows = []
     for clip in Corpus(options.corpus).clips(split="train", kind="speech")[: options.clips]:
-        labels = clip.labels()
+        labels = clip.labels("canonical", "expression")
         scale = hull_volume(torch.from_numpy(labels["canonical"])[None]).item() ** exponent
         rows.append(labels["expression"].reshape(clip.length, -1) / scale)
     expressions = np.concatenate(rows).astype(np.float64)
     mean = expressions.mean(0)
     variances, components = np.linalg.eigh(np.cov(expressions.T))
     order = np.argsort(variances)[::-1]
-    count = recipe.components["a2et"]["coefficients"]
-    basis = ExpressionBasis(keypoints=recipe.components["edn"]["keypoints"], coefficients=count)
+    basis = ExpressionBasis(**recipe.components["expression_basis"])
+    count = basis.config.coefficients
     basis.directions.copy_(torch.from_numpy(components[:, order[:count]].copy()))
     basis.mean.copy_(torch.from_numpy(mean))
     output = Path(options.output_dir)

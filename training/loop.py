@@ -1,8 +1,16 @@
 """The part that every stage's training loop shares: one step after another, resumable, on whatever Accelerate finds.
 
-A stage gives `train` its model, a function that draws a batch, and a function that turns a batch into named losses.
-Batches are drawn from (seed, step), so a resumed run sees the batches an uninterrupted one would have seen, and a run
-on several processes splits the batches of a run on one.
+A stage gives `train` a task, which is a module that turns a batch into named losses, and a function that draws a batch.
+The same command trains on a CPU, one GPU or, after `accelerate launch --num_processes N`, many:
+
+- Everything random about samples (which ones, augmentation, noise) is drawn by `draw_batch` for the whole batch of a
+  step, from (seed, step) alone, and every process then takes its share. So neither the number of processes nor an
+  interruption changes what is learnt from; a run may even be resumed on another number of processes.
+- The task is one module, because DistributedDataParallel synchronises gradients only of what its `forward` computes.
+- Losses are means over samples, of equal shares, so their mean over processes is that of the batch. A mean over what
+  only some samples have needs weights that `draw_batch` normalises over the whole batch.
+- Batch norm sees the batch of all processes. With gradient accumulation it sees a part of the batch at a time.
+- Dropout masks alone depend on the number of processes.
 """
 
 import json
@@ -11,20 +19,42 @@ import platform
 import shutil
 import time
 from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate import Accelerator, PartialState
+from accelerate.tracking import get_available_trackers
+from accelerate.utils import (
+    DataLoaderConfiguration,
+    DistributedDataParallelKwargs,
+    ProjectConfiguration,
+    parse_flag_from_env,
+    send_to_device,
+    set_seed,
+)
+from diffusers import ModelMixin
 from diffusers.training_utils import EMAModel
+from PIL import Image
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
+from transformers.optimization import get_cosine_with_min_lr_schedule_with_warmup
+
+from eat_hf.errors import UserError
+
+from .batch_norm import synchronise_batch_norm
 
 Batch = dict[str, Tensor]
 Losses = dict[str, Tensor]
+
+TRACKERS = ("tensorboard", "trackio")
+PROJECT = "eat_hf"  # as trackers call it
 
 
 @dataclass
@@ -34,129 +64,305 @@ class LoopOptions:
     output_dir: str = field(metadata={"help": "Where checkpoints, logs and the trained model go."})
     steps: int = field(default=1000, metadata={"help": "Optimiser steps."})
     batch_size: int = field(default=16, metadata={"help": "Samples a step, over all processes."})
+    gradient_accumulation_steps: int = field(default=1, metadata={"help": "Parts of a batch, one after another."})
     learning_rate: float = field(default=1e-3, metadata={"help": "Peak; warmed up, then a cosine to 1 % of it."})
     warmup_steps: int = field(default=50, metadata={"help": "Linear warm-up."})
     betas: tuple[float, float] = field(default=(0.9, 0.99), metadata={"help": "Of AdamW."})
     weight_decay: float = field(default=1e-4, metadata={"help": "Of AdamW."})
     clip_norm: float = field(default=5.0, metadata={"help": "Largest gradient norm."})
-    ema_decay: float = field(default=0.995, metadata={"help": "Of the averaged weights that are saved."})
+    ema_decay: float = field(default=0.995, metadata={"help": "Of the averaged weights that are saved; 0: the last."})
     seed: int = field(default=0, metadata={"help": "Of weights and batches."})
+    workers: int = field(default=0, metadata={"help": "Processes that draw batches ahead; 0: drawn between steps."})
     checkpoint_every: int = field(default=500, metadata={"help": "Steps between checkpoints to resume from."})
+    keep_checkpoints: int = field(default=2, metadata={"help": "The last so many are kept, at least 2."})
     log_every: int = field(default=50, metadata={"help": "Steps between log lines."})
-    mixed_precision: str = field(default="no", metadata={"help": "no, bf16 or fp16."})
+    sample_every: int = field(default=500, metadata={"help": "Steps between pictures, of stages that show some."})
+    report_to: Literal["none", "tensorboard", "trackio", "all"] = field(
+        default="none", metadata={"help": "Tracker beside log.jsonl; all: those that are installed."}
+    )
+    mixed_precision: Literal["no", "bf16", "fp16"] = field(default="no", metadata={"help": "Of the networks."})
 
 
-def cosine_with_warmup(step: int, options: LoopOptions) -> float:
-    """Share of the peak learning rate at a step."""
-    if step < options.warmup_steps:
-        return (step + 1) / options.warmup_steps
-    progress = (step - options.warmup_steps) / max(1, options.steps - options.warmup_steps)
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+class BatchShares(Dataset):
+    """A process' share of the batch of every step; the index is the step, from 0."""
+
+    def __init__(self, draw_batch: Callable[[np.random.Generator, int], Batch], options: LoopOptions, share: slice):
+        self.draw_batch, self.options, self.share = draw_batch, options, share
+
+    def __getitem__(self, step: int) -> Batch:
+        torch.manual_seed(hash((self.options.seed, step, 0)) % 2**31)
+        batch = self.draw_batch(np.random.default_rng((self.options.seed, step)), self.options.batch_size)
+        return {name: value[self.share] for name, value in batch.items()}
+
+
+def main_process_first() -> AbstractContextManager:
+    """For reading data whose caches are made on first use: one process makes them, then the others read them."""
+    patience = timedelta(hours=2)  # to decode a corpus can take longer than the ten minutes that processes usually wait
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"), timeout=patience).main_process_first()
 
 
 def train(
-    model: nn.Module,
+    task: nn.Module,
     draw_batch: Callable[[np.random.Generator, int], Batch],
-    compute_losses: Callable[[nn.Module, Batch, int], Losses],
     options: LoopOptions,
-    evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
+    components: dict[str, ModelMixin],
+    evaluate: Callable[[], dict[str, float]] | None = None,
+    show: Callable[[], dict[str, np.ndarray]] | None = None,
 ) -> dict[str, float]:
-    """Train the parameters of `model` that require a gradient; leaves averaged weights in it.
+    """Train the parameters of `task` that require a gradient, leave averaged weights in it, measure and save.
 
     Args:
-        draw_batch: (random generator, size of the global batch) -> tensors, first axis the batch.
-        compute_losses: (model, batch, step) -> weighted losses by name; their sum is minimised.
-        evaluate: measures the averaged model at the end.
+        task: batch -> weighted losses by name, means over the batch; their sum is minimised. It is moved, with the
+            networks inside it, to the device that Accelerate finds.
+        draw_batch: (random generator, size of the global batch) -> CPU tensors, first axis the batch. Torch's own
+            generator is seeded for it, too.
+        components: networks to save in `options.output_dir`, by the name of their folder there.
+        evaluate: measures the averaged networks at the end; called in evaluation mode, by the main process alone.
+        show: pictures (H, W, 3) uint8 by name of what the averaged networks can do so far; called in the same way every
+            `options.sample_every` steps. They go to the folder `samples` and to trackers that take pictures.
 
     Returns:
-        What `evaluate` returned; also written, with the log, to `options.output_dir`.
+        What `evaluate` returned, on the main process. It is also in results.json.
 
     Raises:
-        FloatingPointError: a loss is not finite; the message names it.
+        UserError: processes and gradient accumulation do not divide the batch, fewer than two checkpoints would be
+            kept, or the tracker is not installed.
+        FloatingPointError: a loss or the gradient is not finite, on whichever process; all processes stop, before it
+            can reach the weights. The message names the loss and the step.
     """
-    accelerator = Accelerator(mixed_precision=options.mixed_precision)
+    accelerator = make_accelerator(options)
+    share = share_of_batch(options, accelerator.num_processes)
     kind = torch.cuda.get_device_name() if accelerator.device.type == "cuda" else platform.machine()
     device = f"{accelerator.num_processes} x {kind}, {torch.get_num_threads()} threads"
     set_seed(options.seed)
     output = Path(options.output_dir)
     output.mkdir(parents=True, exist_ok=True)
-    trainable = [p for p in model.parameters() if p.requires_grad]
+
+    # 1. What learns
+    if accelerator.num_processes > 1:
+        synchronise_batch_norm(task, accelerator.device)
+    trainable = [p for p in task.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
         trainable, lr=options.learning_rate, betas=tuple(options.betas), weight_decay=options.weight_decay
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine_with_warmup(step, options))
-    prepared, optimizer = accelerator.prepare(model, optimizer)
-    accelerator.register_for_checkpointing(schedule)
+    schedule = get_cosine_with_min_lr_schedule_with_warmup(
+        optimizer, options.warmup_steps, options.steps, min_lr_rate=0.01
+    )
+    prepared, optimizer, schedule = accelerator.prepare(task, optimizer, schedule)
     average = EMAModel(trainable, decay=options.ema_decay, use_ema_warmup=True, power=0.75)
-    average.to(accelerator.device)
     accelerator.register_for_checkpointing(average)
 
-    checkpoint, start, seconds_before = output / "checkpoint", 0, 0.0
-    if checkpoint.exists():
-        accelerator.load_state(str(checkpoint))
-        reached = json.loads((checkpoint / "step.json").read_text())
-        start, seconds_before = reached["step"], reached.get("seconds", 0.0)
-        accelerator.print(f"Resuming {output} at step {start}.")
+    # 2. Where an earlier run has got to
+    reached = resume(accelerator, task, output)
+    average.to(accelerator.device)  # what a checkpoint holds of it is read to the CPU
+    start, seconds_before, sums = reached["step"], reached["seconds"], defaultdict(float, reached["sums"])
+    start_trackers(accelerator, options, start)
 
-    def save_checkpoint(step: int) -> None:
-        fresh = output / "checkpoint.new"
-        accelerator.save_state(str(fresh))
-        if accelerator.is_main_process:
-            seconds = seconds_before + time.time() - began
-            (fresh / "step.json").write_text(json.dumps({"step": step, "seconds": seconds}))
-            if checkpoint.exists():
-                checkpoint.rename(output / "checkpoint.old")
-            fresh.rename(checkpoint)
-            shutil.rmtree(output / "checkpoint.old", ignore_errors=True)
-        accelerator.wait_for_everyone()
-
-    share = options.batch_size // accelerator.num_processes
+    # 3. Steps
     first = accelerator.process_index * share
-    sums: dict[str, float] = defaultdict(float)
-    began = time.time()
-    bar = tqdm(
-        range(start, options.steps),
-        disable=not accelerator.is_main_process,
-        mininterval=10,
-        initial=start,
-        total=options.steps,
+    batches = DataLoader(
+        BatchShares(draw_batch, options, slice(first, first + share)),
+        batch_size=None,
+        sampler=range(start, options.steps),
+        num_workers=options.workers,
+        pin_memory=accelerator.device.type == "cuda",
     )
-    for step in bar:
-        batch = draw_batch(np.random.default_rng((options.seed, step)), options.batch_size)
-        batch = {name: value[first : first + share].to(accelerator.device) for name, value in batch.items()}
-        torch.manual_seed(hash((options.seed, step, accelerator.process_index)) % 2**31)
+    part = share // options.gradient_accumulation_steps
+    began = time.time()
+    bar = tqdm(batches, disable=not accelerator.is_main_process, mininterval=10, initial=start, total=options.steps)
+    for step, batch in enumerate(bar, start + 1):
+        torch.manual_seed(hash((options.seed, step - 1, 1 + accelerator.process_index)) % 2**31)  # of dropout
         prepared.train()
-        with accelerator.autocast():
-            losses = compute_losses(prepared, batch, step)
-        for name, value in losses.items():
-            if not torch.isfinite(value):
-                raise FloatingPointError(
-                    f"Loss {name!r} became {value.item()} at step {step}; lower the learning rate."
-                )
-        accelerator.backward(sum(losses.values()))
-        accelerator.clip_grad_norm_(trainable, options.clip_norm)
+        total = 0
+        for begin in range(0, share, part):
+            inputs = {name: value[begin : begin + part] for name, value in batch.items()}
+            with accelerator.accumulate(prepared):
+                losses = prepared(send_to_device(inputs, accelerator.device, non_blocking=True))
+                accelerator.backward(sum(losses.values()))
+            values = torch.stack([loss.detach().float() for loss in losses.values()])
+            total = total + values / options.gradient_accumulation_steps
+        means = dict(zip(losses, accelerator.reduce(total, "mean").tolist(), strict=True))
+        norm = accelerator.clip_grad_norm_(trainable, options.clip_norm)
+        check_finite(means, norm if accelerator.scaler is None else None, step)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
         average.step(trainable)
-        for name, value in losses.items():
-            sums[name] += value.item()
-        if (step + 1) % options.log_every == 0:
-            rate = (step + 1 - start) * options.batch_size / (time.time() - began)
-            line = {"step": step + 1, "samples_per_second": round(rate, 1)}
-            line |= {name: round(total / options.log_every, 5) for name, total in sums.items()}
+
+        for name, value in means.items():
+            sums[name] += value
+        if step % options.log_every == 0:
+            rate = (step - start) * options.batch_size / (time.time() - began)
+            found = {"samples_per_second": round(rate, 1)}
+            found |= {name: round(value / options.log_every, 5) for name, value in sums.items()}
             sums.clear()
             if accelerator.is_main_process:
                 with (output / "log.jsonl").open("a") as log:
-                    log.write(json.dumps(line) + "\n")
-        if (step + 1) % options.checkpoint_every == 0:
-            save_checkpoint(step + 1)
+                    log.write(json.dumps({"step": step} | found) + "\n")
+            accelerator.log(found | {"learning_rate": schedule.get_last_lr()[0]}, step)
+        if show and step % options.sample_every == 0 and accelerator.is_main_process:
+            with averaged_weights(average, task, trainable):
+                log_pictures(accelerator, show(), output / "samples", step)
+        if step % options.checkpoint_every == 0:
+            seconds = seconds_before + time.time() - began
+            save_checkpoint(accelerator, {"step": step, "seconds": seconds, "sums": sums})
 
+    # 4. Results
     seconds = seconds_before + time.time() - began
     average.copy_to(trainable)
-    model.eval()
-    results = evaluate(model) if evaluate else {}
+    task.eval()
+    results = {}
     if accelerator.is_main_process:
+        for name, component in components.items():
+            component.save_pretrained(output / name)
+        results = evaluate() if evaluate else {}
         record = {"steps": options.steps, "batch_size": options.batch_size, "seconds": round(seconds), "device": device}
         (output / "results.json").write_text(json.dumps(results | {"training": record}, indent=2))
+        print(json.dumps(results, indent=2))
+    accelerator.log({f"held_out/{name}": value for name, value in results.items()}, options.steps)
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
     return results
+
+
+def make_accelerator(options: LoopOptions) -> Accelerator:
+    """Accelerate with the settings that `train` counts on.
+
+    Raises:
+        UserError: fewer than two checkpoints would be kept, or the tracker is not installed.
+    """
+    if options.keep_checkpoints < 2:
+        raise UserError(
+            f"keep_checkpoints must be at least 2, not {options.keep_checkpoints}: an old checkpoint is deleted before "
+            "the new one is whole."
+        )
+    wanted = {"none": (), "all": TRACKERS}.get(options.report_to, (options.report_to,))
+    trackers = [name for name in wanted if name in map(str, get_available_trackers())]
+    if wanted and not trackers:
+        raise UserError(
+            f"--report_to {options.report_to} needs a package that is not installed: pip install {' or '.join(wanted)}"
+        )
+    return Accelerator(
+        mixed_precision=options.mixed_precision,
+        gradient_accumulation_steps=options.gradient_accumulation_steps,
+        log_with=trackers or None,
+        project_config=ProjectConfiguration(
+            options.output_dir,
+            logging_dir=options.output_dir,
+            automatic_checkpoint_naming=True,
+            total_limit=options.keep_checkpoints,
+        ),
+        # the batch is the global one: the schedule goes one step on at a time, however many processes there are
+        dataloader_config=DataLoaderConfiguration(split_batches=True),
+        # M has a head for every emotion, and a share of a batch need not have all emotions
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+    )
+
+
+def share_of_batch(options: LoopOptions, processes: int) -> int:
+    """Samples of a batch for each of so many processes. Raises UserError where equal parts are impossible."""
+    if options.batch_size % (processes * options.gradient_accumulation_steps):
+        raise UserError(
+            f"batch_size {options.batch_size} cannot be divided equally among {processes} process(es) in "
+            f"{options.gradient_accumulation_steps} part(s) each (gradient_accumulation_steps)."
+        )
+    return options.batch_size // processes
+
+
+def start_trackers(accelerator: Accelerator, options: LoopOptions, step: int) -> None:
+    """Trackers that continue after a step; what an interrupted run reported beyond it is dropped where that can be."""
+    known = (bool, int, float, str)
+    settings = {name: value if isinstance(value, known) else str(value) for name, value in asdict(options).items()}
+    run = Path(options.output_dir).name
+    accelerator.init_trackers(
+        PROJECT,
+        config=settings,
+        init_kwargs={"tensorboard": {"purge_step": step + 1}, "trackio": {"name": run, "resume": "allow"}},
+    )
+
+
+def check_finite(losses: dict[str, float], gradient_norm: Tensor | None, step: int) -> None:
+    """Raises FloatingPointError by name. `gradient_norm` is None for fp16, which skips steps that overflow."""
+    values = {f"Loss {name!r}": value for name, value in losses.items()}
+    if gradient_norm is not None:
+        values["The norm of the gradient"] = gradient_norm.item()
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"{name} became {value} at step {step}, so training stops; lower the learning rate. Started again, "
+                "it continues from the last checkpoint."
+            )
+
+
+# Checkpoints ----------------------------------------------------------------------------------------------------------
+
+WHOLE = "step.json"  # written last, at one go: a checkpoint without it was interrupted
+
+
+def save_checkpoint(accelerator: Accelerator, reached: dict) -> None:
+    """Everything to continue from, and delete what `keep_checkpoints` does not keep. `reached`: step, seconds, sums."""
+    accelerator.project_configuration.iteration = reached["step"]  # names the folder
+    folder = Path(accelerator.save_state())
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        (folder / "unfinished").write_text(json.dumps(reached))
+        (folder / "unfinished").rename(folder / WHOLE)
+    accelerator.wait_for_everyone()
+
+
+def resume(accelerator: Accelerator, task: nn.Module, output: Path) -> dict:
+    """Continue from the last whole checkpoint, if there is one: loads it, and makes log.jsonl end with it.
+
+    Returns:
+        step: how many were done; seconds they took; sums of losses since the last line of the log.
+    """
+    # the task's own state, without the prefix of DistributedDataParallel: any number of processes can read it
+    accelerator.register_save_state_pre_hook(
+        lambda models, weights, folder: weights.__setitem__(slice(None), [task.state_dict()])
+    )
+    accelerator.register_load_state_pre_hook(lambda models, folder: models.__setitem__(slice(None), [task]))
+    reached = {"step": 0, "seconds": 0.0, "sums": {}}
+    checkpoints = sorted((output / "checkpoints").glob("checkpoint_*"), key=lambda path: int(path.name.split("_")[1]))
+    whole = [path for path in checkpoints if (path / WHOLE).exists()]
+    if whole:
+        accelerator.load_state(str(whole[-1]))
+        accelerator.step = 0  # of gradient accumulation, which may have changed
+        reached = json.loads((whole[-1] / WHOLE).read_text())
+        accelerator.print(f"Resuming {output} at step {reached['step']}.")
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        for path in set(checkpoints) - set(whole):
+            shutil.rmtree(path)
+        log = output / "log.jsonl"
+        if log.exists():
+            # a line at a time, so whatever a killed run wrote after the checkpoint's line is the end of the file
+            lines = log.read_text().splitlines(keepends=True)
+            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= reached["step"]]
+            (output / "log.new").write_text("".join(kept))
+            (output / "log.new").rename(log)
+    accelerator.wait_for_everyone()
+    return reached
+
+
+# Pictures -------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def averaged_weights(average: EMAModel, task: nn.Module, parameters: list[nn.Parameter]) -> Iterator[None]:
+    """The task with its averaged weights, in evaluation mode."""
+    average.store(parameters)
+    average.copy_to(parameters)
+    task.eval()
+    yield
+    average.restore(parameters)
+
+
+def log_pictures(accelerator: Accelerator, pictures: dict[str, np.ndarray], folder: Path, step: int) -> None:
+    """Pictures (H, W, 3) uint8 by name, to a folder as PNG and to the trackers that take pictures."""
+    folder.mkdir(exist_ok=True)
+    for name, picture in pictures.items():
+        Image.fromarray(picture).save(folder / f"{name}_{step:06d}.png")
+    for tracker in accelerator.trackers:
+        if hasattr(tracker, "log_images"):
+            batches = {name: picture[None] for name, picture in pictures.items()}
+            tracker.log_images(batches, step, dataformats="NHWC")

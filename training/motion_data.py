@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from eat_hf import CanonicalKeypointDetector, DeepSpeechEncoder
 from eat_hf.audio import frame_windows, log_mel
+from eat_hf.errors import UserError
 from eat_hf.keypoints import hull_volume, logits_from_degrees, pose_picture_rotation
 from eat_hf.models.emotion_mapper import EMOTIONS
 from eat_hf.pose_pictures import pose_pictures
@@ -21,6 +22,8 @@ from .corpus.dataset import Clip, Corpus
 from .loop import Batch
 
 RADIUS = 5  # frames on either side of a window's centre
+NEUTRAL, UNKNOWN = EMOTIONS.index("neutral"), -1
+LATENTS = ("yaw", "pitch", "roll", "translation", "canonical", "expression")
 
 
 @dataclass
@@ -32,7 +35,9 @@ class MotionClip:
         angles: (T, 3) yaw, pitch, roll in degrees; translation: (T, 3).
         expression: (T, 3K), E / V ** p as A2ET and EDN predict it.
         scale: V ** p, which turns that into E.
-        emotion: index into the eight emotions; level: 0 (neutral) to 3; identity: of the corpus.
+        emotion: index into the eight emotions, `UNKNOWN` where nobody knows.
+        level: 0 (neutral) to 3, None where nobody knows.
+        identity: of the corpus.
     """
 
     semantic: Tensor
@@ -43,8 +48,14 @@ class MotionClip:
     expression: Tensor
     scale: float
     emotion: int
-    level: int
-    identity: int
+    level: int | None
+    identity: int | str
+
+    def teaches_emotion(self, level: int) -> bool:
+        """Neutral, or of a known emotion and at least this level, as far as anybody knows."""
+        if self.emotion in (NEUTRAL, UNKNOWN):
+            return self.emotion == NEUTRAL
+        return self.level is None or self.level >= level
 
 
 class MotionData:
@@ -56,6 +67,9 @@ class MotionData:
         speech_encoder, detector: trained components, used to encode what the clips hold.
         pose_size: side of the pose pictures that A2ET reads.
         exponent: p, the power of the hull volume by which expressions are scaled.
+
+    Raises:
+        UserError: the split has no clips, or a clip lacks labels.
     """
 
     def __init__(
@@ -70,9 +84,14 @@ class MotionData:
         corpus = Corpus(corpus_dir)
         self.keypoint_names: list[str] = corpus.info["keypoint_names"]
         self.exponent, self.pose_size = exponent, pose_size
-        self.maps: dict[int, Tensor] = {}
-        for clip in tqdm(corpus.clips(split=split, kind="range_of_motion"), desc=f"portraits {split}", mininterval=10):
-            self.maps[clip.identity] = encode_portrait(detector, clip)
+        first: dict[int | str, Clip] = {}  # the synthetic corpus begins with a range of motion of everybody
+        for clip in corpus.clips(split=split):
+            first.setdefault(clip.identity, clip)
+        if not first:
+            raise UserError(f"{corpus.folder} has no clips in its split {split}.")
+        self.maps: dict[int | str, Tensor] = {}
+        for identity, clip in tqdm(first.items(), desc=f"portraits {split}", mininterval=10):
+            self.maps[identity] = encode_portrait(detector, clip)
         cache = Path(corpus_dir) / "latents" / f"{split}-{_fingerprint(speech_encoder)}-{pose_size}.pt"
         if not cache.exists():
             clips = [
@@ -119,15 +138,15 @@ A2ET_INPUTS = ("semantic", "mel", "pose_images", "yaw", "pitch", "roll", "transl
 
 @torch.no_grad()
 def encode_portrait(detector: CanonicalKeypointDetector, clip: Clip) -> Tensor:
-    """Prediction map (K, D, H, W) of an identity's first, near neutral frame."""
-    picture = torch.from_numpy(clip.frames()[:1]).permute(0, 3, 1, 2).float() / 255
-    return detector(picture).prediction_map[0]
+    """Prediction map (K, D, H, W) of a clip's portrait or, where it has none, of its first, near neutral frame."""
+    picture = clip.portrait() if clip.metadata.get("portrait") else clip.frames()[0]
+    return detector(torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 255).prediction_map[0]
 
 
 @torch.no_grad()
 def encode_clip(clip: Clip, speech_encoder: DeepSpeechEncoder, pose_size: int, exponent: float) -> MotionClip:
     """Everything A2ET needs of a clip, but the portrait."""
-    labels = {name: torch.from_numpy(value) for name, value in clip.labels().items() if value.dtype.kind == "f"}
+    labels = {name: torch.from_numpy(value) for name, value in clip.labels(*LATENTS).items() if name in LATENTS}
     waveform = torch.from_numpy(clip.waveform())
     frames = clip.length
     semantic, mel = speech_encoder(waveform[None])[0], log_mel(waveform)
@@ -148,7 +167,7 @@ def encode_clip(clip: Clip, speech_encoder: DeepSpeechEncoder, pose_size: int, e
         translation=labels["translation"],
         expression=labels["expression"].flatten(1) / scale,
         scale=scale,
-        emotion=EMOTIONS.index(clip.emotion),
+        emotion=UNKNOWN if clip.emotion is None else EMOTIONS.index(clip.emotion),
         level=clip.level,
         identity=clip.identity,
     )

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,16 +32,24 @@ class Recipe:
 
 
 def parse_options(kind: type[Options], stage: str, argv: list[str] | None = None) -> tuple[Options, Recipe]:
-    """Read `--config NAME_OR_FILE` (default: demo) and the options of `kind` for a stage."""
+    """Read `--config NAME_OR_FILE` (default: demo) and the options of `kind` for a stage.
+
+    Raises:
+        SystemExit: the command line, or the config's section of the stage, names an option that the stage lacks.
+    """
     argv = sys.argv[1:] if argv is None else argv
     first = argparse.ArgumentParser(add_help=False)
     first.add_argument("--config", default="demo")
     known, rest = first.parse_known_args(argv)
     recipe = Recipe.load(known.config)
     parser = HfArgumentParser(kind, description=f"Stage {stage!r}. Also: --config NAME_OR_FILE (default: demo).")
-    parser.set_defaults(**recipe.stages.get(stage, {}))
+    section = recipe.stages.get(stage, {})
+    unknown = sorted(set(section) - {option.name for option in fields(kind)})
+    if unknown:
+        parser.error(f"the config {known.config} sets {', '.join(unknown)}, which stage {stage!r} does not have")
+    parser.set_defaults(**section)
     for action in parser._actions:  # an option that the config sets need not be given again
-        if action.dest in recipe.stages.get(stage, {}):
+        if action.dest in section:
             action.required = False
     (options,) = parser.parse_args_into_dataclasses(rest)
     return options, recipe

@@ -2,10 +2,9 @@
 
     accelerate launch -m training.train_a2et --corpus CORPUS --runs runs --output_dir runs/a2et
 
-Neutral clips only: emotion is what stage 2 adds.
+Clips that are not known to show an emotion only: emotion is what stage 2 adds.
 """
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,11 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from eat_hf import A2ET, CanonicalKeypointDetector, DeepSpeechEncoder, ExpressionBasis
-from eat_hf.models.emotion_mapper import EMOTIONS
 
-from .loop import Batch, LoopOptions, Losses, train
-from .motion_data import A2ET_INPUTS, MotionData
+from .corpus.dataset import keypoint_index
+from .loop import Batch, LoopOptions, Losses, main_process_first, train
+from .motion_data import A2ET_INPUTS, NEUTRAL, UNKNOWN, MotionData
 from .options import Recipe, parse_options
+
+INNER_LIPS = ("inner_lip_upper_middle", "inner_lip_lower_middle")
 
 
 @dataclass
@@ -32,16 +33,19 @@ class A2ETOptions(LoopOptions):
     pca_weight: float = field(default=10.0, metadata={"help": "Of the coefficient term of Eq. 6."})
 
 
-def load_data(options: A2ETOptions, recipe: Recipe, split: str) -> MotionData:
+def load_data(options: A2ETOptions, recipe: Recipe, pose_size: int) -> tuple[MotionData, MotionData]:
+    """The training and the validation split."""
     runs = Path(options.runs)
-    return MotionData(
-        options.corpus,
-        split,
-        DeepSpeechEncoder.from_pretrained(runs / "speech/speech_encoder"),
-        CanonicalKeypointDetector.from_pretrained(runs / "detector/keypoint_detector"),
-        recipe.components["a2et"]["pose_size"],
-        recipe.pipeline["hull_volume_exponent"],
-    )
+    speech_encoder = DeepSpeechEncoder.from_pretrained(runs / "speech/speech_encoder")
+    detector = CanonicalKeypointDetector.from_pretrained(runs / "detector/keypoint_detector")
+    exponent = recipe.pipeline["hull_volume_exponent"]
+    with main_process_first():
+        data, held_out = (
+            MotionData(options.corpus, split, speech_encoder, detector, pose_size, exponent)
+            for split in ("train", "validation")
+        )
+    keypoint_index(data.keypoint_names, *INNER_LIPS)  # a mistake should show before the training, not after it
+    return data, held_out
 
 
 def mouth_weights(names: list[str]) -> Tensor:
@@ -52,7 +56,7 @@ def mouth_weights(names: list[str]) -> Tensor:
 
 def opening(expression: Tensor, names: list[str]) -> Tensor:
     """Vertical distance that the middle of the inner lips has opened: (..., 3K) -> (...)."""
-    upper, lower = (names.index(f"inner_lip_{side}_middle") for side in ("upper", "lower"))
+    upper, lower = keypoint_index(names, *INNER_LIPS)
     return expression[..., 3 * lower + 1] - expression[..., 3 * upper + 1]
 
 
@@ -60,15 +64,36 @@ def correlation(a: Tensor, b: Tensor) -> float:
     return torch.corrcoef(torch.stack([a, b]))[0, 1].item()
 
 
+class A2ETTask(nn.Module):
+    """Eq. 6: errors of coefficients and of keypoints. Without emotion, so the EAMs are frozen."""
+
+    def __init__(self, model: A2ET, basis: ExpressionBasis, weights: Tensor, options: A2ETOptions):
+        super().__init__()
+        self.model, self.basis, self.options = model, basis, options
+        self.register_buffer("weights", weights, persistent=False)
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_("eam" not in name)
+
+    def forward(self, batch: Batch) -> Losses:
+        out = self.model(**{name: batch[name] for name in A2ET_INPUTS})
+        target = batch["expression"]
+        coefficients = (target - self.basis.mean) @ self.basis.directions
+        keypoints = (self.basis(out.coefficients) - target) * batch["scale"][:, None, None]
+        return {
+            "pca": self.options.pca_weight * (out.coefficients - coefficients).square().mean(),
+            "latent": self.options.latent_weight * (keypoints.square() * self.weights).mean(),
+        }
+
+
 @torch.no_grad()
-def evaluate(model: nn.Module, basis: ExpressionBasis, data: MotionData, pool: list[int]) -> dict[str, float]:
+def evaluate(model: A2ET, basis: ExpressionBasis, data: MotionData, pool: list[int]) -> dict[str, float]:
     """Keypoint error (pixels of the 256 frame) and correlation of the mouth's opening, mean over whole clips."""
     errors, still, openings = [], [], []
     for number in pool:
         clip = data.clips[number]
         batch = data.windows(clip, np.arange(len(clip.mel)))
-        out = model(**{name: batch[name][None] for name in A2ET_INPUTS})
-        predicted = basis(out.coefficients)[0]
+        out = model(**{name: batch[name][None].to(model.device) for name in A2ET_INPUTS})
+        predicted = basis(out.coefficients)[0].cpu()
         difference = (predicted - clip.expression).unflatten(-1, (-1, 3))[..., :2] * clip.scale * 128
         errors.append(difference.norm(dim=-1).mean().item())
         still.append(clip.expression.unflatten(-1, (-1, 3))[..., :2].mul(clip.scale * 128).norm(dim=-1).mean().item())
@@ -84,36 +109,20 @@ def evaluate(model: nn.Module, basis: ExpressionBasis, data: MotionData, pool: l
 
 def main() -> None:
     options, recipe = parse_options(A2ETOptions, "a2et")
-    data, held_out = load_data(options, recipe, "train"), load_data(options, recipe, "validation")
     basis = ExpressionBasis.from_pretrained(Path(options.runs) / "pca/expression_basis")
     torch.manual_seed(options.seed)
     model = A2ET(**recipe.components["a2et"])
-    weights = mouth_weights(data.keypoint_names)
-    neutral = EMOTIONS.index("neutral")
-    pool = [number for number, clip in enumerate(data.clips) if clip.emotion == neutral]
-
-    def losses(network: nn.Module, batch: Batch, step: int) -> Losses:
-        out = network(**{name: batch[name] for name in A2ET_INPUTS})
-        target = batch["expression"]
-        coefficients = (target - basis.mean) @ basis.directions
-        keypoints = (basis(out.coefficients) - target) * batch["scale"][:, None, None]
-        return {
-            "pca": options.pca_weight * (out.coefficients - coefficients).square().mean(),
-            "latent": options.latent_weight * (keypoints.square() * weights).mean(),
-        }
-
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_("eam" not in name)
-    pool_held_out = [number for number, clip in enumerate(held_out.clips) if clip.emotion == neutral][:40]
-    results = train(
-        model,
-        lambda rng, count: data.draw(rng, count, options.frames, pool),
-        losses,
-        options,
-        lambda network: evaluate(network, basis, held_out, pool_held_out),
+    data, held_out = load_data(options, recipe, model.config.pose_size)
+    pool, pool_held_out = (
+        [n for n, clip in enumerate(split.clips) if clip.emotion in (NEUTRAL, UNKNOWN)] for split in (data, held_out)
     )
-    print(json.dumps(results, indent=2))
-    model.save_pretrained(Path(options.output_dir) / "a2et")
+    train(
+        A2ETTask(model, basis, mouth_weights(data.keypoint_names), options),
+        lambda rng, count: data.draw(rng, count, options.frames, pool),
+        options,
+        {"a2et": model},
+        lambda: evaluate(model, basis, held_out, pool_held_out[:40]),
+    )
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 accelerate launch -m training.train_emotion --corpus CORPUS --runs runs --output_dir runs/emotion
 """
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from eat_hf import A2ET, EDN, EmotionMapper, ExpressionBasis
+from eat_hf.errors import UserError
 from eat_hf.models.emotion_mapper import EMOTIONS
 
 from .loop import Batch, Losses, train
@@ -50,34 +50,51 @@ class EmotionalA2ET(nn.Module):
         return self.basis(out.coefficients) + deformation[:, None]
 
 
+class EmotionTask(nn.Module):
+    """The keypoint term of Eq. 6."""
+
+    def __init__(self, model: EmotionalA2ET, weights: Tensor, options: EmotionOptions):
+        super().__init__()
+        self.model, self.options = model, options
+        self.register_buffer("weights", weights, persistent=False)
+
+    def forward(self, batch: Batch) -> Losses:
+        keypoints = (self.model(batch, batch["latent"]) - batch["expression"]) * batch["scale"][:, None, None]
+        return {"latent": self.options.latent_weight * (keypoints.square() * self.weights).mean()}
+
+
+def by_emotion(data: MotionData, min_level: int) -> list[list[int]]:
+    """Numbers of the clips that teach each emotion."""
+    return [
+        [n for n, clip in enumerate(data.clips) if clip.emotion == e and clip.teaches_emotion(min_level)]
+        for e in range(len(EMOTIONS))
+    ]
+
+
 @torch.no_grad()
-def evaluate(model: EmotionalA2ET, data: MotionData, pool: list[int]) -> dict[str, float]:
+def evaluate(model: EmotionalA2ET, data: MotionData, pool: list[int], min_level: int) -> dict[str, float]:
     """On held-out clips: keypoint error, opening correlation, and how many clips are nearest to their own emotion.
 
     `emotion_accuracy`: the clip's mean predicted expression, against the mean true expression of every emotion.
     """
     names = data.keypoint_names
-    centroids = torch.stack(
-        [
-            torch.stack([c.expression.mean(0) for c in data.clips if c.emotion == e and (c.level >= 2 or e == 5)]).mean(
-                0
-            )
-            for e in range(len(EMOTIONS))
-        ]
-    )
+    means = [[data.clips[n].expression.mean(0) for n in numbers] for numbers in by_emotion(data, min_level)]
+    centroids = torch.stack([torch.stack(clips).mean(0) for clips in means])
     errors, openings, right, truth_right = [], [], [], []
     generator = torch.Generator().manual_seed(0)
     for number in pool:
         clip = data.clips[number]
-        batch = {name: value[None] for name, value in data.windows(clip, np.arange(len(clip.mel))).items()}
-        predicted = model(batch, torch.randn(1, model.mapper.config.latent, generator=generator))[0]
+        batch = data.windows(clip, np.arange(len(clip.mel)))
+        batch = {name: value[None].to(model.a2et.device) for name, value in batch.items()}
+        latent = torch.randn(1, model.mapper.config.latent, generator=generator)
+        predicted = model(batch, latent.to(model.a2et.device))[0].cpu()
         difference = (predicted - clip.expression).unflatten(-1, (-1, 3))[..., :2] * clip.scale * 128
         errors.append(difference.norm(dim=-1).mean().item())
         truth = opening(clip.expression, names)
         if truth.std() > 1e-3:
             openings.append(correlation(opening(predicted, names), truth))
-        for means, hits in ((predicted.mean(0), right), (clip.expression.mean(0), truth_right)):
-            hits.append(int((centroids - means).norm(dim=-1).argmin()) == clip.emotion)
+        for mean, hits in ((predicted.mean(0), right), (clip.expression.mean(0), truth_right)):
+            hits.append(int((centroids - mean).norm(dim=-1).argmin()) == clip.emotion)
     return {
         "keypoints_px": float(np.mean(errors)),
         "opening_correlation": float(np.mean(openings)),
@@ -89,7 +106,7 @@ def evaluate(model: EmotionalA2ET, data: MotionData, pool: list[int]) -> dict[st
 def main() -> None:
     options, recipe = parse_options(EmotionOptions, "emotion")
     runs = Path(options.runs)
-    data, held_out = load_data(options, recipe, "train"), load_data(options, recipe, "validation")
+    data, held_out = load_data(options, recipe, A2ET.load_config(runs / "a2et/a2et")["pose_size"])
     torch.manual_seed(options.seed)
     a2et = A2ET.from_pretrained(runs / "a2et/a2et")
     edn = EDN(**recipe.components["edn"])
@@ -100,31 +117,29 @@ def main() -> None:
         edn,
         ExpressionBasis.from_pretrained(runs / "pca/expression_basis"),
     )
-    weights = mouth_weights(data.keypoint_names)
-    neutral = EMOTIONS.index("neutral")
-    by_emotion = [
-        [n for n, c in enumerate(data.clips) if c.emotion == e and (c.level >= options.min_level or e == neutral)]
-        for e in range(len(EMOTIONS))
-    ]
+    pools, pools_held_out = by_emotion(data, options.min_level), by_emotion(held_out, options.min_level)
+    for found, split in ((pools, "train"), (pools_held_out, "validation")):
+        missing = [name for name, numbers in zip(EMOTIONS, found, strict=True) if not numbers]
+        if missing:
+            raise UserError(
+                f"{options.corpus} has no clips that show {', '.join(missing)} in its split {split}; stage 2 learns "
+                "all emotions."
+            )
 
     def draw(rng: np.random.Generator, count: int) -> Batch:
         emotions = rng.permutation(np.arange(count) % len(EMOTIONS))
-        batches = [data.draw(rng, 1, options.frames, by_emotion[emotion]) for emotion in emotions]
-        return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
+        batches = [data.draw(rng, 1, options.frames, pools[emotion]) for emotion in emotions]
+        batch = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
+        return batch | {"latent": torch.randn(count, model.mapper.config.latent)}
 
-    def losses(network: nn.Module, batch: Batch, step: int) -> Losses:
-        latent = torch.randn(len(batch["emotion"]), 16, device=batch["mel"].device)
-        keypoints = (network(batch, latent) - batch["expression"]) * batch["scale"][:, None, None]
-        return {"latent": options.latent_weight * (keypoints.square() * weights).mean()}
-
-    pool = [n for n, clip in enumerate(held_out.clips) if clip.level >= options.min_level or clip.emotion == neutral][
-        :80
-    ]
-    results = train(model, draw, losses, options, lambda network: evaluate(network, held_out, pool))
-    print(json.dumps(results, indent=2))
-    for name in ("a2et", "edn"):
-        getattr(model, name).save_pretrained(Path(options.output_dir) / name)
-    model.mapper.save_pretrained(Path(options.output_dir) / "emotion_mapper")
+    pool = sorted(sum(pools_held_out, []))[:80]
+    train(
+        EmotionTask(model, mouth_weights(data.keypoint_names), options),
+        draw,
+        options,
+        {"a2et": model.a2et, "edn": model.edn, "emotion_mapper": model.mapper},
+        lambda: evaluate(model, held_out, pool, options.min_level),
+    )
 
 
 if __name__ == "__main__":

@@ -8,10 +8,8 @@ synthetic one does, they stand in for that: while it trains, the network also ha
 and other sentences than the checkpoint it judges.
 """
 
-import json
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,11 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eat_hf import EmotionFAN
-from eat_hf.models.emotion_fan import EmotionOutput
+from eat_hf.errors import UserError
 
 from .augment import uniform
 from .face_bank import FaceBank
-from .loop import Batch, LoopOptions, train
+from .loop import Batch, LoopOptions, Losses, main_process_first, train
 from .options import parse_options
 
 FRAME_STEP = 3  # neighbouring frames are alike
@@ -43,17 +41,25 @@ class EmotionJudgeOptions(LoopOptions):
     unit_weight: float = field(default=40.0, metadata={"help": "Of the squared error of facial units, 0 without them."})
 
 
-class Student(nn.Module):
-    """The judge with a second task, which is dropped when it has learnt: facial units of every frame."""
+class JudgeTask(nn.Module):
+    """The judge with a second task, which is dropped when it has learnt: facial units of every frame.
 
-    def __init__(self, judge: EmotionFAN, units: int):
+    Args:
+        units: how many there are; without any there is no second task.
+    """
+
+    def __init__(self, judge: EmotionFAN, units: int, options: EmotionJudgeOptions):
         super().__init__()
-        self.judge = judge
-        self.units = nn.Linear(judge.pred_fc2.in_features // 2, units)
+        self.judge, self.options = judge, options
+        self.units = nn.Linear(judge.pred_fc2.in_features // 2, units) if units else None
 
-    def forward(self, faces: Tensor) -> tuple[EmotionOutput, Tensor]:
-        out = self.judge(faces)
-        return out, self.units(out.features)
+    def forward(self, batch: Batch) -> Losses:
+        out = self.judge(batch["faces"])
+        emotion = F.cross_entropy(out.logits, batch["labels"], label_smoothing=self.options.label_smoothing)
+        if self.units is None:
+            return {"emotion": emotion}
+        units = F.mse_loss(self.units(out.features), batch["units"])
+        return {"emotion": emotion, "units": self.options.unit_weight * units}
 
 
 def augment(faces: Tensor) -> Tensor:
@@ -87,8 +93,8 @@ def evaluate(model: EmotionFAN, bank: FaceBank, numbers: list[int]) -> dict[str,
     model.eval()
     hits: dict[str, list[bool]] = {name: [] for name in model.config.classes}
     for number in numbers:
-        faces = torch.from_numpy(bank.of(number)).permute(0, 3, 1, 2)[None].float() / 255
-        guess = model.config.classes[int(model(faces).logits[0].argmax())]
+        faces = torch.from_numpy(bank.of(number).copy()).permute(0, 3, 1, 2)[None].float() / 255
+        guess = model.config.classes[int(model(faces.to(model.device)).logits[0].argmax())]
         hits[bank.clips[number].emotion].append(guess == bank.clips[number].emotion)
     results = {"accuracy": float(np.mean(sum(hits.values(), []))), "clips": len(numbers)}
     return results | {name: float(np.mean(values)) for name, values in hits.items() if values}
@@ -96,7 +102,8 @@ def evaluate(model: EmotionFAN, bank: FaceBank, numbers: list[int]) -> dict[str,
 
 def main() -> None:
     options, recipe = parse_options(EmotionJudgeOptions, "emotion_judge")
-    bank = FaceBank.load(options.corpus, "chips", options.image_size, options.split, every=FRAME_STEP)
+    with main_process_first():
+        bank = FaceBank.load(options.corpus, "chips", options.image_size, options.split, every=FRAME_STEP)
     training, held_out = bank.held_out(options.held_out)
     torch.manual_seed(options.seed)
     model = (
@@ -104,9 +111,15 @@ def main() -> None:
         if options.initial
         else EmotionFAN(**recipe.components["emotion_fan"], image_size=options.image_size)
     )
-    units = [clip.labels()["arkit"][::FRAME_STEP] for clip in bank.clips] if options.unit_weight else None
+    unlabelled = [clip.name for clip in bank.clips if clip.emotion not in model.config.classes]
+    if unlabelled:
+        raise UserError(
+            f"{len(unlabelled)} clips of {options.corpus}, such as {unlabelled[0]}, are labelled with no emotion that "
+            "the judge knows; train it on a corpus with emotions."
+        )
+    units = [clip.labels("arkit")["arkit"][::FRAME_STEP] for clip in bank.clips] if options.unit_weight else None
     swapped = mirrored_units(bank.clips[0].labels()["arkit_names"]) if units else None
-    student = Student(model, units[0].shape[1] if units else 0)
+    task = JudgeTask(model, units[0].shape[1] if units else 0, options)
     classes = model.config.classes
 
     def draw(rng: np.random.Generator, count: int) -> Batch:
@@ -126,16 +139,7 @@ def main() -> None:
             "units": torch.from_numpy(np.stack(weights)),
         }
 
-    def losses(network: torch.nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
-        out, told = network(batch["faces"])
-        found = {"emotion": F.cross_entropy(out.logits, batch["labels"], label_smoothing=options.label_smoothing)}
-        if units:
-            found["units"] = options.unit_weight * F.mse_loss(told, batch["units"])
-        return found
-
-    results = train(student, draw, losses, options, lambda trained: evaluate(trained.judge, bank, held_out))
-    model.save_pretrained(Path(options.output_dir) / "emotion_fan")
-    print(json.dumps(results, indent=2))
+    train(task, draw, options, {"emotion_fan": model}, lambda: evaluate(model, bank, held_out))
 
 
 if __name__ == "__main__":

@@ -4,10 +4,10 @@
     accelerate launch -m training.train_latent --corpus CORPUS --part estimator --output_dir runs/estimator
 
 The corpus has exact labels, so the detector and the estimator are taught them directly: no image reconstruction and,
-as in the paper's enhancement, no deformation prior that would shrink expressions.
+as in the paper's enhancement, no deformation prior that would shrink expressions. On a corpus of real videos
+(`training.prepare --model`) the labels, and the scores, are those of another pipeline: that is distillation.
 """
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from eat_hf.keypoints import degrees_from_logits, logits_from_degrees
 
 from .augment import degrade, jitter_colour, transform_similarity
 from .data import FrameBank
-from .loop import Batch, LoopOptions, Losses, train
+from .loop import Batch, LoopOptions, Losses, main_process_first, train
 from .options import parse_options
 
 
@@ -71,27 +71,39 @@ def keypoint_weights(names: list[str]) -> Tensor:
 def draw(bank: FrameBank, rng: np.random.Generator, count: int) -> Batch:
     index = rng.integers(len(bank.identity), size=count)
     names = ("keypoints", "canonical", "expression", "translation", "yaw", "pitch", "roll")
-    return {"pixel_values": bank.pixel_values(index), **{name: bank.label(name, index) for name in names}}
+    pictures, labels = transform_similarity(bank.pixel_values(index), {name: bank.label(name, index) for name in names})
+    pictures = degrade(jitter_colour(pictures)).contiguous(memory_format=torch.channels_last)
+    return {"pixel_values": pictures, **labels}
 
 
-def compute_losses(model: nn.Module, batch: Batch, weights: Tensor) -> Losses:
-    pictures, labels = transform_similarity(
-        batch["pixel_values"], {k: v for k, v in batch.items() if k != "pixel_values"}
-    )
-    out = model(degrade(jitter_colour(pictures)).contiguous(memory_format=torch.channels_last))
-    losses = {}
-    if "keypoints" in out:
-        error = (out["keypoints"] - labels["keypoints"]).abs() * torch.tensor([1.0, 1.0, 0.5])
-        losses["keypoints"] = 10 * (error * weights[:, None]).mean()
-    if "angles" in out:
-        angles = torch.stack([labels[name] for name in ("yaw", "pitch", "roll")], -1)
-        losses["head_pose"] = 0.1 * (out["angles"] - angles).abs().mean()
-        # the expectation alone starts on a plateau; which bin is right is an easier first lesson
-        bins = logits_from_degrees(angles).softmax(-1)
-        losses["head_pose_bins"] = 0.3 * F.cross_entropy(out["angle_logits"].flatten(0, 1), bins.flatten(0, 1))
-        losses["translation"] = 5 * (out["translation"] - labels["translation"]).abs().mean()
-        losses["expression"] = 20 * ((out["expression"] - labels["expression"]).abs() * weights[:, None]).mean()
-    return losses
+class LatentTask(nn.Module):
+    """Losses of the networks against exact labels.
+
+    Args:
+        weights: (K,) of the keypoints.
+    """
+
+    def __init__(self, networks: LatentNetworks, weights: Tensor):
+        super().__init__()
+        self.networks = networks
+        self.register_buffer("weights", weights[:, None], persistent=False)
+        self.register_buffer("axes", torch.tensor([1.0, 1.0, 0.5]), persistent=False)  # depth is seen least
+
+    def forward(self, batch: Batch) -> Losses:
+        out = self.networks(batch["pixel_values"])
+        losses = {}
+        if "keypoints" in out:
+            error = (out["keypoints"] - batch["keypoints"]).abs() * self.axes
+            losses["keypoints"] = 10 * (error * self.weights).mean()
+        if "angles" in out:
+            angles = torch.stack([batch[name] for name in ("yaw", "pitch", "roll")], -1)
+            losses["head_pose"] = 0.1 * (out["angles"] - angles).abs().mean()
+            # the expectation alone starts on a plateau; which bin is right is an easier first lesson
+            bins = logits_from_degrees(angles).softmax(-1)
+            losses["head_pose_bins"] = 0.3 * F.cross_entropy(out["angle_logits"].flatten(0, 1), bins.flatten(0, 1))
+            losses["translation"] = 5 * (out["translation"] - batch["translation"]).abs().mean()
+            losses["expression"] = 20 * ((out["expression"] - batch["expression"]).abs() * self.weights).mean()
+        return losses
 
 
 @torch.no_grad()
@@ -102,8 +114,9 @@ def evaluate(model: LatentNetworks, bank: FrameBank, limit: int = 640) -> dict[s
     frames, which moves source and driving alike, is taken out. `still_px` is the same if expressions are ignored.
     """
     index = np.linspace(0, len(bank.identity) - 1, min(limit, len(bank.identity))).astype(int)
-    outs = [model(bank.pixel_values(part)) for part in np.array_split(index, max(1, len(index) // 16))]
-    out = {name: torch.cat([o[name] for o in outs]) for name in outs[0]}
+    device = next(model.parameters()).device
+    outs = [model(bank.pixel_values(part).to(device)) for part in np.array_split(index, max(1, len(index) // 16))]
+    out = {name: torch.cat([o[name] for o in outs]).cpu() for name in outs[0]}
     expression = bank.label("expression", index)
     results = {}
     if "keypoints" in out:
@@ -135,8 +148,9 @@ def evaluate(model: LatentNetworks, bank: FrameBank, limit: int = 640) -> dict[s
 
 def main() -> None:
     options, recipe = parse_options(LatentOptions, "latent")
-    bank = FrameBank.load(options.corpus, "train")
-    held_out = FrameBank.load(options.corpus, "validation")
+    with main_process_first():
+        bank = FrameBank.load(options.corpus, "train")
+        held_out = FrameBank.load(options.corpus, "validation")
     torch.manual_seed(options.seed)
     detector = estimator = None
     if options.part != "estimator":
@@ -144,24 +158,18 @@ def main() -> None:
     if options.part != "detector":
         estimator = MotionEstimator(**recipe.components["motion_estimator"])
     model = LatentNetworks(detector, estimator).to(memory_format=torch.channels_last)
+    networks = {"keypoint_detector": detector, "motion_estimator": estimator}
+    networks = {name: network for name, network in networks.items() if network is not None}
     if options.initial:
-        for network, name in ((detector, "keypoint_detector"), (estimator, "motion_estimator")):
-            if network is not None:
-                network.load_state_dict(type(network).from_pretrained(Path(options.initial) / name).state_dict())
-    weights = keypoint_weights(bank.keypoint_names)
-    results = train(
-        model,
+        for name, network in networks.items():
+            network.load_state_dict(type(network).from_pretrained(Path(options.initial) / name).state_dict())
+    train(
+        LatentTask(model, keypoint_weights(bank.keypoint_names)),
         lambda rng, count: draw(bank, rng, count),
-        lambda network, batch, step: compute_losses(network, batch, weights),
         options,
-        lambda network: evaluate(network, held_out),
+        networks,
+        lambda: evaluate(model, held_out),
     )
-    print(json.dumps(results, indent=2))
-    output = Path(options.output_dir)
-    if detector is not None:
-        detector.save_pretrained(output / "keypoint_detector")
-    if estimator is not None:
-        estimator.save_pretrained(output / "motion_estimator")
 
 
 if __name__ == "__main__":

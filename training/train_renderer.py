@@ -9,22 +9,23 @@ carry every landmark. Then the whole renderer, on parts of pictures around the f
 the noise that estimated ones would have.
 """
 
-import json
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from accelerate.utils import send_to_device
+from torch import Tensor, nn
 
 from eat_hf import RePosNet
+from eat_hf.errors import UserError
 from eat_hf.models.repos_net import Crop, warp_picture
 
 from .augment import jitter_colour
+from .corpus.dataset import keypoint_index
 from .data import FrameBank
-from .loop import Batch, LoopOptions, Losses, train
+from .loop import Batch, LoopOptions, Losses, main_process_first, train
 from .losses import feature_weight, gradient_l1
 from .options import parse_options
 
@@ -61,63 +62,81 @@ def noisy(keypoints: Tensor, options: RendererOptions) -> tuple[Tensor, Tensor]:
     return (keypoints + shared + own).unbind(1)
 
 
-def flow_loss(displacement: Tensor, source: Tensor, driving: Tensor, visible: Tensor) -> Tensor:
-    """Every driving point (N, P, 3) must be fetched from where the source has it; points off the frame do not count."""
+def visibility(driving: Tensor, visible: Tensor) -> Tensor:
+    """(N, P) weights of driving points (N, P, 3), zero off the frame and where not `visible` (P,), of mean 1."""
+    inside = (driving[..., :2].abs().amax(-1) < 0.97) & visible
+    return inside * (inside.numel() / inside.sum().clamp_min(1))
+
+
+def flow_loss(displacement: Tensor, source: Tensor, driving: Tensor, weights: Tensor) -> Tensor:
+    """Every driving point (N, P, 3) must be fetched from where the source has it; `weights` (N, P) of `visibility`."""
     where = driving[:, None, :, :2]
     flow = F.grid_sample(displacement, where, align_corners=False)[:, :, 0].mT
-    inside = (driving[..., :2].abs().amax(-1) < 0.97) & visible
     error = (flow - (source - driving)[..., :2]).abs().sum(-1)
-    return (error * inside).sum() / inside.sum().clamp_min(1)
+    return (error * weights).mean()
 
 
-class RendererLosses:
-    """Losses of both halves; called with the model, a batch and the step."""
+class RendererTask(nn.Module):
+    """Losses of both halves."""
 
-    def __init__(self, options: RendererOptions, names: list[str]):
-        self.options = options
+    def __init__(self, model: RePosNet, options: RendererOptions, names: list[str]):
+        super().__init__()
+        self.model, self.options = model, options
         self.face = [n for n, name in enumerate(names) if any(part in name for part in ("lip", "mouth", "lid", "brow"))]
         self.fine = [n for n, name in enumerate(names) if any(part in name for part in ("lip", "mouth", "lid"))]
         self.visible = torch.tensor([not any(part in name for part in OCCLUDED) for name in names])
-        self.landmarks_visible = torch.arange(68) >= 17
 
-    def __call__(self, model: RePosNet, batch: Batch, step: int) -> Losses:
-        exact = batch["keypoints"]
+    def augment(self, pairs: Batch) -> Batch:
+        """Everything random about the pairs of `draw`: colours, noise of keypoints, the part that is decoded."""
+        exact = pairs["keypoints"]
         # one jitter for both pictures of a pair: the two halves of one tall picture
-        source, driving = jitter_colour(torch.cat(batch["pictures"].unbind(1), 2)).chunk(2, 2)
+        source, driving = jitter_colour(torch.cat(pairs["pictures"].unbind(1), 2)).chunk(2, 2)
         source_keypoints, driving_keypoints = noisy(exact, self.options)
-        source = source.contiguous(memory_format=torch.channels_last)
-        if self.options.motion_only:
-            return self.motion(model, source, driving, source_keypoints, driving_keypoints, batch)
-        return self.picture(model, source, driving, source_keypoints, driving_keypoints, batch)
+        batch = {
+            "source": source.contiguous(memory_format=torch.channels_last),
+            "driving": driving,
+            "source_keypoints": source_keypoints,
+            "driving_keypoints": driving_keypoints,
+            "keypoints": exact,
+            "landmarks": pairs["landmarks"],
+            "keypoints_visible": visibility(exact[:, 1], self.visible),
+            "landmarks_visible": visibility(pairs["landmarks"][:, 1], torch.arange(68) >= 17),
+        }
+        if not self.options.motion_only:
+            centre = exact[:, 1, self.fine][:, torch.randint(len(self.fine), (1,)), :2].squeeze(1)
+            elsewhere = torch.rand(len(centre), 1) < 0.25
+            anywhere = torch.empty_like(centre).uniform_(-1, 1)
+            centre = torch.where(elsewhere, anywhere, centre + 0.15 * torch.randn_like(centre))
+            size = self.options.crop_cells
+            batch["corners"] = ((centre.flip(-1) + 1) / 2 * CELLS - size / 2).long().clamp(0, CELLS - size)
+        return batch
+
+    def forward(self, batch: Batch) -> Losses:
+        return self.motion(batch) if self.options.motion_only else self.picture(batch)
 
     def flow(self, displacement: Tensor, batch: Batch) -> Tensor:
-        keypoints = flow_loss(displacement, *batch["keypoints"].unbind(1), self.visible)
-        landmarks = flow_loss(displacement, *batch["landmarks"].unbind(1), self.landmarks_visible)
-        return keypoints + landmarks
+        return sum(
+            flow_loss(displacement, *batch[points].unbind(1), batch[f"{points}_visible"])
+            for points in ("keypoints", "landmarks")
+        )
 
-    def motion(self, model, source, driving, source_keypoints, driving_keypoints, batch) -> Losses:
-        model = getattr(model, "module", model)
-        field = model.move(source, source_keypoints, driving_keypoints)
+    def motion(self, batch: Batch) -> Losses:
+        source = batch["source"]
+        field = self.model.move(source, batch["source_keypoints"], batch["driving_keypoints"])
         small = partial(F.avg_pool2d, kernel_size=2)
         warped = warp_picture(small(source), field.displacement)
         weight = feature_weight(batch["keypoints"][:, 1, self.face], warped.shape[-1], gain=3.0)
-        error = (warped - small(driving)).abs() * weight
+        error = (warped - small(batch["driving"])).abs() * weight
         return {
             "warp": 8 * error.clamp(max=1).mean(),
             "flow": 4 * self.flow(field.displacement, batch),
         }
 
-    def picture(self, model, source, driving, source_keypoints, driving_keypoints, batch) -> Losses:
-        model = getattr(model, "module", model)
-        centre = batch["keypoints"][:, 1, self.fine][:, torch.randint(len(self.fine), (1,)), :2].squeeze(1)
-        elsewhere = torch.rand(len(centre), 1) < 0.25
-        centre = torch.where(
-            elsewhere, torch.empty_like(centre).uniform_(-1, 1), centre + 0.15 * torch.randn_like(centre)
-        )
-        size = self.options.crop_cells
-        corners = ((centre.flip(-1) + 1) / 2 * CELLS - size / 2).long().clamp(0, CELLS - size)
-        crop = Crop(corners, size)
-        out = model.render(model.encode(source), source_keypoints, driving_keypoints[:, None], crop=crop)
+    def picture(self, batch: Batch) -> Losses:
+        driving = batch["driving"]
+        crop = Crop(batch["corners"], self.options.crop_cells)
+        encoded, moved = self.model.encode(batch["source"]), batch["driving_keypoints"][:, None]
+        out = self.model.render(encoded, batch["source_keypoints"], moved, crop=crop)
         target = crop.cut(driving, driving.shape[-1] // CELLS)
         weight = feature_weight(batch["keypoints"][:, 1, self.fine], driving.shape[-1], gain=4.0)
         weight = crop.cut(weight, driving.shape[-1] // CELLS)
@@ -155,7 +174,7 @@ def evaluate(model: RePosNet, bank: FrameBank, pairs: int = 96) -> dict[str, flo
         return -10 * torch.log10((error * where).sum((1, 2, 3)) / where.sum((1, 2, 3)) + 1e-9)
 
     for _ in range(pairs // 8):
-        batch = draw(bank, rng, 8, calm_share=1.0)
+        batch = send_to_device(draw(bank, rng, 8, calm_share=1.0), model.device)
         source, driving = batch["pictures"].unbind(1)
         source_keypoints, driving_keypoints = batch["keypoints"].unbind(1)
         out = model(source, source_keypoints, driving_keypoints[:, None])
@@ -167,35 +186,49 @@ def evaluate(model: RePosNet, bank: FrameBank, pairs: int = 96) -> dict[str, flo
     return {name: torch.cat(values).mean().item() for name, values in scores.items()}
 
 
+@torch.no_grad()
+def show(model: RePosNet, bank: FrameBank, pairs: int = 4) -> dict[str, np.ndarray]:
+    """A picture: held-out pairs from top to bottom; source, driving, its rendering, the warped source side by side."""
+    batch = send_to_device(draw(bank, np.random.default_rng(0), pairs, calm_share=1.0), model.device)
+    source, driving = batch["pictures"].unbind(1)
+    source_keypoints, driving_keypoints = batch["keypoints"].unbind(1)
+    out = model(source, source_keypoints, driving_keypoints[:, None])
+    rows = torch.cat([source, driving, out.frames[:, 0], out.warped_picture[:, 0]], 3)  # (pairs, 3, 256, 1024)
+    sheet = torch.cat(rows.unbind(), 1).clamp(0, 1).mul(255).round().byte()
+    return {"pairs": sheet.permute(1, 2, 0).cpu().numpy()}
+
+
 def main() -> None:
     options, recipe = parse_options(RendererOptions, "renderer")
-    bank = FrameBank.load(options.corpus, "train")
-    held_out = FrameBank.load(options.corpus, "validation")
+    with main_process_first():
+        bank = FrameBank.load(options.corpus, "train")
+        held_out = FrameBank.load(options.corpus, "validation")
     torch.manual_seed(options.seed)
     names = bank.keypoint_names
-    indices = {
-        name: [names.index(keypoint) for keypoint in getattr(recipe, name)]
-        for name in ("rigid_keypoints", "inner_mouth")
-    }
+    indices = {name: keypoint_index(names, *getattr(recipe, name)) for name in ("rigid_keypoints", "inner_mouth")}
     if options.initial:
         model = RePosNet.from_pretrained(options.initial)
     else:
         model = RePosNet(**recipe.components["repos_net"], **indices)
+    if not model.config.detail_skip:
+        raise UserError(
+            "This stage learns from exact motion, so it trains networks with detail_skip; this one is without."
+        )
     model.to(memory_format=torch.channels_last)
     for parameter in model.volume_eam.parameters():
         parameter.requires_grad_(False)  # emotional adaptation comes in stage 2
     if options.motion_only:
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name.startswith("dense_motion."))
-    results = train(
-        model,
-        lambda rng, count: draw(bank, rng, count),
-        RendererLosses(options, names),
+    task = RendererTask(model, options, names)
+    train(
+        task,
+        lambda rng, count: task.augment(draw(bank, rng, count)),
         options,
-        lambda network: evaluate(network, held_out),
+        {"repos_net": model},
+        lambda: evaluate(model, held_out),
+        lambda: show(model, held_out),
     )
-    print(json.dumps(results, indent=2))
-    model.save_pretrained(Path(options.output_dir) / "repos_net")
 
 
 if __name__ == "__main__":

@@ -6,14 +6,13 @@ The same network as DeepSpeech, smaller; its 29 outputs are phoneme classes inst
 phoneme times of the corpus.
 """
 
-import json
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from joblib import Parallel, delayed
+from torch import nn
 from tqdm import tqdm
 
 from eat_hf import DeepSpeechEncoder
@@ -21,7 +20,7 @@ from eat_hf.audio import SEMANTIC_RATE, deepspeech_features
 
 from .corpus.dataset import Clip, Corpus
 from .corpus.visemes import frame_classes
-from .loop import Batch, LoopOptions, train
+from .loop import Batch, LoopOptions, Losses, train
 from .options import parse_options
 
 
@@ -35,7 +34,7 @@ class SpeechOptions(LoopOptions):
 
 def read(clip: Clip) -> tuple[torch.Tensor, torch.Tensor]:
     """Features (rows, 494) and phoneme classes (rows,) of a clip."""
-    features, labels = deepspeech_features(clip.waveform()), clip.labels()
+    features, labels = deepspeech_features(clip.waveform()), clip.labels("phonemes", "phoneme_times")
     phonemes = [str(symbol) for symbol in labels["phonemes"]]
     classes = frame_classes(phonemes, labels["phoneme_times"], len(features), SEMANTIC_RATE)
     return features, torch.from_numpy(classes)
@@ -46,11 +45,24 @@ def load(corpus: Corpus, split: str) -> list[tuple[torch.Tensor, torch.Tensor]]:
     return Parallel(n_jobs=2)(delayed(read)(clip) for clip in tqdm(clips, desc=f"features {split}", mininterval=10))
 
 
+class SpeechTask(nn.Module):
+    """Cross-entropy of the phoneme class of every row."""
+
+    def __init__(self, model: DeepSpeechEncoder):
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch) -> Losses:
+        logits = self.model.logits(batch["features"])
+        return {"phonemes": F.cross_entropy(logits.flatten(0, 1), batch["classes"].flatten(), label_smoothing=0.05)}
+
+
 @torch.no_grad()
 def evaluate(model: DeepSpeechEncoder, clips: list[tuple[torch.Tensor, torch.Tensor]]) -> dict[str, float]:
     """Share of rows whose phoneme class is right, of all rows and of those with speech."""
-    hits = [(model.logits(features[None])[0, :, :-1].argmax(-1) == classes, classes) for features, classes in clips]
-    right, classes = torch.cat([h for h, _ in hits]).float(), torch.cat([c for _, c in hits])
+    guesses = [model.logits(features[None].to(model.device))[0, :, :-1].argmax(-1).cpu() for features, _ in clips]
+    classes = torch.cat([classes for _, classes in clips])
+    right = (torch.cat(guesses) == classes).float()
     return {"accuracy": right.mean().item(), "accuracy_speech": right[classes > 0].mean().item()}
 
 
@@ -58,6 +70,7 @@ def main() -> None:
     options, recipe = parse_options(SpeechOptions, "speech")
     corpus = Corpus(options.corpus)
     clips = [clip for clip in load(corpus, "train") if len(clip[0]) >= options.rows]
+    held_out = load(corpus, "validation")
     torch.manual_seed(options.seed)
     model = DeepSpeechEncoder(**recipe.components["speech_encoder"])
 
@@ -68,19 +81,11 @@ def main() -> None:
             start = rng.integers(len(x) - options.rows + 1)
             features.append(x[start : start + options.rows])
             classes.append(y[start : start + options.rows])
-        return {"features": torch.stack(features), "classes": torch.stack(classes)}
-
-    def losses(network: torch.nn.Module, batch: Batch, step: int) -> dict[str, torch.Tensor]:
-        network = getattr(network, "module", network)
-        x = batch["features"]
+        x = torch.stack(features)
         x = x + 0.1 * torch.randn_like(x) + 0.1 * torch.randn(len(x), 1, 1)
-        logits = network.logits(F.dropout(x, 0.1))
-        return {"phonemes": F.cross_entropy(logits.flatten(0, 1), batch["classes"].flatten(), label_smoothing=0.05)}
+        return {"features": F.dropout(x, 0.1), "classes": torch.stack(classes)}
 
-    held_out = load(corpus, "validation")
-    results = train(model, draw, losses, options, lambda network: evaluate(network, held_out))
-    print(json.dumps(results, indent=2))
-    model.save_pretrained(Path(options.output_dir) / "speech_encoder")
+    train(SpeechTask(model), draw, options, {"speech_encoder": model}, lambda: evaluate(model, held_out))
 
 
 if __name__ == "__main__":

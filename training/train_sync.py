@@ -11,9 +11,7 @@ learn to tell those of the mouth, which takes the place of the weeks of televisi
 A network that judged its own training loss would prove nothing: train the two on different corpora.
 """
 
-import json
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -27,7 +25,7 @@ from eat_hf.evaluation.synchrony import synchrony
 from .augment import jitter_colour, uniform
 from .corpus.dataset import Clip
 from .face_bank import FaceBank
-from .loop import Batch, LoopOptions, train
+from .loop import Batch, LoopOptions, Losses, main_process_first, train
 from .options import parse_options
 
 WINDOW = 5  # frames
@@ -66,36 +64,30 @@ def augment(clips: Tensor) -> Tensor:
     return noisy.clamp(0, 1).unflatten(0, (n, t))
 
 
-class Student(nn.Module):
-    """SyncNet with a second task, which is dropped when it has learnt: mouth units at the middle of every window."""
-
-    def __init__(self, syncnet: SyncNet, units: int):
-        super().__init__()
-        self.syncnet = syncnet
-        self.seen, self.heard = (nn.Linear(syncnet.config.embedding, units) for _ in range(2))
-
-    def forward(self, lips: Tensor, sounds: Tensor) -> tuple[Tensor, ...]:
-        lips, sounds = self.syncnet.encode_lips(lips), self.syncnet.encode_audio(sounds)
-        return lips, sounds, self.seen(lips), self.heard(sounds)
-
-
-class Judge:
-    """Batches and losses of SyncNet, the judge."""
+class JudgeTask(nn.Module):
+    """Batches and losses of SyncNet, the judge, and of a second task that is dropped when it has learnt: mouth units at
+    the middle of every window, from what is seen and from what is heard."""
 
     def __init__(self, options: SyncOptions, model: SyncNet):
+        super().__init__()
         self.options, self.windows = options, options.windows
         size = model.config.image_size
         # both ways to cut: protocol `standard` and `eat_official`
-        self.banks = [FaceBank.load(options.corpus, kind, size, options.split) for kind in ("tracked", "mouth_aligned")]
+        with main_process_first():
+            self.banks = [
+                FaceBank.load(options.corpus, kind, size, options.split) for kind in ("tracked", "mouth_aligned")
+            ]
         self.sounds = [read_mfcc(clip.waveform()) for clip in self.banks[0].clips]
-        self.training, self.held_out = self.banks[0].held_out()
-        self.training = [n for n in self.training if len(self.banks[0].of(n)) >= self.windows + WINDOW]
+        learnt_from, self.held_out = self.banks[0].held_out()
+        self.pool = [n for n in learnt_from if len(self.banks[0].of(n)) >= self.windows + WINDOW]
         self.units = [mouth_units(clip) for clip in self.banks[0].clips] if options.unit_weight else None
-        self.model = Student(model, self.units[0].shape[1] if self.units else 0)
+        self.model = model
+        if self.units:
+            self.seen, self.heard = (nn.Linear(model.config.embedding, self.units[0].shape[1]) for _ in range(2))
 
     def draw(self, rng: np.random.Generator, count: int) -> Batch:
         lips, sounds, units = [], [], []
-        for number in rng.choice(self.training, count):
+        for number in rng.choice(self.pool, count):
             bank = self.banks[rng.integers(2)]
             frames = bank.of(number)
             start = rng.integers(len(frames) - self.windows - WINDOW + 1)
@@ -104,21 +96,18 @@ class Judge:
             sounds.append(np.pad(rows, ((0, 4 * (self.windows - 1) + MFCC_ROWS - len(rows)), (0, 0)), mode="edge"))
             middle = slice(start + WINDOW // 2, start + WINDOW // 2 + self.windows)
             units.append(self.units[number][middle] if self.units else np.zeros((self.windows, 0), np.float32))
-        pictures = torch.from_numpy(np.stack(lips)).permute(0, 1, 4, 2, 3).float() / 255
-        return {
-            "lips": augment(pictures),
-            "sounds": torch.from_numpy(np.stack(sounds)),
-            "units": torch.from_numpy(np.stack(units)),
-        }
+        pictures = augment(torch.from_numpy(np.stack(lips)).permute(0, 1, 4, 2, 3).float() / 255)
+        heard = torch.from_numpy(np.stack(sounds))
+        heard = heard + 0.3 * torch.randn_like(heard)
+        heard[..., 0] += 2 * torch.randn(len(heard), 1)  # loudness
+        return {"lips": pictures, "sounds": heard, "units": torch.from_numpy(np.stack(units))}
 
-    def losses(self, network: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
-        sounds = batch["sounds"]
-        sounds = sounds + 0.3 * torch.randn_like(sounds)
-        sounds[..., 0] += 2 * torch.randn(len(sounds), 1)  # loudness
+    def forward(self, batch: Batch) -> Losses:
         pictures = 255 * batch["lips"].transpose(1, 2).flip(1)  # BGR
-        lips, heard, *told = network(pictures, sounds.transpose(1, 2)[:, None])
-        distance = torch.cdist(lips, heard)  # (B, windows, windows)
-        index = torch.arange(self.windows)
+        lips = self.model.encode_lips(pictures)
+        sounds = self.model.encode_audio(batch["sounds"].transpose(1, 2)[:, None])
+        distance = torch.cdist(lips, sounds)  # (B, windows, windows)
+        index = torch.arange(self.windows, device=distance.device)
         apart = (index[:, None] - index).abs()
         logits = -distance.masked_fill(apart == 1, torch.inf)  # nobody can tell one frame
         target = index.expand(len(lips), -1)
@@ -127,18 +116,17 @@ class Judge:
             "lips_of_sound": F.cross_entropy(logits, target),
         }
         if self.units:
-            names = ("units_seen", "units_heard")
-            errors = (F.mse_loss(units, batch["units"]) for units in told)
-            found |= {name: self.options.unit_weight * error for name, error in zip(names, errors, strict=True)}
+            found["units_seen"] = self.options.unit_weight * F.mse_loss(self.seen(lips), batch["units"])
+            found["units_heard"] = self.options.unit_weight * F.mse_loss(self.heard(sounds), batch["units"])
         return found
 
     @torch.no_grad()
-    def evaluate(self, student: Student) -> dict[str, float]:
+    def evaluate(self) -> dict[str, float]:
         """Held-out identities: share of clips, and of windows, nearer to their sound than to the shifted one."""
-        results, model = {}, student.syncnet
+        results = {}
         for name, bank in zip(("tracked", "mouth_aligned"), self.banks, strict=True):
             clips = [n for n in self.held_out if np.ptp(self.sounds[n][:, 0]) > 8]  # silence fits everything
-            scores = [score_shifts(model, bank.of(n), self.sounds[n]) for n in clips]
+            scores = [score_shifts(self.model, bank.of(n), self.sounds[n]) for n in clips]
             results |= {f"{name}_{key}": float(np.mean([s[key] for s in scores])) for key in scores[0]}
             results[f"{name}_clips"] = len(clips)
         return results
@@ -148,8 +136,8 @@ class Judge:
 def score_shifts(model: SyncNet, frames: np.ndarray, sound: np.ndarray, shift: int = SHIFT) -> dict[str, float]:
     """Is a clip (T, S, S, 3) nearer to its sound (rows, 13) than to the sound `shift` frames earlier and later?"""
     pictures = torch.from_numpy(frames[..., ::-1].copy()).permute(3, 0, 1, 2)[None].float()
-    lips = model.encode_lips(pictures)[0]
-    heard = model.encode_audio(torch.from_numpy(sound).T[None, None])[0]
+    lips = model.encode_lips(pictures.to(model.device))[0].cpu()
+    heard = model.encode_audio(torch.from_numpy(sound).T[None, None].to(model.device))[0].cpu()
     n = min(len(lips), len(heard))
     lips, heard = lips[:n], heard[:n]
     distance = torch.cdist(lips, heard).numpy()
@@ -168,7 +156,7 @@ def score_shifts(model: SyncNet, frames: np.ndarray, sound: np.ndarray, shift: i
 
 def mouth_units(clip: Clip) -> np.ndarray:
     """(T, units) weights of jaw and mouth."""
-    labels = clip.labels()
+    labels = clip.labels("arkit", "arkit_names")
     names = [str(name) for name in labels["arkit_names"]]
     return labels["arkit"][:, [i for i, name in enumerate(names) if name.startswith(("jaw", "mouth"))]]
 
@@ -178,14 +166,16 @@ def read_mfcc(waveform: np.ndarray) -> np.ndarray:
     return mfcc(np.round(waveform * 32767), 13).astype(np.float32)
 
 
-class Expert:
+class ExpertTask(nn.Module):
     """Batches and losses of the sync expert."""
 
     def __init__(self, options: SyncOptions, model: SyncExpert):
+        super().__init__()
         self.model = model
-        self.bank = FaceBank.load(options.corpus, "expert", 96, options.split)
+        with main_process_first():
+            self.bank = FaceBank.load(options.corpus, "expert", 96, options.split)
         self.sounds = [sync_mel(clip.waveform()) for clip in self.bank.clips]
-        self.training, self.held_out = self.bank.held_out()
+        self.pool, self.held_out = self.bank.held_out()
 
     def window(self, number: int, frame: int) -> np.ndarray:
         start = MEL_RATE * frame // 25
@@ -194,7 +184,7 @@ class Expert:
 
     def draw(self, rng: np.random.Generator, count: int) -> Batch:
         faces, sounds, labels = [], [], []
-        for number in rng.choice(self.training, count):
+        for number in rng.choice(self.pool, count):
             frames = self.bank.of(number)
             last = len(frames) - WINDOW
             start = int(rng.integers(last + 1))
@@ -210,13 +200,14 @@ class Expert:
             "label": torch.tensor(labels),
         }
 
-    def losses(self, network: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
-        out = network(batch["mel"], batch["faces"])
-        cosine = (out.audio * out.face).sum(1).clamp(1e-6, 1 - 1e-6)  # embeddings of ReLUs: never negative
-        return {"in_sync": F.binary_cross_entropy(cosine, batch["label"])}
+    def forward(self, batch: Batch) -> Losses:
+        out = self.model(batch["mel"], batch["faces"])
+        with torch.autocast(batch["mel"].device.type, enabled=False):  # bf16 cannot tell 1 - 1e-6 from 1
+            cosine = (out.audio.float() * out.face.float()).sum(1)  # embeddings of ReLUs: never negative
+            return {"in_sync": F.binary_cross_entropy(cosine.clamp(1e-6, 1 - 1e-6), batch["label"])}
 
     @torch.no_grad()
-    def evaluate(self, model: SyncExpert) -> dict[str, float]:
+    def evaluate(self) -> dict[str, float]:
         """Held-out identities: share of clips, and of windows, with a larger cosine in sync than shifted."""
         clips, windows = [], []
         for number in self.held_out:
@@ -228,8 +219,9 @@ class Expert:
             faces = lower_half(torch.from_numpy(pictures).permute(0, 1, 4, 2, 3).float() / 255)
             cosine = {}
             for shift in (-SHIFT, 0, SHIFT):
-                out = model(mel_input(np.stack([self.window(number, n + shift) for n in inside])), faces)
-                cosine[shift] = (out.audio * out.face).sum(1).numpy()
+                mel = mel_input(np.stack([self.window(number, n + shift) for n in inside]))
+                out = self.model(mel.to(self.model.device), faces.to(self.model.device))
+                cosine[shift] = (out.audio * out.face).sum(1).cpu().numpy()
             clips.append(cosine[0].mean() > max(cosine[-SHIFT].mean(), cosine[SHIFT].mean()))
             windows += [cosine[0] > cosine[-SHIFT], cosine[0] > cosine[SHIFT]]
         return {
@@ -253,16 +245,13 @@ def main() -> None:
     options, recipe = parse_options(SyncOptions, "sync")
     torch.manual_seed(options.seed)
     if options.network == "judge":
-        model: nn.Module = SyncNet(**recipe.components["syncnet"])
-        task: Judge | Expert = Judge(options, model)
+        task: JudgeTask | ExpertTask = JudgeTask(options, SyncNet(**recipe.components["syncnet"]))
     elif options.network == "expert":
-        model = SyncExpert(**recipe.components["sync_expert"])
-        task = Expert(options, model)
+        task = ExpertTask(options, SyncExpert(**recipe.components["sync_expert"]))
     else:
         raise SystemExit(f"--network must be expert or judge, not {options.network!r}")
-    results = train(task.model, task.draw, task.losses, options, task.evaluate)
-    model.save_pretrained(Path(options.output_dir) / {"judge": "syncnet"}.get(options.network, "sync_expert"))
-    print(json.dumps(results, indent=2))
+    folder = {"judge": "syncnet", "expert": "sync_expert"}[options.network]
+    train(task, task.draw, options, {folder: task.model}, task.evaluate)
 
 
 if __name__ == "__main__":

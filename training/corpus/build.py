@@ -28,7 +28,6 @@ import os
 import sys
 import time
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +36,16 @@ from threadpoolctl import threadpool_limits
 from training.corpus import heads
 from training.corpus.animation import animate
 from training.corpus.emotions import EMOTIONS, EmotionStyle, sample_style
+from training.corpus.files import (
+    package_versions,
+    read_metadata,
+    remove_leftovers,
+    write_labels,
+    write_picture,
+    write_text,
+    write_video,
+    write_wav,
+)
 from training.corpus.heads import Motion, clip_labels, sample_identity
 from training.corpus.looks import sample_scene
 from training.corpus.sentences import sentences
@@ -50,6 +59,8 @@ SILENT_SHARE = 0.04  # of the speech clips contain no speech
 # of the speech clips sound like some other emotion than the face shows, or else a network would read the emotion off
 # the voice and turn a deaf ear to the one it is asked for
 MIXED_PROSODY = 0.6
+
+PACKAGES = ("numpy", "scipy", "soxr", "numba", "espeakng-loader", "imageio-ffmpeg")
 
 # Independent streams of random numbers under one seed.
 _IDENTITY, _STYLE, _SPLIT, _RANGE, _SPEECH, _LATENT, _DECK, _VOICE = range(8)
@@ -120,55 +131,6 @@ def _speech_for(plan: Plan, split: str, gender: str, identity: int, emotion: str
     return say(text, voice, prosody, rng).cut(plan.frames_per_clip)
 
 
-# --- files ------------------------------------------------------------------------------------------------------------
-def _write_video(path: Path, frames: np.ndarray, crf: int) -> None:
-    """H.264 through imageio-ffmpeg, at the quality ``crf``; complete or not there at all."""
-    import imageio_ffmpeg
-
-    part = path.with_name(path.stem + ".part.mp4")
-    height, width = frames.shape[1:3]
-    writer = imageio_ffmpeg.write_frames(
-        str(part), (width, height), fps=FPS, codec="libx264", pix_fmt_in="rgb24", pix_fmt_out="yuv420p",
-        quality=None, macro_block_size=1,
-        # One thread: the same bytes on every machine, and the workers already use all cores.
-        output_params=["-crf", str(crf), "-preset", "veryfast", "-threads", "1", "-bf", "0",
-                       "-sws_flags", "accurate_rnd+full_chroma_int+bicubic"],
-    )  # fmt: skip
-    writer.send(None)
-    for frame in frames:
-        writer.send(np.ascontiguousarray(frame))
-    writer.close()
-    os.replace(part, path)
-
-
-def _write_picture(path: Path, picture: np.ndarray) -> None:
-    from PIL import Image
-
-    part = path.with_name(path.stem + ".part.png")
-    Image.fromarray(picture).save(part)
-    os.replace(part, path)
-
-
-def _write_wav(path: Path, waveform: np.ndarray) -> None:
-    import soundfile
-
-    part = path.with_name(path.stem + ".part.wav")
-    soundfile.write(part, waveform, SAMPLE_RATE, subtype="PCM_16")
-    os.replace(part, path)
-
-
-def _write_labels(path: Path, labels: dict, metadata: dict) -> None:
-    """The npz is written last and holds the metadata line: a clip is finished when its npz is there."""
-    part = path.with_name(path.stem + ".part.npz")
-    np.savez_compressed(part, **labels, metadata=np.array(json.dumps(metadata, ensure_ascii=False)))
-    os.replace(part, path)
-
-
-def _read_metadata(path: Path) -> dict:
-    with np.load(path) as stored:
-        return json.loads(str(stored["metadata"]))
-
-
 # --- clips ------------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class _ClipJob:
@@ -223,14 +185,14 @@ def _make_clip(plan: Plan, job: _ClipJob, identity: int, person: heads.Identity,
         renderer = ClipRenderer(person, scene)
         frames = renderer.clip(motion)
         # Unrelated frames cannot lean on their neighbours and get more bits.
-        _write_video(clips / f"{job.name}.mp4", frames, crf=10 if job.kind == "range_of_motion" else 12)
+        write_video(clips / f"{job.name}.mp4", frames, crf=10 if job.kind == "range_of_motion" else 12)
         if speech:
             rotation = heads.head_rotation(motion.yaw[:1], motion.pitch[:1], motion.roll[:1])[0]
             calm = renderer.frame(heads.arkit_weights(), rotation, motion.translation[0], frame_seed=len(frames))
-            _write_picture(clips / f"{job.name}.png", calm)
+            write_picture(clips / f"{job.name}.png", calm)
     if speech:
-        _write_wav(clips / f"{job.name}.wav", speech.waveform)
-    _write_labels(clips / f"{job.name}.npz", labels, {
+        write_wav(clips / f"{job.name}.wav", speech.waveform)
+    write_labels(clips / f"{job.name}.npz", labels, {
         "file_name": f"clips/{job.name}.mp4" if job.rendered else None,
         "wav": f"clips/{job.name}.wav" if speech else None,
         "portrait": f"clips/{job.name}.png" if job.rendered and speech else None,
@@ -265,16 +227,6 @@ def _make_identity(task: tuple[Plan, int, str]) -> tuple[int, int, int, int]:
 
 
 # --- corpus -----------------------------------------------------------------------------------------------------------
-def _versions() -> dict[str, str]:
-    found = {"python": sys.version.split()[0]}
-    for package in ("numpy", "scipy", "soxr", "numba", "espeakng-loader", "imageio-ffmpeg"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
 def _check_resumable(plan: Plan) -> None:
     """A folder is continued only with what decides its content; more clips may be added."""
     existing = plan.output / "corpus.json"
@@ -301,13 +253,12 @@ def build_corpus(plan: Plan, workers: int = 1, progress: bool = True) -> None:
         synthesize("Ready.", prosody=Prosody())  # fails here, in one process, where espeak-ng is missing
     _check_resumable(plan)
     (plan.output / "clips").mkdir(parents=True, exist_ok=True)
-    for leftover in (plan.output / "clips").glob("*.part.*"):
-        leftover.unlink()
-    _write_text(plan.output / "corpus.json", json.dumps({
+    remove_leftovers(plan.output / "clips")
+    write_text(plan.output / "corpus.json", json.dumps({
         "seed": plan.seed, "identities": plan.identities, "speech_clips": plan.speech_clips,
         "latent_clips": plan.latent_clips, "frames_per_clip": plan.frames_per_clip, "range_frames": plan.range_frames,
         "judge": plan.judge, "splits": list(plan.splits),
-        "fps": FPS, "sampling_rate": SAMPLE_RATE, "versions": _versions(),
+        "fps": FPS, "sampling_rate": SAMPLE_RATE, "versions": package_versions(*PACKAGES),
         "command": f"python -m training.corpus.build --output DIR --identities {plan.identities} --speech-clips "
         f"{plan.speech_clips} --latent-clips {plan.latent_clips} --seed {plan.seed} --frames-per-clip "
         f"{plan.frames_per_clip} --range-frames {plan.range_frames}" + " --judge" * plan.judge
@@ -325,8 +276,8 @@ def build_corpus(plan: Plan, workers: int = 1, progress: bool = True) -> None:
     seconds = time.perf_counter() - started
 
     names = [job.name for _, identity, _ in tasks for job in _jobs(plan, identity)]
-    lines = [json.dumps(_read_metadata(plan.output / "clips" / f"{n}.npz"), ensure_ascii=False) for n in names]
-    _write_text(plan.output / "metadata.jsonl", "\n".join(lines) + "\n")
+    lines = [json.dumps(read_metadata(plan.output / "clips" / f"{n}.npz"), ensure_ascii=False) for n in names]
+    write_text(plan.output / "metadata.jsonl", "\n".join(lines) + "\n")
     if progress:
         size = sum(f.stat().st_size for f in (plan.output / "clips").iterdir()) / 1e6
         print(f"{plan.output}: {made} clips made, {found} already there, in {seconds:.0f} s "
@@ -351,12 +302,6 @@ def _progress(results, total: int, show: bool):
     from tqdm import tqdm
 
     return tqdm(results, total=total, unit="identity", desc="corpus")
-
-
-def _write_text(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf8")
-    os.replace(part, path)
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:

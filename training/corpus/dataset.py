@@ -1,4 +1,7 @@
-"""Reading a corpus folder back (see ``training.corpus.build`` for its layout)."""
+"""Reading a corpus folder back (see ``training.corpus.build`` for its layout).
+
+Corpora of real videos (``training.prepare``) have the same layout, but lack some labels, and some emotions and levels.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["Clip", "Corpus"]
+from eat_hf.errors import UserError
+
+__all__ = ["Clip", "Corpus", "keypoint_index"]
+
+# labels that only the synthetic corpus can have; the others come with `training.prepare --model`
+_NO_UNITS = "only the synthetic corpus knows facial units; networks that learn them besides take --unit_weight 0"
+_NO_PHONEMES = "only the synthetic corpus knows when which phoneme is spoken"
+_EXACT_ONLY = {"arkit": _NO_UNITS, "arkit_names": _NO_UNITS, "phonemes": _NO_PHONEMES, "phoneme_times": _NO_PHONEMES}
 
 
 @dataclass(frozen=True)
@@ -34,16 +44,18 @@ class Clip:
         return self.metadata["split"]
 
     @property
-    def identity(self) -> int:
+    def identity(self) -> int | str:
+        """Who it is: a number in the synthetic corpus, the data set's own name for a real person."""
         return self.metadata["identity"]
 
     @property
-    def emotion(self) -> str:
+    def emotion(self) -> str | None:
+        """None where nobody knows, as in many real clips."""
         return self.metadata["emotion"]
 
     @property
-    def level(self) -> int:
-        """1-3, 0 for neutral."""
+    def level(self) -> int | None:
+        """1-3, 0 for neutral, None where nobody knows."""
         return self.metadata["level"]
 
     @property
@@ -70,7 +82,8 @@ class Clip:
                              for frame in container.decode(video=0)])  # fmt: skip
 
     def portrait(self) -> np.ndarray:
-        """(256, 256, 3) uint8 RGB: the person in the clip's place and first pose, neutral and silent.
+        """(256, 256, 3) uint8 RGB: the person in the clip's place and first pose, neutral and silent; of real people a
+        calm frame, of a neutral clip if there is one.
 
         Raises ValueError for a clip that has none."""
         from PIL import Image
@@ -79,12 +92,22 @@ class Clip:
             raise ValueError(f"clip {self.name} has no portrait; only rendered speech of newer corpora does")
         return np.asarray(Image.open(self.folder / self.metadata["portrait"]).convert("RGB"))
 
-    def labels(self) -> dict[str, np.ndarray]:
+    def labels(self, *needed: str) -> dict[str, np.ndarray]:
         """The label arrays: yaw, pitch, roll (T,) degrees; translation (T, 3); arkit (T, 52); canonical (K, 3);
         expression, keypoints (T, K, 3); landmarks (T, 68, 3); face_box (T, 4) px; phonemes (P,) str; phoneme_times
-        (P, 2) s; arkit_names."""
+        (P, 2) s; arkit_names.
+
+        Real clips have no arkit and no phonemes, the depth of their landmarks is NaN, and they have pose, expression
+        and keypoints only if a model has measured them.
+
+        Raises UserError if one of the ``needed`` labels is missing."""
         with np.load(self.folder / self.metadata["labels"]) as stored:
-            return {name: stored[name] for name in stored.files if name != "metadata"}
+            labels = {name: stored[name] for name in stored.files if name != "metadata"}
+        for name in needed:
+            if name not in labels:
+                reason = _EXACT_ONLY.get(name, "prepare the videos with a --model (training.prepare)")
+                raise UserError(f"Clip {self.name} of {self.folder} has no label {name!r}: {reason}.")
+        return labels
 
     def waveform(self) -> np.ndarray:
         """(N,) float32 at 16 kHz. Raises ValueError for a clip without sound."""
@@ -106,7 +129,8 @@ class Corpus:
         index = self.folder / "metadata.jsonl"
         if not index.is_file():
             raise FileNotFoundError(f"{self.folder} is no corpus: it has no metadata.jsonl (make one with "
-                                    "`python -m training.corpus.build --output DIR`)")  # fmt: skip
+                                    "`python -m training.corpus.build --output DIR`, or of real videos with "
+                                    "`python -m training.prepare`)")  # fmt: skip
         lines = index.read_text(encoding="utf8").splitlines()
         self._clips = tuple(Clip(self.folder, json.loads(line)) for line in lines if line)
 
@@ -124,3 +148,14 @@ class Corpus:
 
     def __len__(self) -> int:
         return len(self._clips)
+
+
+def keypoint_index(names: list[str], *wanted: str) -> list[int]:
+    """Where keypoints of some names are in a corpus' keypoint_names.
+
+    Raises UserError if it has no such names."""
+    missing = [name for name in wanted if name not in names]
+    if missing:
+        raise UserError(f"The corpus has no keypoint named {missing[0]!r}; this stage needs the named keypoints of the "
+                        "synthetic corpus, or of a model that was trained on it.")  # fmt: skip
+    return [names.index(name) for name in wanted]

@@ -1,0 +1,202 @@
+"""Every training stage end to end, with the real scripts and the config `smoke`, on a corpus of two people."""
+
+import json
+import os
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from accelerate.state import AcceleratorState, GradientState
+from safetensors.torch import load_file
+from training_runs import in_two_processes
+
+pytest.importorskip("espeakng_loader", reason="espeak-ng comes with `pip install espeakng-loader`")
+
+import eat_hf  # noqa: E402
+from training import (  # noqa: E402
+    assemble,
+    contact_sheet,
+    fit_pca,
+    train_a2et,
+    train_emotion,
+    train_emotion_judge,
+    train_latent,
+    train_renderer,
+    train_speech,
+    train_sync,
+)
+from training.corpus.build import Plan, build_corpus  # noqa: E402
+from training.corpus.heads import KEYPOINT_NAMES  # noqa: E402
+from training.options import CONFIGS, Recipe, parse_options  # noqa: E402
+
+# run: script, further options, components that it leaves behind
+RUNS = {
+    "detector": (train_latent, ["--part", "detector"], ["keypoint_detector"]),
+    "estimator": (train_latent, ["--part", "estimator"], ["motion_estimator"]),
+    "motion": (train_renderer, ["--motion_only", "true"], ["repos_net"]),
+    "renderer": (train_renderer, ["--initial", "{runs}/motion/repos_net"], ["repos_net"]),
+    "speech": (train_speech, [], ["speech_encoder"]),
+    "pca": (fit_pca, [], ["expression_basis"]),
+    "a2et": (train_a2et, ["--runs", "{runs}"], ["a2et"]),
+    "emotion": (train_emotion, ["--runs", "{runs}"], ["a2et", "edn", "emotion_mapper"]),
+    "expert": (train_sync, ["--network", "expert"], ["sync_expert"]),
+    "syncnet": (train_sync, ["--network", "judge"], ["syncnet"]),
+    "emotion_fan": (train_emotion_judge, [], ["emotion_fan"]),
+}
+TRAINED = [name for name in RUNS if name != "pca"]
+DROPOUT = "emotion_fan"  # has dropout that no configuration turns off: its losses depend on the number of processes
+STAGES = {
+    "latent": train_latent.LatentOptions, "renderer": train_renderer.RendererOptions,
+    "speech": train_speech.SpeechOptions, "pca": fit_pca.PCAOptions, "a2et": train_a2et.A2ETOptions,
+    "emotion": train_emotion.EmotionOptions, "sync": train_sync.SyncOptions,
+    "emotion_judge": train_emotion_judge.EmotionJudgeOptions, "assemble": assemble.AssembleOptions,
+    "sheet": contact_sheet.SheetOptions,
+}  # fmt: skip
+COMPONENTS = {
+    "keypoint_detector": eat_hf.CanonicalKeypointDetector, "motion_estimator": eat_hf.MotionEstimator,
+    "repos_net": eat_hf.RePosNet, "speech_encoder": eat_hf.DeepSpeechEncoder, "a2et": eat_hf.A2ET, "edn": eat_hf.EDN,
+    "emotion_mapper": eat_hf.EmotionMapper, "expression_basis": eat_hf.ExpressionBasis,
+    "sync_expert": eat_hf.SyncExpert, "syncnet": eat_hf.SyncNet, "emotion_fan": eat_hf.EmotionFAN,
+}  # fmt: skip
+
+
+def call(script, *arguments):
+    """A script's main, as if from the command line. Caches of data are made here, not in processes that must start."""
+    before, sys.argv = sys.argv, [script.__name__, "--config", "smoke", *map(str, arguments)]
+    try:
+        with joblib.parallel_config(backend="threading"):
+            script.main()
+    finally:
+        sys.argv = before
+
+
+def run_stages(names, corpus, runs, outputs, *options):
+    """Stages with the data and earlier stages of `corpus` and `runs`, into `outputs`, one after another."""
+    for name in names:
+        script, more, _ = RUNS[name]
+        if "RANK" in os.environ:  # each stage is a launch of its own
+            os.environ["MASTER_PORT"] = str(int(os.environ["MASTER_PORT"]) + 1)
+        more = [option.format(runs=runs) for option in more]
+        call(script, "--corpus", corpus, "--output_dir", outputs / name, *more, *options)
+        AcceleratorState._reset_state(reset_partial_state=True)
+        GradientState._reset_state()
+
+
+def log(folder):
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """Two people, one of them held out; all emotions as labels and sound, one of them in 24 pictures."""
+    folder = tmp_path_factory.mktemp("corpus")
+    build_corpus(Plan(folder, 2, speech_clips=1, latent_clips=10, seed=5, frames_per_clip=24, range_frames=3),
+                 workers=1, progress=False)  # fmt: skip
+    metadata = folder / "metadata.jsonl"
+    clips = [json.loads(line) for line in metadata.read_text().splitlines()]
+    for clip in clips:
+        clip["split"] = ["train", "validation"][clip["identity"]]
+    metadata.write_text("".join(json.dumps(clip) + "\n" for clip in clips))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(corpus, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    run_stages(RUNS, corpus, folder, folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_stage_trains_measures_and_saves(name, runs):
+    results = json.loads((runs / name / "results.json").read_text())
+    assert all(np.isfinite(value) for value in results.values() if isinstance(value, (int, float))) and len(results) > 1
+    for component in RUNS[name][2]:
+        COMPONENTS[component].from_pretrained(runs / name / component)
+    if name in TRAINED:
+        lines = log(runs / name)
+        assert [line["step"] for line in lines] == [1, 2]
+        assert all(np.isfinite(value) for line in lines for value in line.values())
+
+
+def test_renderer_shows_pictures(runs):
+    assert [path.name for path in (runs / "renderer" / "samples").iterdir()] == ["pairs_000002.png"]
+
+
+def test_stage_2_leaves_all_but_m_edn_and_eam_bit_identical(runs):
+    before, after = (
+        load_file(runs / run / "a2et" / "diffusion_pytorch_model.safetensors") for run in ("a2et", "emotion")
+    )
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed and all("eam" in name for name in changed)
+    assert any("norm.running_mean" in name for name in before)  # statistics of batch norm are among the others
+
+
+def test_stages_become_a_pipeline(corpus, runs, tmp_path):
+    call(assemble, "--corpus", corpus, "--runs", runs, "--output", tmp_path)
+    pipe = eat_hf.EATPipeline.from_pretrained(tmp_path)
+    assert pipe.a2et.config.width == 16 and set(RUNS) - {"motion"} <= set(
+        json.loads((tmp_path / "training.json").read_text())
+    )
+
+
+@pytest.fixture(scope="module")
+def shared(corpus, runs, tmp_path_factory):
+    """The stages again, on two processes."""
+    folder = tmp_path_factory.mktemp("shared")
+    assert in_two_processes(folder, run_stages, TRAINED, corpus, runs, folder) == []
+    return folder
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_two_processes_have_the_losses_of_one(name, runs, shared):
+    for one, two in zip(log(runs / name), log(shared / name), strict=True):
+        assert set(one) == set(two)
+        found = [[line[key] for key in one if key != "samples_per_second"] for line in (one, two)]
+        np.testing.assert_allclose(*found, rtol=0.2 if name == DROPOUT else 1e-3, atol=1e-4)
+
+
+def test_stages_train_in_bf16(corpus, runs, tmp_path):
+    options = ["--mixed_precision", "bf16", "--gradient_accumulation_steps", "2", "--steps", "1"]
+    run_stages(TRAINED, corpus, runs, tmp_path, *options)
+    for name in TRAINED:
+        assert all(np.isfinite(value) for line in log(tmp_path / name) for value in line.values()), name
+
+
+@pytest.mark.parametrize("config", [path.stem for path in CONFIGS.glob("*.yaml")])
+def test_config_has_all_stages_and_components(config):
+    recipe = Recipe.load(config)
+    assert set(recipe.stages) <= set(STAGES) and set(recipe.components) == set(COMPONENTS)
+    for stage, kind in STAGES.items():
+        needed = ["--output_dir", "out"] if "output_dir" in {option.name for option in fields(kind)} else []
+        options, _ = parse_options(kind, stage, ["--config", config, *needed])
+        for name, value in recipe.stages.get(stage, {}).items():
+            found = getattr(options, name)
+            assert (list(found) if isinstance(value, list) else found) == value
+    keypoints = {name: [KEYPOINT_NAMES.index(point) for point in getattr(recipe, name)]
+                 for name in ("rigid_keypoints", "inner_mouth")}  # fmt: skip
+    with torch.device("meta"):
+        built = {name: kind(**recipe.components[name], **(keypoints if name == "repos_net" else {}))
+                 for name, kind in COMPONENTS.items()}  # fmt: skip
+    eat_hf.EATPipeline(**{name: built[name] for name in built if name not in ("sync_expert", "syncnet", "emotion_fan")},
+                       **recipe.pipeline)  # fmt: skip
+
+
+def test_official_config_is_the_published_network():
+    recipe = Recipe.load("official")
+    assert not any(recipe.components.values())  # sizes are the classes' own
+    options, _ = parse_options(STAGES["a2et"], "a2et", ["--config", "official", "--output_dir", "out"])
+    assert (options.batch_size, options.frames, options.learning_rate, options.clip_norm) == (44, 10, 1e-4, 0.05)
+    assert (options.latent_weight, options.pca_weight, options.ema_decay, options.weight_decay) == (10, 10, 0, 0)
+
+
+def test_an_option_that_a_stage_lacks_is_refused(tmp_path, capsys):
+    path = Path(tmp_path) / "wrong.yaml"
+    path.write_text("components: {}\npipeline: {}\nstages: {speech: {row: 3}}\n")
+    with pytest.raises(SystemExit):
+        parse_options(STAGES["speech"], "speech", ["--config", str(path), "--output_dir", "out"])
+    assert "sets row, which stage 'speech' does not have" in capsys.readouterr().err
