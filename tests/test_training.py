@@ -6,6 +6,8 @@ import torch
 from eat_hf.keypoints import compose_keypoints, rotation_from_degrees
 from training.augment import degrees_of, transform_similarity
 from training.losses import feature_weight, gradient_l1
+from training.motion_data import MotionClip, MotionData
+from training.train_emotion import CONTEMPT, MOUTH_CORNERS, by_emotion, contempt_side
 
 
 def posed_batch(count=3, keypoints=6):
@@ -61,3 +63,25 @@ def test_losses_know_better_from_worse():
     assert gradient_l1(target + 0.3, target) < 1e-5 < gradient_l1(torch.rand(1, 3, 16, 16), target)
     weight = feature_weight(torch.tensor([[[0.0, 0.0, 0.0]]]), 32)
     assert weight.max() > 5 and weight[0, 0, 0, 0] == pytest.approx(1)
+
+
+def clip_of(emotion, left, right):
+    """A clip whose mean expression moves the corners of the mouth so far down."""
+    expression = torch.zeros(4, 6)
+    expression[:, 1], expression[:, 4] = left, right
+    expression[::2] += 0.01
+    empty = torch.zeros(4, 0)
+    return MotionClip(empty, empty, empty, empty, empty, expression, 1.0, emotion, 3, 0)
+
+
+@pytest.mark.parametrize("names", [MOUTH_CORNERS, ("a", "b")])
+def test_contempt_is_learnt_from_the_commoner_side(names):
+    data = MotionData.__new__(MotionData)
+    data.keypoint_names = list(names)
+    corners = [(-0.1, 0.0), (0.0, -0.1), (0.02, -0.1), (0.0, -0.2)]
+    data.clips = [clip_of(emotion, *moved) for emotion in (CONTEMPT, CONTEMPT + 1) for moved in corners]
+    pools = by_emotion(data, 1, contempt_side(data, 1))
+    assert pools[CONTEMPT] == ([1, 2, 3] if names == MOUTH_CORNERS else [0, 1, 2, 3])
+    assert pools[CONTEMPT + 1] == [4, 5, 6, 7]
+    data.clips = data.clips[:1]  # a held-out person who shows it on the other side is better than nobody
+    assert by_emotion(data, 1, 1)[CONTEMPT] == [0]

@@ -15,9 +15,12 @@ from eat_hf.errors import UserError
 from eat_hf.models.emotion_mapper import EMOTIONS
 
 from .loop import Batch, Losses, train
-from .motion_data import A2ET_INPUTS, MotionData
+from .motion_data import A2ET_INPUTS, MotionClip, MotionData
 from .options import parse_options
 from .train_a2et import A2ETOptions, correlation, load_data, mouth_weights, opening
+
+CONTEMPT = EMOTIONS.index("contempt")
+MOUTH_CORNERS = ("mouth_corner_left", "mouth_corner_right")
 
 
 @dataclass
@@ -25,6 +28,9 @@ class EmotionOptions(A2ETOptions):
     """Options of this stage."""
 
     min_level: int = field(default=2, metadata={"help": "Weakest emotional clips to learn from, 1 to 3."})
+    one_sided_contempt: bool = field(
+        default=True, metadata={"help": "Learn contempt from the clips alone that show it on the commoner side."}
+    )
 
 
 class EmotionalA2ET(nn.Module):
@@ -63,26 +69,49 @@ class EmotionTask(nn.Module):
         return {"latent": self.options.latent_weight * (keypoints.square() * self.weights).mean()}
 
 
-def by_emotion(data: MotionData, min_level: int) -> list[list[int]]:
-    """Numbers of the clips that teach each emotion."""
-    return [
+def by_emotion(data: MotionData, min_level: int, contempt_side: int = 0) -> list[list[int]]:
+    """Numbers of the clips that teach each emotion; of contempt those on one side (`contempt_side`), if there are any.
+
+    Contempt lifts one corner of the mouth, and a neutral portrait does not tell which. A squared error would learn the
+    mean of both sides: a faint smile.
+    """
+    pools = [
         [n for n, clip in enumerate(data.clips) if clip.emotion == e and clip.teaches_emotion(min_level)]
         for e in range(len(EMOTIONS))
     ]
+    one_sided = [n for n in pools[CONTEMPT] if raised_corner(data.clips[n], data.keypoint_names) == contempt_side]
+    pools[CONTEMPT] = one_sided or pools[CONTEMPT]
+    return pools
+
+
+def raised_corner(clip: MotionClip, names: list[str]) -> int:
+    """Corner of the mouth that a clip lifts more on the mean: -1 left, 1 right, 0 where keypoints lack such names."""
+    if not set(MOUTH_CORNERS) <= set(names):
+        return 0
+    left, right = (clip.expression[:, 3 * names.index(corner) + 1].mean() for corner in MOUTH_CORNERS)  # y is down
+    return 1 if right < left else -1
+
+
+def contempt_side(data: MotionData, min_level: int) -> int:
+    """The side, as `raised_corner` gives it, on which most clips show contempt."""
+    sides = [raised_corner(data.clips[n], data.keypoint_names) for n in by_emotion(data, min_level)[CONTEMPT]]
+    return max(set(sides), key=sides.count, default=0)
 
 
 @torch.no_grad()
-def evaluate(model: EmotionalA2ET, data: MotionData, pool: list[int], min_level: int) -> dict[str, float]:
+def evaluate(model: EmotionalA2ET, data: MotionData, pools: list[list[int]], clips: int = 80) -> dict[str, float]:
     """On held-out clips: keypoint error, opening correlation, and how many clips are nearest to their own emotion.
+
+    `pools`: numbers of the clips of each emotion, the first of which are measured.
 
     `emotion_accuracy`: the clip's mean predicted expression, against the mean true expression of every emotion.
     """
     names = data.keypoint_names
-    means = [[data.clips[n].expression.mean(0) for n in numbers] for numbers in by_emotion(data, min_level)]
+    means = [[data.clips[n].expression.mean(0) for n in numbers] for numbers in pools]
     centroids = torch.stack([torch.stack(clips).mean(0) for clips in means])
     errors, openings, right, truth_right = [], [], [], []
     generator = torch.Generator().manual_seed(0)
-    for number in pool:
+    for number in sorted(sum(pools, []))[:clips]:
         clip = data.clips[number]
         batch = data.windows(clip, np.arange(len(clip.mel)))
         batch = {name: value[None].to(model.a2et.device) for name, value in batch.items()}
@@ -117,7 +146,8 @@ def main() -> None:
         edn,
         ExpressionBasis.from_pretrained(runs / "pca/expression_basis"),
     )
-    pools, pools_held_out = by_emotion(data, options.min_level), by_emotion(held_out, options.min_level)
+    side = contempt_side(data, options.min_level) if options.one_sided_contempt else 0
+    pools, pools_held_out = (by_emotion(split, options.min_level, side) for split in (data, held_out))
     for found, split in ((pools, "train"), (pools_held_out, "validation")):
         missing = [name for name, numbers in zip(EMOTIONS, found, strict=True) if not numbers]
         if missing:
@@ -132,13 +162,12 @@ def main() -> None:
         batch = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
         return batch | {"latent": torch.randn(count, model.mapper.config.latent)}
 
-    pool = sorted(sum(pools_held_out, []))[:80]
     train(
         EmotionTask(model, mouth_weights(data.keypoint_names), options),
         draw,
         options,
         {"a2et": model.a2et, "edn": model.edn, "emotion_mapper": model.mapper},
-        lambda: evaluate(model, held_out, pool, options.min_level),
+        lambda: evaluate(model, held_out, pools_held_out),
     )
 
 
