@@ -15,6 +15,7 @@ FIRST_BIN = -99.0  # degrees of bin 0
 OFFICIAL_PI = 3.14  # the released network was trained with this value, so its weights expect it
 
 ExpressionFrame = Literal["camera", "head"]
+KeypointSpace = Literal["canonical", "posed"]
 
 
 def expected_bin(logits: Tensor) -> Tensor:
@@ -111,6 +112,26 @@ def canonical_from_posed(
         posed = posed - deformation
     canonical = (posed - translation.unsqueeze(-2)) @ rotation  # R^-1 = R^T, on row vectors
     return canonical - deformation if frame == "head" else canonical
+
+
+def canonical_and_posed(
+    detected: Tensor,
+    rotation: Tensor,
+    translation: Tensor,
+    expression: Tensor,
+    frame: ExpressionFrame = "camera",
+    space: KeypointSpace = "canonical",
+) -> tuple[Tensor, Tensor]:
+    """K_c and K of a picture, (..., K, 3) each, from what a detector of either kind found in it.
+
+    Args:
+        detected: (..., K, 3), K_c for the space "canonical", as published; K, as seen in the picture, for "posed".
+        rotation, translation, expression, frame: of the picture, as in `compose_keypoints`.
+    """
+    own = rotation, translation, expression, frame
+    if space == "posed":
+        return canonical_from_posed(detected, *own), detected
+    return detected, compose_keypoints(detected, *own)
 
 
 def hull_volume(canonical: Tensor) -> Tensor:

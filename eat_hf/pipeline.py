@@ -338,14 +338,14 @@ class EATPipeline(DiffusionPipeline):
         detected = self.keypoint_detector(pixel_values)
         estimate = self.motion_estimator(pixel_values)
         yaw, pitch, roll = kp.degrees_from_logits(estimate.yaw, estimate.pitch, estimate.roll)
-        own = kp.rotation_from_degrees(yaw, pitch, roll), estimate.translation, estimate.expression
-        frame = self.config.expression_frame
-        if self.config.keypoint_space == "canonical":
-            canonical = detected.keypoints
-            keypoints = kp.compose_keypoints(canonical, *own, frame)
-        else:
-            keypoints = detected.keypoints
-            canonical = kp.canonical_from_posed(keypoints, *own, frame)
+        canonical, keypoints = kp.canonical_and_posed(
+            detected.keypoints,
+            kp.rotation_from_degrees(yaw, pitch, roll),
+            estimate.translation,
+            estimate.expression,
+            self.config.expression_frame,
+            self.config.keypoint_space,
+        )
         return Portrait(
             picture=picture,
             crop=aligned.crop,

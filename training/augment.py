@@ -11,6 +11,9 @@ from eat_hf.models.dense_motion import pixel_grid
 
 Labels = dict[str, Tensor]
 
+# luma and two axes of chroma of NTSC, from red, green, blue
+YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
+
 
 def uniform(count: int, low: float, high: float, *shape: int) -> Tensor:
     return torch.empty(count, *shape).uniform_(low, high)
@@ -22,6 +25,27 @@ def jitter_colour(pictures: Tensor) -> Tensor:
     x = pictures * (1 + 0.12 * torch.randn(n, 3, 1, 1)) + 0.05 * torch.randn(n, 1, 1, 1)
     x = (x - 0.5) * (1 + 0.2 * torch.randn(n, 1, 1, 1)) + 0.5
     return x.clamp(1e-4, 1).pow(uniform(n, 0.75, 1.35, 1, 1, 1))
+
+
+def vary_colour(pictures: Tensor, amount: float = 0.1) -> Tensor:
+    """The published colour jitter: brightness, contrast and saturation by up to 1 +- amount, hue by up to +- amount of
+    a turn, drawn per picture: (N, 3, H, W) in [0, 1] -> same. Hue turns around the grey axis, in YIQ."""
+    n = len(pictures)
+    brightness, contrast, saturation = (uniform(n, 1 - amount, 1 + amount, 1, 1, 1) for _ in range(3))
+    turn = uniform(n, -2 * math.pi * amount, 2 * math.pi * amount, 1, 1)
+    x = brightness * pictures
+    y, i, q = torch.einsum("ij,njhw->nihw", YIQ, x).unbind(1)
+    mean = y.mean((1, 2), keepdim=True)
+    y = mean + contrast[:, 0] * (y - mean)
+    chroma = (contrast * saturation)[:, 0]
+    i, q = (chroma * (turn.cos() * i - turn.sin() * q), chroma * (turn.sin() * i + turn.cos() * q))
+    return torch.einsum("ij,njhw->nihw", torch.linalg.inv(YIQ), torch.stack([y, i, q], 1)).clamp(0, 1)
+
+
+def mirror(pictures: Tensor, angles: Tensor, landmarks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Left and right change places: pictures (..., H, W), angles (..., 3) yaw, pitch, roll, and landmarks (..., P, 3),
+    which keep their numbers, so that number 0 of a mirrored face is on its other side."""
+    return pictures.flip(-1), angles * angles.new_tensor([-1, 1, -1]), landmarks * landmarks.new_tensor([-1, 1, 1])
 
 
 def degrade(pictures: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ The same command trains on a CPU, one GPU or, after `accelerate launch --num_pro
   only some samples have needs weights that `draw_batch` normalises over the whole batch.
 - Batch norm sees the batch of all processes. With gradient accumulation it sees a part of the batch at a time.
 - Dropout masks alone depend on the number of processes.
+- An adversary (a discriminator's task) learns after the networks in every step, from what they have just made.
 """
 
 import json
@@ -29,6 +30,8 @@ from typing import Literal
 import numpy as np
 import torch
 from accelerate import Accelerator, PartialState
+from accelerate.optimizer import AcceleratedOptimizer
+from accelerate.scheduler import AcceleratedScheduler
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import (
     DataLoaderConfiguration,
@@ -108,6 +111,7 @@ def train(
     components: dict[str, ModelMixin],
     evaluate: Callable[[], dict[str, float]] | None = None,
     show: Callable[[], dict[str, np.ndarray]] | None = None,
+    adversary: nn.Module | None = None,
 ) -> dict[str, float]:
     """Train the parameters of `task` that require a gradient, leave averaged weights in it, measure and save.
 
@@ -120,6 +124,11 @@ def train(
         evaluate: measures the averaged networks at the end; called in evaluation mode, by the main process alone.
         show: pictures (H, W, 3) uint8 by name of what the averaged networks can do so far; called in the same way every
             `options.sample_every` steps. They go to the folder `samples` and to trackers that take pictures.
+        adversary: a task that learns against `task`, every parameter of it, with an optimiser of its own under the same
+            options. `task` then gives its losses and a batch of detached tensors, from which the adversary learns in
+            the same step, once the networks have. While they learn, its parameters take no gradient. `task` may call
+            networks of the adversary, but must not have them among its modules. Checkpoints hold the adversary, too;
+            its weights are not averaged.
 
     Returns:
         What `evaluate` returned, on the main process. It is also in results.json.
@@ -139,21 +148,14 @@ def train(
     output.mkdir(parents=True, exist_ok=True)
 
     # 1. What learns
-    if accelerator.num_processes > 1:
-        synchronise_batch_norm(task, accelerator.device)
-    trainable = [p for p in task.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(
-        trainable, lr=options.learning_rate, betas=tuple(options.betas), weight_decay=options.weight_decay
-    )
-    schedule = get_cosine_with_min_lr_schedule_with_warmup(
-        optimizer, options.warmup_steps, options.steps, min_lr_rate=0.01
-    )
-    prepared, optimizer, schedule = accelerator.prepare(task, optimizer, schedule)
+    networks = prepare(accelerator, task, options)
+    opponent = prepare(accelerator, adversary, options) if adversary else None
+    trainable = networks.parameters
     average = EMAModel(trainable, decay=options.ema_decay, use_ema_warmup=True, power=0.75)
     accelerator.register_for_checkpointing(average)
 
     # 2. Where an earlier run has got to
-    reached = resume(accelerator, task, output)
+    reached = resume(accelerator, [task, adversary] if adversary else [task], output)
     average.to(accelerator.device)  # what a checkpoint holds of it is read to the CPU
     start, seconds_before, sums = reached["step"], reached["seconds"], defaultdict(float, reached["sums"])
     start_trackers(accelerator, options, start)
@@ -172,22 +174,17 @@ def train(
     bar = tqdm(batches, disable=not accelerator.is_main_process, mininterval=10, initial=start, total=options.steps)
     for step, batch in enumerate(bar, start + 1):
         torch.manual_seed(hash((options.seed, step - 1, 1 + accelerator.process_index)) % 2**31)  # of dropout
-        prepared.train()
-        total = 0
-        for begin in range(0, share, part):
-            inputs = {name: value[begin : begin + part] for name, value in batch.items()}
-            with accelerator.accumulate(prepared):
-                losses = prepared(send_to_device(inputs, accelerator.device, non_blocking=True))
-                accelerator.backward(sum(losses.values()))
-            values = torch.stack([loss.detach().float() for loss in losses.values()])
-            total = total + values / options.gradient_accumulation_steps
-        means = dict(zip(losses, accelerator.reduce(total, "mean").tolist(), strict=True))
-        norm = accelerator.clip_grad_norm_(trainable, options.clip_norm)
-        check_finite(means, norm if accelerator.scaler is None else None, step)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
+        parts = [
+            {name: value[begin : begin + part] for name, value in batch.items()} for begin in range(0, share, part)
+        ]
+        if opponent:
+            # not only to save time: DistributedDataParallel would take their gradients for the adversary's own
+            opponent.task.requires_grad_(False)
+        means, judged = learn(accelerator, networks, parts, options, step)
         average.step(trainable)
+        if opponent:
+            opponent.task.requires_grad_(True)
+            means |= learn(accelerator, opponent, judged, options, step)[0]
 
         for name, value in means.items():
             sums[name] += value
@@ -199,7 +196,7 @@ def train(
             if accelerator.is_main_process:
                 with (output / "log.jsonl").open("a") as log:
                     log.write(json.dumps({"step": step} | found) + "\n")
-            accelerator.log(found | {"learning_rate": schedule.get_last_lr()[0]}, step)
+            accelerator.log(found | {"learning_rate": networks.schedule.get_last_lr()[0]}, step)
         if show and step % options.sample_every == 0 and accelerator.is_main_process:
             with averaged_weights(average, task, trainable):
                 log_pictures(accelerator, show(), output / "samples", step)
@@ -223,6 +220,65 @@ def train(
     accelerator.wait_for_everyone()
     accelerator.end_training()
     return results
+
+
+@dataclass
+class Learner:
+    """A task with what updates it.
+
+    Attributes:
+        task: as the stage made it.
+        prepared: the same, wrapped for the machine.
+        parameters: of the task, those that learn.
+    """
+
+    task: nn.Module
+    prepared: nn.Module
+    parameters: list[nn.Parameter]
+    optimizer: AcceleratedOptimizer
+    schedule: AcceleratedScheduler
+
+
+def prepare(accelerator: Accelerator, task: nn.Module, options: LoopOptions) -> Learner:
+    """Move a task to its device and give it an optimiser and a schedule."""
+    if accelerator.num_processes > 1:
+        synchronise_batch_norm(task, accelerator.device)
+    parameters = [p for p in task.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(
+        parameters, lr=options.learning_rate, betas=tuple(options.betas), weight_decay=options.weight_decay
+    )
+    schedule = get_cosine_with_min_lr_schedule_with_warmup(
+        optimizer, options.warmup_steps, options.steps, min_lr_rate=0.01
+    )
+    prepared, optimizer, schedule = accelerator.prepare(task, optimizer, schedule)
+    return Learner(task, prepared, parameters, optimizer, schedule)
+
+
+def learn(
+    accelerator: Accelerator, learner: Learner, parts: list[Batch], options: LoopOptions, step: int
+) -> tuple[dict[str, float], list[Batch]]:
+    """One step of a learner's optimiser.
+
+    Returns:
+        Losses, means over the batch of all processes; and what the task gives an adversary, part by part.
+    """
+    learner.prepared.train()
+    total, given = 0, []
+    for inputs in parts:
+        with accelerator.accumulate(learner.prepared):
+            losses = learner.prepared(send_to_device(inputs, accelerator.device, non_blocking=True))
+            if isinstance(losses, tuple):
+                losses, for_adversary = losses
+                given.append(for_adversary)
+            accelerator.backward(sum(losses.values()))
+        total = total + torch.stack([loss.detach().float() for loss in losses.values()]) / len(parts)
+    means = dict(zip(losses, accelerator.reduce(total, "mean").tolist(), strict=True))
+    norm = accelerator.clip_grad_norm_(learner.parameters, options.clip_norm)
+    check_finite(means, norm if accelerator.scaler is None else None, step)
+    learner.optimizer.step()
+    learner.schedule.step()
+    learner.optimizer.zero_grad()
+    return means, given
 
 
 def make_accelerator(options: LoopOptions) -> Accelerator:
@@ -310,17 +366,17 @@ def save_checkpoint(accelerator: Accelerator, reached: dict) -> None:
     accelerator.wait_for_everyone()
 
 
-def resume(accelerator: Accelerator, task: nn.Module, output: Path) -> dict:
+def resume(accelerator: Accelerator, tasks: list[nn.Module], output: Path) -> dict:
     """Continue from the last whole checkpoint, if there is one: loads it, and makes log.jsonl end with it.
 
     Returns:
         step: how many were done; seconds they took; sums of losses since the last line of the log.
     """
-    # the task's own state, without the prefix of DistributedDataParallel: any number of processes can read it
+    # the tasks' own states, without the prefix of DistributedDataParallel: any number of processes can read them
     accelerator.register_save_state_pre_hook(
-        lambda models, weights, folder: weights.__setitem__(slice(None), [task.state_dict()])
+        lambda models, weights, folder: weights.__setitem__(slice(None), [task.state_dict() for task in tasks])
     )
-    accelerator.register_load_state_pre_hook(lambda models, folder: models.__setitem__(slice(None), [task]))
+    accelerator.register_load_state_pre_hook(lambda models, folder: models.__setitem__(slice(None), tasks))
     reached = {"step": 0, "seconds": 0.0, "sums": {}}
     checkpoints = sorted((output / "checkpoints").glob("checkpoint_*"), key=lambda path: int(path.name.split("_")[1]))
     whole = [path for path in checkpoints if (path / WHOLE).exists()]

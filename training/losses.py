@@ -1,4 +1,4 @@
-"""Losses on pictures that several stages share."""
+"""Losses on pictures, keypoints and what a discriminator says of pictures."""
 
 import torch
 import torch.nn.functional as F
@@ -24,3 +24,40 @@ def feature_weight(keypoints: Tensor, size: int, reach: float = 0.1, gain: float
     points = pixel_grid(size, size, like=keypoints).flatten(0, 1)
     nearest = squared_distances(points, keypoints[..., :2]).amin(-1)
     return (1 + gain * torch.exp(-0.5 * nearest / reach**2)).view(-1, 1, size, size)
+
+
+def face_region(landmarks: Tensor, size: int = 256, margin: float = 0.1) -> Tensor:
+    """1 in the box around the landmarks and a margin (share of its sides), else 0: (N, 68, 2 or 3) ->
+    (N, 1, size, size)."""
+    low, high = landmarks[..., :2].amin(1), landmarks[..., :2].amax(1)
+    reach = margin * (high - low)
+    low, high = ((low - reach)[:, None, None], (high + reach)[:, None, None])
+    grid = pixel_grid(size, size, like=landmarks)
+    return ((grid >= low) & (grid <= high)).all(-1).unsqueeze(1).to(landmarks.dtype)
+
+
+def keypoint_prior(keypoints: Tensor, distance: float = 0.1, depth: float = 0.33) -> Tensor:
+    """face-vid2vid's prior, which keeps keypoints apart and in front of the camera: (N, K, 3) -> scalar.
+
+    Every ordered pair costs what its squared distance lacks of `distance`; the mean of z, what it is off `depth`.
+    """
+    squared = (keypoints[:, :, None] - keypoints[:, None]).square().sum(-1)
+    lacking = (distance - squared).clamp_min(0)
+    crowding = lacking.sum((1, 2)) - lacking.diagonal(dim1=1, dim2=2).sum(1)  # no keypoint crowds itself
+    return (crowding + (keypoints[..., 2].mean(1) - depth).abs()).mean()
+
+
+def generator_hinge(fake: list[Tensor]) -> Tensor:
+    """-D(fake), for score maps of every scale: mean over samples and places, sum over scales."""
+    return -sum(scores.mean() for scores in fake)
+
+
+def discriminator_hinge(real: list[Tensor], fake: list[Tensor]) -> Tensor:
+    """max(0, 1 - D(real)) + max(0, 1 + D(fake)), for score maps of every scale: mean over samples and places, sum over
+    scales."""
+    return sum(F.relu(1 - r).mean() + F.relu(1 + f).mean() for r, f in zip(real, fake, strict=True))
+
+
+def feature_matching(real: list[Tensor], fake: list[Tensor]) -> Tensor:
+    """L1 between a discriminator's activations: mean over each map, sum over maps. No gradient reaches `real`."""
+    return sum((r.detach() - f).abs().mean() for r, f in zip(real, fake, strict=True))
