@@ -24,6 +24,7 @@ from training import (  # noqa: E402
     train_a2et,
     train_emotion,
     train_emotion_judge,
+    train_enhancement,
     train_latent,
     train_renderer,
     train_speech,
@@ -39,6 +40,7 @@ RUNS = {
     "estimator": (train_latent, ["--part", "estimator"], ["motion_estimator"]),
     "motion": (train_renderer, ["--motion_only", "true"], ["repos_net"]),
     "renderer": (train_renderer, ["--initial", "{runs}/motion/repos_net"], ["repos_net"]),
+    "enhancement": (train_enhancement, [], ["keypoint_detector", "motion_estimator", "repos_net"]),
     "speech": (train_speech, [], ["speech_encoder"]),
     "pca": (fit_pca, [], ["expression_basis"]),
     "a2et": (train_a2et, ["--runs", "{runs}"], ["a2et"]),
@@ -51,10 +53,10 @@ TRAINED = [name for name in RUNS if name != "pca"]
 DROPOUT = "emotion_fan"  # has dropout that no configuration turns off: its losses depend on the number of processes
 STAGES = {
     "latent": train_latent.LatentOptions, "renderer": train_renderer.RendererOptions,
-    "speech": train_speech.SpeechOptions, "pca": fit_pca.PCAOptions, "a2et": train_a2et.A2ETOptions,
-    "emotion": train_emotion.EmotionOptions, "sync": train_sync.SyncOptions,
-    "emotion_judge": train_emotion_judge.EmotionJudgeOptions, "assemble": assemble.AssembleOptions,
-    "sheet": contact_sheet.SheetOptions,
+    "enhancement": train_enhancement.EnhancementOptions, "speech": train_speech.SpeechOptions,
+    "pca": fit_pca.PCAOptions, "a2et": train_a2et.A2ETOptions, "emotion": train_emotion.EmotionOptions,
+    "sync": train_sync.SyncOptions, "emotion_judge": train_emotion_judge.EmotionJudgeOptions,
+    "assemble": assemble.AssembleOptions, "sheet": contact_sheet.SheetOptions,
 }  # fmt: skip
 COMPONENTS = {
     "keypoint_detector": eat_hf.CanonicalKeypointDetector, "motion_estimator": eat_hf.MotionEstimator,

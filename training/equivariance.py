@@ -1,4 +1,4 @@
-"""Keypoints must move with the picture: random smooth warps (Siarohin et al., First Order Motion Model, section 3.2)."""
+"""Keypoints must move with the picture: random smooth warps, as in the First Order Motion Model (section 3.2)."""
 
 import torch
 import torch.nn.functional as F

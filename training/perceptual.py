@@ -16,9 +16,7 @@ class PerceptualLoss(nn.Module):
         scales: the pictures' sides are divided by them.
     """
 
-    def __init__(
-        self, backbone: str = "vgg19", weight_per_layer: float = 10.0, scales: tuple[int, ...] = (1, 2, 4, 8)
-    ):
+    def __init__(self, backbone: str = "vgg19", weight_per_layer: float = 10.0, scales: tuple[int, ...] = (1, 2, 4, 8)):
         super().__init__()
         self.network = load_backbone(backbone, purpose="perceptual").network
         self.weight_per_layer, self.scales = weight_per_layer, scales

@@ -160,6 +160,13 @@ class RendererTask(nn.Module):
         }
 
 
+def psnr(a: Tensor, b: Tensor, where: Tensor | None = None) -> Tensor:
+    """dB between pictures (N, 3, H, W) in [0, 1], with weights `where` (N, 1, H, W): (N,)."""
+    error = (a - b).square().mean(1, True)
+    where = torch.ones_like(error) if where is None else where
+    return -10 * torch.log10((error * where).sum((1, 2, 3)) / where.sum((1, 2, 3)) + 1e-9)
+
+
 @torch.no_grad()
 def evaluate(model: RePosNet, bank: FrameBank, pairs: int = 96) -> dict[str, float]:
     """PSNR on held-out heads with exact keypoints: of the frame, around the mouth, of the warp alone, of the source."""
@@ -167,11 +174,6 @@ def evaluate(model: RePosNet, bank: FrameBank, pairs: int = 96) -> dict[str, flo
     names = bank.keypoint_names
     lips = [n for n, name in enumerate(names) if "lip" in name or "mouth" in name]
     scores: dict[str, list[Tensor]] = {"psnr": [], "psnr_mouth": [], "psnr_warp": [], "psnr_source": []}
-
-    def psnr(a: Tensor, b: Tensor, where: Tensor | None = None) -> Tensor:
-        error = (a - b).square().mean(1, True)
-        where = torch.ones_like(error) if where is None else where
-        return -10 * torch.log10((error * where).sum((1, 2, 3)) / where.sum((1, 2, 3)) + 1e-9)
 
     for _ in range(pairs // 8):
         batch = send_to_device(draw(bank, rng, 8, calm_share=1.0), model.device)

@@ -191,7 +191,7 @@ class AffineDenseMotion(nn.Module):
         guess = rigid + spread
         warped = F.grid_sample(picture, grid + guess.movedim(1, -1), padding_mode="border", align_corners=False)
         heat = as_map(torch.exp(-0.5 * distances / self.HEAT_WIDTH**2))
-        nearest = as_map(distances.amin(-1, keepdim=True).sqrt())
+        nearest = as_map(distances.amin(-1, keepdim=True).clamp_min(1e-12).sqrt())  # its gradient at 0 is infinite
         x = self.stem(torch.cat([heat, 4 * rigid, 8 * spread, nearest, as_map(depth), picture, warped], 1))
         skips = []
         for block in self.downs:
