@@ -60,6 +60,7 @@ class EnhancementOptions(LoopOptions):
     background_weight: float = field(
         default=0.0, metadata={"help": "Share, 0 to 1, of errors outside the face region that pictures are judged by."}
     )
+    evaluation_pairs: int = field(default=96, metadata={"help": "Held-out pairs to measure on."})
     discriminator_channels: tuple[int, ...] = field(
         default=(64, 128, 256, 512), metadata={"help": "Widths of the discriminator."}
     )
@@ -203,13 +204,13 @@ class EnhancementTask(nn.Module):
 
 
 @torch.no_grad()
-def evaluate(networks: Reenactment, bank: FrameBank, pairs: int = 96) -> dict[str, float]:
+def evaluate(networks: Reenactment, bank: FrameBank, pairs: int) -> dict[str, float]:
     """On held-out heads: PSNR of frames and of the face region, of the source alone, too; error of the head pose."""
     rng = np.random.default_rng(0)
     names = ("psnr", "psnr_face", "psnr_source", "psnr_face_source", "angles_degrees")
     scores: dict[str, list[Tensor]] = {name: [] for name in names}
-    for _ in range(pairs // 8):
-        batch = send_to_device(draw_pairs(bank, rng, 8, calm_share=1.0), networks.repos_net.device)
+    for start in range(0, pairs, 8):
+        batch = send_to_device(draw_pairs(bank, rng, min(8, pairs - start), calm_share=1.0), networks.repos_net.device)
         source, driving = batch["pictures"].unbind(1)
         frames, _, _, motion = networks(source, driving)
         face = face_region(batch["landmarks"][:, 1])
@@ -261,7 +262,7 @@ def main() -> None:
         lambda rng, count: draw(bank, rng, count),
         options,
         {"keypoint_detector": detector, "motion_estimator": estimator, "repos_net": repos_net},
-        lambda: evaluate(networks, held_out),
+        lambda: evaluate(networks, held_out, options.evaluation_pairs),
         lambda: show(networks, held_out),
         DiscriminatorTask(discriminator),
     )
