@@ -22,7 +22,8 @@ def losses(folder):
     """(steps, losses): all losses that the log holds."""
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(lines[0]["step"], lines[-1]["step"] + 1, lines[0]["step"]))
-    return np.array([[line["fit"], line["seen"]] for line in lines])
+    names = lines[0].keys() - {"step", "samples_per_second"}
+    return np.array([[line[name] for name in sorted(names)] for line in lines])
 
 
 def weights(folder):
@@ -54,11 +55,25 @@ def test_two_processes_learn_what_one_does(whole, tmp_path):
 
 
 def test_a_batch_may_come_in_parts(tmp_path):
-    """Two processes, each of which takes its share in two parts. Batch norm would see the parts."""
-    small_run(tmp_path / "one", batch_norm=False, **FAST)
-    options = {"batch_norm": False, "gradient_accumulation_steps": 2, **FAST}
+    """Two processes, each of which takes its share in two parts. Batch norm would see the parts. So does the adversary,
+    which learns in the same way."""
+    options = {"batch_norm": False, "adversary": True, **FAST}
+    small_run(tmp_path / "one", **options)
+    options["gradient_accumulation_steps"] = 2
     assert in_two_processes(tmp_path / "two", small_run, tmp_path / "two", **options) == []
     assert_same_run(tmp_path / "two", tmp_path / "one")
+
+
+def test_an_adversary_learns_and_is_learnt_from(whole, tmp_path):
+    """It learns: its loss falls, where one that keeps still would stay at 2. The network follows it, yet it is no part
+    of the network: what is averaged and saved is the network alone."""
+    small_run(tmp_path, adversary=True, checkpoint_every=12, **FAST)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert min(line["critic"] for line in lines) < lines[0]["critic"] - 0.05
+    assert lines[0]["fit"] == losses(whole)[0, 0] and lines[-1]["fit"] != losses(whole)[-1, 0]
+    assert weights(tmp_path).keys() == weights(whole).keys()
+    saved = tmp_path / "checkpoints" / "checkpoint_12"
+    assert (saved / "model_1.safetensors").exists() and (saved / "optimizer_1.bin").exists()
 
 
 def test_batches_drawn_ahead_are_the_same(whole, tmp_path):
@@ -72,8 +87,9 @@ def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
 
 
 def test_a_killed_run_continues_exactly(tmp_path):
-    """Killed twice, wherever it happens to be, also between log lines and before the first checkpoint."""
-    options = {"dropout": 0.2, "checkpoint_every": 3, "log_every": 2, **FAST}
+    """Killed twice, wherever it happens to be, also between log lines and before the first checkpoint; with an
+    adversary, whose weights, optimiser and spectral norm go on as well."""
+    options = {"dropout": 0.2, "adversary": True, "checkpoint_every": 3, "log_every": 2, **FAST}
     small_run(tmp_path / "whole", **options)
     log = tmp_path / "killed" / "log.jsonl"
     for lines in (1, 4):

@@ -12,6 +12,7 @@ import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 from training.loop import LoopOptions, train
 
@@ -31,10 +32,23 @@ class SmallNetwork(ModelMixin, ConfigMixin):
         return self.drop(torch.relu(self.norm(self.hidden(x))))
 
 
+class Critic(nn.Module):
+    """An adversary: tells y from what the network makes. What spectral norm keeps in mind is no parameter."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(spectral_norm(nn.Linear(1, 8)), nn.ReLU(), spectral_norm(nn.Linear(8, 1)))
+
+    def forward(self, batch):
+        real, fake = self.layers(batch["real"]), self.layers(batch["fake"])
+        return {"critic": torch.relu(1 - real).mean() + torch.relu(1 + fake).mean()}
+
+
 class SmallTask(nn.Module):
-    def __init__(self, network):
+    def __init__(self, network, critic=None):
         super().__init__()
         self.network = network
+        self.judge = critic and critic.layers.__call__
 
     def forward(self, batch):
         hidden = self.network.describe(batch["x"])
@@ -42,16 +56,21 @@ class SmallTask(nn.Module):
         for kind in batch["kind"].unique().tolist():
             mine = batch["kind"] == kind
             out = out.masked_scatter(mine[:, None], self.network.heads[kind](hidden[mine]).to(out.dtype))
-        return {
+        losses = {
             "fit": (out - batch["y"]).square().mean(),
             "seen": ((out - batch["y"]).abs() * batch["weight"]).mean(),
         }
+        if self.judge is None:
+            return losses
+        return losses | {"fooled": -self.judge(out).mean()}, {"real": batch["y"], "fake": out.detach()}
 
 
-def small_run(folder, spoil=0, slow=0.0, batch_norm=True, dropout=0.0, show=None, **options):
-    """Train the small network. `spoil`: the step whose last sample is infinite. `slow`: seconds a step."""
+def small_run(folder, spoil=0, slow=0.0, batch_norm=True, dropout=0.0, show=None, adversary=False, **options):
+    """Train the small network. `spoil`: the step whose last sample is infinite. `slow`: seconds a step. `adversary`:
+    a critic learns against it."""
     torch.manual_seed(0)
     network = SmallNetwork(batch_norm, dropout)
+    critic = Critic() if adversary else None
     drawn = []
 
     def draw(rng, count):
@@ -71,9 +90,9 @@ def small_run(folder, spoil=0, slow=0.0, batch_norm=True, dropout=0.0, show=None
         }
 
     settings = {"steps": 12, "batch_size": 8, "warmup_steps": 2, "log_every": 1, "checkpoint_every": 100} | options
-    train(SmallTask(network), draw, LoopOptions(str(folder), **settings), {"network": network},
+    train(SmallTask(network, critic), draw, LoopOptions(str(folder), **settings), {"network": network},
           lambda: {"weight": network.hidden.weight.mean().item()},
-          show and (lambda: show(network)))  # fmt: skip
+          show and (lambda: show(network)), critic)  # fmt: skip
 
 
 def kill_in_checkpoint(folder, step, **options):
