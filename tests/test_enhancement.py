@@ -125,7 +125,8 @@ def test_discriminator_looks_at_every_scale_and_is_held_back():
     assert [tuple(scores.shape) for scores in judgement.scores] == [(2, 1, 13, 13), (2, 1, 5, 5)]
     assert [maps.shape[1:] for maps in judgement.features] == [(4, 32, 32), (8, 16, 16), (4, 16, 16), (8, 8, 8)]
     for convolution in network.discriminators[0].convolutions:
-        assert torch.linalg.matrix_norm(convolution.weight.flatten(1), 2) == pytest.approx(1, abs=0.05)
+        norm = torch.linalg.matrix_norm(convolution.weight.flatten(1), 2)
+        assert norm.item() == pytest.approx(1, abs=0.05)
 
 
 def test_discriminator_learns_to_tell():

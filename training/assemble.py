@@ -25,7 +25,7 @@ from eat_hf import (
 )
 
 from .data import FrameBank
-from .options import parse_options
+from .options import latent_folder, parse_options
 
 
 @dataclass
@@ -63,13 +63,13 @@ IBUG_MIRROR = np.array(
 def main() -> None:
     options, recipe = parse_options(AssembleOptions, "assemble")
     runs = Path(options.runs)
-    repos_net = RePosNet.from_pretrained(runs / "renderer/repos_net")
+    repos_net = RePosNet.from_pretrained(latent_folder(runs, "repos_net"))
     if options.copy_bias:  # the published network has no such mask
         with torch.no_grad():
             repos_net.decoder.to_rgb_and_mask.bias[3] += options.copy_bias
     pipeline = EATPipeline(
-        keypoint_detector=CanonicalKeypointDetector.from_pretrained(runs / "detector/keypoint_detector"),
-        motion_estimator=MotionEstimator.from_pretrained(runs / "estimator/motion_estimator"),
+        keypoint_detector=CanonicalKeypointDetector.from_pretrained(latent_folder(runs, "keypoint_detector")),
+        motion_estimator=MotionEstimator.from_pretrained(latent_folder(runs, "motion_estimator")),
         emotion_mapper=EmotionMapper.from_pretrained(runs / "emotion/emotion_mapper"),
         a2et=A2ET.from_pretrained(runs / "emotion/a2et"),
         edn=EDN.from_pretrained(runs / "emotion/edn"),

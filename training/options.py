@@ -31,6 +31,13 @@ class Recipe:
         return cls(**yaml.safe_load(path.read_text()))
 
 
+def latent_folder(runs: Path, component: str) -> Path:
+    """Where stage 1a left its keypoint_detector, motion_estimator or repos_net: enhanced, if the run `enhancement` is
+    among `runs`, for the three only fit each other; else from the runs that taught them one by one."""
+    run = {"keypoint_detector": "detector", "motion_estimator": "estimator", "repos_net": "renderer"}[component]
+    return runs / ("enhancement" if (runs / "enhancement" / component).exists() else run) / component
+
+
 def parse_options(kind: type[Options], stage: str, argv: list[str] | None = None) -> tuple[Options, Recipe]:
     """Read `--config NAME_OR_FILE` (default: demo) and the options of `kind` for a stage.
 

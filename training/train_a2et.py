@@ -17,7 +17,7 @@ from eat_hf import A2ET, CanonicalKeypointDetector, DeepSpeechEncoder, Expressio
 from .corpus.dataset import keypoint_index
 from .loop import Batch, LoopOptions, Losses, main_process_first, train
 from .motion_data import A2ET_INPUTS, NEUTRAL, UNKNOWN, MotionData
-from .options import Recipe, parse_options
+from .options import Recipe, latent_folder, parse_options
 
 INNER_LIPS = ("inner_lip_upper_middle", "inner_lip_lower_middle")
 
@@ -27,7 +27,9 @@ class A2ETOptions(LoopOptions):
     """Options of this stage."""
 
     corpus: str = field(default="corpus", metadata={"help": "Corpus folder."})
-    runs: str = field(default="runs", metadata={"help": "Folder with the runs detector, speech and pca."})
+    runs: str = field(
+        default="runs", metadata={"help": "Folder with the runs detector or enhancement, speech and pca."}
+    )
     frames: int = field(default=8, metadata={"help": "Frames drawn from each clip."})
     latent_weight: float = field(default=200.0, metadata={"help": "Of the keypoint term of Eq. 6."})
     pca_weight: float = field(default=10.0, metadata={"help": "Of the coefficient term of Eq. 6."})
@@ -37,7 +39,7 @@ def load_data(options: A2ETOptions, recipe: Recipe, pose_size: int) -> tuple[Mot
     """The training and the validation split."""
     runs = Path(options.runs)
     speech_encoder = DeepSpeechEncoder.from_pretrained(runs / "speech/speech_encoder")
-    detector = CanonicalKeypointDetector.from_pretrained(runs / "detector/keypoint_detector")
+    detector = CanonicalKeypointDetector.from_pretrained(latent_folder(runs, "keypoint_detector"))
     exponent = recipe.pipeline["hull_volume_exponent"]
     with main_process_first():
         data, held_out = (
