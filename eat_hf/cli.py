@@ -168,8 +168,6 @@ def evaluate(
     Videos pair by name. Emotions come from labels.csv (clip,emotion) in either folder, or from names like
     M003_hap_3_001.
     """
-    import torch
-
     from .evaluation import evaluate as run
     from .evaluation import terminal_table, write_page
     from .evaluation.suite import check_report_target
@@ -192,7 +190,7 @@ def evaluate(
         perceptual_backbone=perceptual_backbone,
         parameters=parameters,
         workers=workers,
-        device="cuda" if torch.cuda.is_available() else "cpu",
+        device=None,
         command="eat-hf " + " ".join(map(shlex.quote, sys.argv[1:])),
     )
     found.report.save(output)

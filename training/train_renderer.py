@@ -30,6 +30,7 @@ from .losses import feature_weight, gradient_l1
 from .options import parse_options
 
 OCCLUDED = ("jaw", "temple", "chin", "forehead")  # the outline slides over the surface as the head turns
+FINE = ("lip", "mouth", "lid", "brow", "nose")  # what speech and expressions move
 CELLS = 64  # of the feature map across the frame
 
 
@@ -82,8 +83,7 @@ class RendererTask(nn.Module):
     def __init__(self, model: RePosNet, options: RendererOptions, names: list[str]):
         super().__init__()
         self.model, self.options = model, options
-        self.face = [n for n, name in enumerate(names) if any(part in name for part in ("lip", "mouth", "lid", "brow"))]
-        self.fine = [n for n, name in enumerate(names) if any(part in name for part in ("lip", "mouth", "lid"))]
+        self.fine = [n for n, name in enumerate(names) if any(part in name for part in FINE)]
         self.visible = torch.tensor([not any(part in name for part in OCCLUDED) for name in names])
 
     def augment(self, pairs: Batch) -> Batch:
@@ -125,7 +125,7 @@ class RendererTask(nn.Module):
         field = self.model.move(source, batch["source_keypoints"], batch["driving_keypoints"])
         small = partial(F.avg_pool2d, kernel_size=2)
         warped = warp_picture(small(source), field.displacement)
-        weight = feature_weight(batch["keypoints"][:, 1, self.face], warped.shape[-1], gain=3.0)
+        weight = feature_weight(batch["keypoints"][:, 1, self.fine], warped.shape[-1], gain=3.0)
         error = (warped - small(batch["driving"])).abs() * weight
         return {
             "warp": 8 * error.clamp(max=1).mean(),

@@ -4,22 +4,24 @@ Every clip is measured on one thread by itself, and averages are taken in the or
 changes nothing in the numbers.
 """
 
+import importlib
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from itertools import repeat
 from multiprocessing import get_context
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
 from ..errors import InputWarning, UserError
-from .backbones import fid_name, load_fid_backbone
 from .clips import ClipPair, pair_clips
 from .emotion_accuracy import accuracy
 from .frechet import frechet_distance
@@ -39,9 +41,18 @@ from .report import (
     SyncCurve,
     Tuning,
 )
-from .scoring import Judges, PairScores, Settings, VideoScores, sampled_frames, score_pair
 from .synchrony import RADIUS
 
+# Torch and what stands on it take seconds to import: workers do it first, this process while they do.
+if TYPE_CHECKING:
+    from .scoring import Judges, PairScores, Settings, VideoScores
+
+GLIBC = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(2**40),
+    "MALLOC_TOP_PAD_": str(2**28),
+    "MALLOC_ARENA_MAX": "1",
+}
 BUNDLED_JUDGES = Path("checkpoints_card") / "eat-judges"
 
 
@@ -55,19 +66,37 @@ class Evaluation:
 
 # All clips -----------------------------------------------------------------------------------------------------------
 
-_worker: dict[str, Judges] = {}
+_worker: dict[str, "Judges"] = {}
 
 
-def _prepare_worker(settings: Settings) -> None:
+def _prepare_worker() -> None:
+    import cv2
     import torch
 
     torch.set_num_threads(1)  # sums in another order round differently
     cv2.setNumThreads(1)
     warnings.simplefilter("ignore", InputWarning)
-    _worker["judges"] = Judges(settings)
+    importlib.import_module(".scoring", __package__)
 
 
-def _score_in_worker(pair: ClipPair) -> PairScores | RejectedClip:
+@contextmanager
+def keep_freed_memory() -> Iterator[None]:
+    """Processes that start meanwhile keep large blocks for the next frame, instead of giving them back to the kernel,
+    which costs a tenth of the time in page faults. C libraries other than glibc do not read these variables."""
+    before = {name: os.environ.get(name) for name in GLIBC}
+    os.environ.update({name: value for name, value in GLIBC.items() if before[name] is None})
+    try:
+        yield
+    finally:
+        for name in (name for name, value in before.items() if value is None):
+            del os.environ[name]
+
+
+def _score_in_worker(pair: ClipPair, settings: "Settings") -> "PairScores | RejectedClip":
+    from .scoring import Judges, score_pair
+
+    if not _worker:
+        _worker["judges"] = Judges(settings)
     return score_pair(pair, _worker["judges"])
 
 
@@ -84,7 +113,7 @@ def evaluate(
     parameters: Sequence[ParameterShare] = (),
     tuning: Tuning | None = None,
     workers: int | None = None,
-    device: str = "cpu",
+    device: str | None = "cpu",
     progress: bool = True,
     command: str = "",
 ) -> Evaluation:
@@ -102,7 +131,7 @@ def evaluate(
         perceptual_backbone: see `load_backbone`; left out by default, for it takes longer than all the rest.
         parameters, tuning: of the method, for the report.
         workers: processes; all cores by default. They change no number.
-        device: of torch, "cpu" or "cuda".
+        device: of torch, "cpu" or "cuda"; None: "cuda" where there is one.
         command: recorded in the report.
 
     Raises:
@@ -113,23 +142,18 @@ def evaluate(
         raise UserError(f"A protocol is one of {', '.join(PROTOCOLS)}, not {', '.join(sorted(unknown)) or 'none'}.")
     generated, reference = Path(generated), Path(reference)
     pairs, rejected = pair_clips(generated, reference)
-    settings = Settings(
-        protocols=tuple(protocols),
-        syncnet=bundled_judge("syncnet") if syncnet == "bundled" else syncnet,
-        emotion_judge=bundled_judge("emotion_fan") if emotion_judge == "bundled" else emotion_judge,
-        backbones={} if fid_backbone == "none" else {p: _resolve_backbone(fid_backbone, p, device) for p in protocols},
-        perceptual=perceptual_backbone,
-        device=device,
-    )
     scores: list[PairScores] = []
     # spawn: torch and dlib hold threads that do not survive a fork. Even one worker is a process of its own, so that
     # the caller's torch keeps its number of threads.
     count = min(workers or os.cpu_count() or 1, len(pairs))
-    with ProcessPoolExecutor(count, get_context("spawn"), _prepare_worker, (settings,)) as pool:
-        for _ in range(count):
-            pool.submit(os.getpid)  # workers take seconds to start: they do it while judges are loaded here
+    with ProcessPoolExecutor(count, get_context("spawn"), _prepare_worker) as pool:
+        with keep_freed_memory():
+            for _ in range(count):
+                pool.submit(os.getpid)  # starts a worker
+        settings = _settings(tuple(protocols), syncnet, emotion_judge, fid_backbone, perceptual_backbone, device)
         judges = _describe_judges(settings)  # loads each of them once, so that a mistake shows before the work starts
-        results = tqdm(pool.map(_score_in_worker, pairs), "clips", len(pairs), disable=not progress)
+        results = pool.map(_score_in_worker, pairs, repeat(settings))
+        results = tqdm(results, "clips", len(pairs), disable=not progress)
         for result in results:
             (rejected if isinstance(result, RejectedClip) else scores).append(result)
     if not scores:
@@ -180,9 +204,34 @@ def bundled_judge(judge: str) -> str:
 STANDARD_BACKBONES = {"eat_official": "inception_v3", "standard": "inception_v3_fid"}
 
 
-def _resolve_backbone(spec: str | None, protocol: str, device: str) -> str:
-    """The spec of the network that will be used, whoever chose it."""
-    return spec or load_fid_backbone(None, device, STANDARD_BACKBONES[protocol]).name
+def _settings(
+    protocols: tuple[str, ...],
+    syncnet: str | None,
+    emotion_judge: str | None,
+    fid_backbone: str | None,
+    perceptual_backbone: str | None,
+    device: str | None,
+) -> "Settings":
+    """What `evaluate` was asked for, with its defaults filled in."""
+    import torch
+
+    from .backbones import load_fid_backbone
+    from .scoring import Settings
+
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    backbones = {}
+    if fid_backbone != "none":
+        for protocol in protocols:  # the network that will be used, whoever chose it
+            name = fid_backbone or load_fid_backbone(None, device, STANDARD_BACKBONES[protocol]).name
+            backbones[protocol] = name
+    return Settings(
+        protocols=protocols,
+        syncnet=bundled_judge("syncnet") if syncnet == "bundled" else syncnet,
+        emotion_judge=bundled_judge("emotion_fan") if emotion_judge == "bundled" else emotion_judge,
+        backbones=backbones,
+        perceptual=perceptual_backbone,
+        device=device,
+    )
 
 
 @dataclass(frozen=True)
@@ -193,7 +242,10 @@ class _DescribedJudges:
     notes: tuple[str, ...]
 
 
-def _describe_judges(settings: Settings) -> _DescribedJudges:
+def _describe_judges(settings: "Settings") -> _DescribedJudges:
+    from .backbones import fid_name
+    from .scoring import Judges, sampled_frames
+
     judges = Judges(settings)
     described = {
         "faces": Judge("dlib HOG and 68 landmarks", "face_recognition_models"),
@@ -250,7 +302,7 @@ def _mean_over_clips(values: Sequence[float], note: str = "") -> MetricValue:
     return MetricValue(float(np.mean(known)) if known else None, len(known), note)
 
 
-def _sync_metrics(videos: Sequence[VideoScores], protocol: str) -> tuple[dict[str, MetricValue], SyncCurve | None]:
+def _sync_metrics(videos: "Sequence[VideoScores]", protocol: str) -> tuple[dict[str, MetricValue], SyncCurve | None]:
     found = [video.synchrony[protocol] for video in videos if protocol in video.synchrony]
     note = "" if len(found) == len(videos) else f"{len(videos) - len(found)} clips without sound"
     metrics = {
@@ -274,7 +326,7 @@ def _emotions(asked: Sequence[str], seen: Sequence[str], classes: tuple[str, ...
 
 
 def _alone(
-    videos: Sequence[VideoScores], asked: Sequence[str], protocol: str, settings: Settings, judges: _DescribedJudges
+    videos: "Sequence[VideoScores]", asked: Sequence[str], protocol: str, settings: "Settings", judges: _DescribedJudges
 ) -> tuple[dict[str, MetricValue], SyncCurve | None]:
     """Metrics that need no partner, which the ground truth has, too."""
     metrics: dict[str, MetricValue] = {}
@@ -294,7 +346,7 @@ def _alone(
     return metrics, curve
 
 
-def _clip_result(score: PairScores, video: VideoScores, protocols: Sequence[str], paired: bool) -> ClipResult:
+def _clip_result(score: "PairScores", video: "VideoScores", protocols: Sequence[str], paired: bool) -> ClipResult:
     values: dict[str, dict[str, float | None]] = {}
     for protocol in protocols:
         values[protocol] = dict(video.jitter)
@@ -311,7 +363,7 @@ def _clip_result(score: PairScores, video: VideoScores, protocols: Sequence[str]
     return ClipResult(score.name, score.emotion, values, video.frames, video.without_face, video.emotion)
 
 
-def _ground_truth(scores: Sequence[PairScores], settings: Settings, judges: _DescribedJudges) -> MethodResults:
+def _ground_truth(scores: "Sequence[PairScores]", settings: "Settings", judges: _DescribedJudges) -> MethodResults:
     videos, asked = [s.reference for s in scores], [s.emotion for s in scores]
     return MethodResults(
         name=GROUND_TRUTH,
@@ -324,9 +376,9 @@ def _ground_truth(scores: Sequence[PairScores], settings: Settings, judges: _Des
 
 def _method(
     name: str,
-    scores: Sequence[PairScores],
+    scores: "Sequence[PairScores]",
     rejected: Sequence[RejectedClip],
-    settings: Settings,
+    settings: "Settings",
     judges: _DescribedJudges,
     parameters: tuple[ParameterShare, ...],
     tuning: Tuning | None,
