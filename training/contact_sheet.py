@@ -1,57 +1,153 @@
 """A picture of every emotion on some portraits: one row a portrait, one column an emotion, the portrait itself first.
 
-python -m training.contact_sheet --output docs/emotions.png --images examples/portrait.png examples/astronaut.jpg
+    python -m training.contact_sheet --output docs/emotions.png --portraits astronaut --corpus corpus --identities 4
+
+Portraits are files, folders of them, `astronaut` (Eileen Collins, NASA, public domain; it comes with scikit-image), and
+people of a corpus' test split, whom no network has seen.
 """
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
+from tqdm import tqdm
 
 from eat_hf import EATPipeline
-from eat_hf.media import SAMPLING_RATE, read_audio
+from eat_hf.errors import UserError
+from eat_hf.faces import choose_face, detect_faces
+from eat_hf.media import SAMPLING_RATE, read_audio, read_image
 
+from .corpus.dataset import Corpus
 from .options import parse_options
+
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+ASTRONAUT = "astronaut"
+HEADER = 22  # pixels of the labels above and beside the pictures
 
 
 @dataclass
 class SheetOptions:
     """Options."""
 
-    images: list[str] = field(default_factory=lambda: ["examples/portrait.png"], metadata={"help": "Portraits."})
+    portraits: list[str] = field(
+        default_factory=lambda: ["examples/portrait.png"], metadata={"help": "Files, folders, or astronaut."}
+    )
+    corpus: str = field(default="", metadata={"help": "A corpus whose test split gives portraits, before the others."})
+    identities: int = field(default=4, metadata={"help": "People of the corpus."})
     audio: str = field(default="examples/speech.wav", metadata={"help": "Recording."})
     model: str = field(default="checkpoints_card/eat-demo", metadata={"help": "Pipeline folder."})
     output: str = field(default="emotions.png", metadata={"help": "Picture to write."})
     seconds: list[float] = field(default_factory=lambda: [1.0], metadata={"help": "Instants that are shown."})
     intensity: float = field(default=1.0, metadata={"help": "Of the emotions."})
     head_motion: str = field(default="still", metadata={"help": "natural or still."})
-    size: int = field(default=192, metadata={"help": "Side of a picture in the sheet."})
+    size: int = field(default=160, metadata={"help": "Side of a picture in the sheet."})
 
 
-def labelled(picture: np.ndarray, text: str, size: int) -> np.ndarray:
-    tile = Image.fromarray(picture).resize((size, size), Image.Resampling.LANCZOS)
-    ImageDraw.Draw(tile).text((5, 3), text, fill="white", stroke_width=2, stroke_fill="black")
-    return np.asarray(tile)
+def find_portraits(wanted: list[str]) -> dict[str, Path | np.ndarray]:
+    """Portraits by name, as files or pictures (H, W, 3) uint8.
+
+    Args:
+        wanted: files, folders whose pictures are taken in the order of their names, or "astronaut".
+
+    Raises:
+        UserError: one does not exist, or a folder has no picture.
+    """
+    found: dict[str, Path | np.ndarray] = {}
+    for name in wanted:
+        path = Path(name)
+        if name == ASTRONAUT:
+            found[name] = astronaut()
+        elif path.is_dir():
+            files = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURE_SUFFIXES)
+            if not files:
+                raise UserError(f"There is no picture in {path} (looked for {', '.join(PICTURE_SUFFIXES)}).")
+            found |= {file.name: file for file in files}
+        elif path.is_file():
+            found[path.name] = path
+        else:
+            raise UserError(f"There is no portrait {name}; give files, folders, or {ASTRONAUT}.")
+    return found
 
 
-def main() -> None:
-    options, _ = parse_options(SheetOptions, "sheet")
+def astronaut() -> np.ndarray:
+    try:
+        import skimage.data
+    except ImportError as error:
+        raise UserError(f"The portrait {ASTRONAUT} comes with scikit-image: pip install scikit-image") from error
+    return skimage.data.astronaut()
+
+
+def unseen_people(corpus: str, count: int) -> dict[str, np.ndarray]:
+    """Portraits of `count` people of a corpus' test split, by name.
+
+    Raises:
+        UserError: it has fewer.
+    """
+    first = {clip.identity: clip for clip in reversed(Corpus(corpus).clips(split="test", kind="speech"))}
+    if len(first) < count:
+        raise UserError(f"{corpus} has {len(first)} people in its test split, not {count}.")
+    return {f"unseen {identity}": first[identity].portrait() for identity in sorted(first)[:count]}
+
+
+def draw_sheet(rows: dict[str, list[np.ndarray]], columns: list[str], size: int) -> Image.Image:
+    """Pictures (H, W, 3) uint8 in rows, each with a name, under the names of the columns; `size` pixels a picture."""
+    sheet = Image.new("RGB", (HEADER + size * len(columns), HEADER + size * len(rows)), "white")
+    names = Image.new("RGB", (size * len(rows), HEADER), "white")  # of the rows, read from the bottom
+    font = ImageFont.load_default(12)
+    for row, (name, pictures) in enumerate(rows.items()):
+        for column, picture in enumerate(pictures):
+            tile = Image.fromarray(picture).resize((size, size), Image.Resampling.LANCZOS)
+            sheet.paste(tile, (HEADER + column * size, HEADER + row * size))
+        place = ((len(rows) - row - 0.5) * size, HEADER / 2)
+        ImageDraw.Draw(names).text(place, name, "black", font, anchor="mm")
+    sheet.paste(names.rotate(90, expand=True), (0, HEADER))
+    for column, name in enumerate(columns):
+        ImageDraw.Draw(sheet).text((HEADER + (column + 0.5) * size, HEADER / 2), name, "black", font, anchor="mm")
+    return sheet
+
+
+def column_order(emotions: tuple[str, ...]) -> list[str]:
+    """Neutral first, beside the portrait, since the others are compared with it."""
+    return sorted(emotions, key=lambda emotion: emotion != "neutral")
+
+
+def make_sheet(options: SheetOptions) -> Image.Image:
+    """Animate the portraits and draw the sheet. Raises UserError if a portrait has no face or cannot be read."""
     pipe = EATPipeline.from_pretrained(options.model)
     pipe.set_progress_bar_config(disable=True)
+    portraits: dict[str, Path | np.ndarray] = dict(find_portraits(options.portraits))
+    if options.corpus:
+        portraits = unseen_people(options.corpus, options.identities) | portraits
     # half a second more than is shown, since the networks look ahead
     sound = read_audio(options.audio).waveform[: round((max(options.seconds) + 0.5) * SAMPLING_RATE)]
-    rows = []
-    for image in options.images:
-        columns = [[labelled(pipe.prepare_portrait(image).crop, "portrait", options.size)] * len(options.seconds)]
-        for emotion in pipe.emotions:
-            out = pipe(image, (sound, SAMPLING_RATE), emotion, options.intensity, options.head_motion, generator=0)
-            shown = [out.frames[min(len(out.frames) - 1, round(second * out.fps))] for second in options.seconds]
-            columns.append([labelled(frame, emotion, options.size) for frame in shown])
-        rows += [np.hstack([column[n] for column in columns]) for n in range(len(options.seconds))]
+    emotions, rows = column_order(pipe.emotions), {}
+    for name, source in tqdm(portraits.items(), "portraits"):
+        picture = read_image(source)
+        face = choose_face(detect_faces(picture))
+        columns = [[pipe.prepare_portrait(picture, face).crop] * len(options.seconds)]
+        for emotion in emotions:
+            settings = (emotion, options.intensity, options.head_motion)
+            out = pipe(picture, (sound, SAMPLING_RATE), *settings, generator=0, face=face)
+            columns.append([out.frames[min(len(out.frames) - 1, round(s * out.fps))] for s in options.seconds])
+        for n, second in enumerate(options.seconds):
+            label = name if len(options.seconds) == 1 else f"{name}, {second:g} s"
+            rows[label] = [column[n] for column in columns]
+    return draw_sheet(rows, ["portrait", *emotions], options.size)
+
+
+def main() -> int:
+    options, _ = parse_options(SheetOptions, "sheet")
+    try:
+        sheet = make_sheet(options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     Path(options.output).parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.vstack(rows)).save(options.output, optimize=True)
+    sheet.save(options.output, optimize=True)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
