@@ -25,15 +25,17 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from joblib import Parallel, delayed
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from tqdm import tqdm
 
-from eat_hf import EATPipeline, HeadMotion
+from eat_hf import EATPipeline
 from eat_hf.errors import UserError
 from eat_hf.evaluation.identity import cosine_similarity, describe_faces
 from eat_hf.evaluation.jitter import background_jitter
@@ -50,6 +52,8 @@ IDENTITY = "dlib_resnet"
 DESCRIBED = 3  # frames a clip, for dlib's descriptors
 LIPS, BORDER, SAME_PERSON = 0.4, 0.3, 0.8  # correlation, of 255, cosine
 VISIBLE = 1 / 60  # distances between the eyes: one pixel of the 256 frame
+SHORTEST = 5  # frames: what the pipeline asks of a recording
+NEUTRAL = "neutral"
 QUIET = 0.1  # of the loudest frame: the clip begins where the voice does
 
 # emotion, what it should do, and the changes that show it: one of them, upwards or downwards, is enough
@@ -84,24 +88,19 @@ class PortraitOptions:
 class Check:
     """Attributes:
     name: what is expected.
-    value: what was measured; None where that was impossible (given as NaN), and then the check fails.
+    value: what was measured; NaN where that was impossible, and then the check fails.
     limit: that the value must reach, or stay below where `below`.
     detail: more about the value, or "".
     """
 
     name: str
-    value: float | None
+    value: float
     limit: float
     below: bool = False
     detail: str = ""
 
-    def __post_init__(self):
-        object.__setattr__(self, "value", _plain(self.value))
-
     @property
     def passed(self) -> bool:
-        if self.value is None:
-            return False
         return self.value < self.limit if self.below else self.value >= self.limit
 
 
@@ -121,13 +120,13 @@ class Clip:
     measures: dict[str, np.ndarray]
     similarity: np.ndarray
 
-    def numbers(self) -> dict[str, float | None]:
-        """What is told of it; None where it could not be measured."""
+    def numbers(self) -> dict[str, float]:
+        """What is told of it; NaN where it could not be measured."""
         return {
             "frames": len(self.frames),
             "frames_without_face": int((~self.track.found).sum()),
-            "border": _plain(background_jitter(self.frames)),
-            "identity": _plain(self.similarity.mean()) if len(self.similarity) else None,
+            "border": background_jitter(self.frames),
+            "identity": float(self.similarity.mean()) if len(self.similarity) else float("nan"),
         }
 
 
@@ -242,25 +241,31 @@ def check_clips(clips: dict[str, Clip], loud: np.ndarray) -> Iterator[Check]:
     yield Check("a face in every frame", 1 - sum(lost.values()) / total, 1.0, detail=detail)
     correlation, lag = follow_loudness(clips[NEUTRAL].measures["mouth_opening"], loud)
     yield Check("lips follow the voice", correlation, LIPS, detail=f"lips {lag} frames late")
-    # a clip that gave no number is the worst one
-    restless = max(numbers, key=lambda emotion: np.nan_to_num(numbers[emotion]["border"], nan=np.inf))
+    restless = max(numbers, key=lambda emotion: numbers[emotion]["border"])
     yield Check("the border is still", numbers[restless]["border"], BORDER, below=True, detail=restless)
-    stranger = min(numbers, key=lambda emotion: np.nan_to_num(numbers[emotion]["identity"], nan=-np.inf))
+    # a clip without a face is least like the portrait
+    stranger = min(numbers, key=lambda emotion: _known(numbers[emotion]["identity"]))
     yield Check("the same person", numbers[stranger]["identity"], SAME_PERSON, detail=stranger)
 
 
 def check_emotions(changes: dict[str, dict[str, float]]) -> Iterator[Check]:
     """Whether emotions do what they should; `changes` by emotion and measure, in distances between the eyes."""
     if "happy" in changes:
-        smiles = {emotion: change["smile"] for emotion, change in changes.items() if emotion != "happy"} | {NEUTRAL: 0.0}
-        rival = max(smiles, key=lambda emotion: smiles[emotion])
+        smiles = {emotion: change["smile"] for emotion, change in changes.items() if emotion != "happy"} | {
+            NEUTRAL: 0.0
+        }
+        rival = max(smiles, key=lambda emotion: _known(smiles[emotion]))
         value = changes["happy"]["smile"]
         yield Check("happy smiles most", value - smiles[rival], VISIBLE, detail=f"{value:+.3f}; {rival} comes next")
     for emotion, expectation, signs in EXPECTED:
         if emotion in changes:
             values = {measure: sign * changes[emotion][measure] for measure, sign in signs.items()}
-            best = max(values, key=lambda measure: values[measure])
+            best = max(values, key=lambda measure: _known(values[measure]))
             yield Check(f"{emotion} {expectation}", values[best], VISIBLE, detail=best)
+
+
+def _known(value: float) -> float:
+    return -math.inf if math.isnan(value) else value
 
 
 def check_portraits(options: PortraitOptions) -> tuple[list[PortraitResult], list[Unusable]]:
@@ -305,7 +310,8 @@ def describe(results: list[PortraitResult], unusable: list[Unusable], options: P
         "identity": IDENTITY,
         "measures": MEASURES,
         "passed": {
-            name: f"{sum(check.passed for check in checks)} of {len(checks)}" for name, checks in by_name(results).items()
+            name: f"{sum(check.passed for check in checks)} of {len(checks)}"
+            for name, checks in by_name(results).items()
         },
         "portraits": [
             {
@@ -319,6 +325,17 @@ def describe(results: list[PortraitResult], unusable: list[Unusable], options: P
         ],
         "left_out": [asdict(portrait) for portrait in unusable],
     }
+
+
+def plain(value: Any) -> Any:
+    """For JSON: numbers to six digits, and null for those that could not be measured."""
+    if isinstance(value, dict):
+        return {name: plain(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [plain(part) for part in value]
+    if isinstance(value, float):
+        return None if math.isnan(value) else round(value, 6)
+    return value
 
 
 def by_name(results: list[PortraitResult]) -> dict[str, list[Check]]:
@@ -339,10 +356,9 @@ def print_table(results: list[PortraitResult], unusable: list[Unusable]) -> None
     for name, checks in by_name(results).items():
         limit = f"{'<' if checks[0].below else '≥'} {checks[0].limit:.3f}"
         cells = [
-            Text(f"{NOTHING if check.value is None else f'{check.value:.3f}'} {'✓' if check.passed else '✗'}",
-                 style="green" if check.passed else "red")
+            Text(f"{check.value:.3f} {'✓' if check.passed else '✗'}", style="green" if check.passed else "red")
             for check in checks
-        ]  # fmt: skip
+        ]
         table.add_row(name, limit, *cells, f"{sum(check.passed for check in checks)}/{len(checks)}")
     if results:
         console.print(table)
@@ -361,7 +377,7 @@ def main() -> int:
     output = Path(options.output)
     output.mkdir(parents=True, exist_ok=True)
     described = describe(results, unusable, options)
-    (output / "portraits.json").write_text(json.dumps(described, indent=1, ensure_ascii=False), encoding="utf8")
+    (output / "portraits.json").write_text(json.dumps(plain(described), indent=1, allow_nan=False), encoding="utf8")
     print_table(results, unusable)
     if results:
         emotions = list(results[0].clips)
