@@ -52,22 +52,24 @@ def find_portraits(wanted: list[str]) -> dict[str, Path | np.ndarray]:
         wanted: files, folders whose pictures are taken in the order of their names, or "astronaut".
 
     Raises:
-        UserError: one does not exist, or a folder has no picture.
+        UserError: one does not exist, a folder has no picture, or two files have the same name.
     """
     found: dict[str, Path | np.ndarray] = {}
     for name in wanted:
         path = Path(name)
         if name == ASTRONAUT:
             found[name] = astronaut()
-        elif path.is_dir():
-            files = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURE_SUFFIXES)
-            if not files:
-                raise UserError(f"There is no picture in {path} (looked for {', '.join(PICTURE_SUFFIXES)}).")
-            found |= {file.name: file for file in files}
-        elif path.is_file():
-            found[path.name] = path
-        else:
+            continue
+        if not path.exists():
             raise UserError(f"There is no portrait {name}; give files, folders, or {ASTRONAUT}.")
+        files = [path]
+        if path.is_dir():
+            files = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURE_SUFFIXES)
+        if not files:
+            raise UserError(f"There is no picture in {path} (looked for {', '.join(PICTURE_SUFFIXES)}).")
+        for file in files:
+            if found.setdefault(file.name, file) != file:
+                raise UserError(f"Two portraits are called {file.name}: {found[file.name]} and {file}; rename one.")
     return found
 
 
@@ -117,7 +119,7 @@ def make_sheet(options: SheetOptions) -> Image.Image:
     """Animate the portraits and draw the sheet. Raises UserError if a portrait has no face or cannot be read."""
     pipe = EATPipeline.from_pretrained(options.model)
     pipe.set_progress_bar_config(disable=True)
-    portraits: dict[str, Path | np.ndarray] = dict(find_portraits(options.portraits))
+    portraits = find_portraits(options.portraits)
     if options.corpus:
         portraits = unseen_people(options.corpus, options.identities) | portraits
     # half a second more than is shown, since the networks look ahead
