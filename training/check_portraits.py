@@ -22,11 +22,10 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -109,21 +108,14 @@ class Clip:
 
     Attributes:
         measures: (T,) each, see `measure_face`; NaN where no face was found.
-        border: mean change of the picture's border from frame to frame, of 255.
-        cosine, distance: of dlib's descriptors of the portrait and some frames, their mean; NaN without a face.
+        numbers: `frames`, `frames_without_face`, `border` (its mean change from frame to frame, of 255), `cosine` and
+            `distance` (of dlib's descriptors of the portrait and some frames, their mean; NaN without a face).
         picture: (256, 256, 3) uint8, one of the frames.
     """
 
     measures: dict[str, np.ndarray]
-    border: float
-    cosine: float
-    distance: float
+    numbers: dict[str, float]
     picture: np.ndarray
-
-    @property
-    def found(self) -> np.ndarray:
-        """(T,) bool: frames with a face."""
-        return ~np.isnan(self.measures["jaw"])
 
 
 @dataclass(frozen=True)
@@ -143,25 +135,6 @@ class PortraitResult:
     clips: dict[str, Clip]
     changes: dict[str, dict[str, float]]
     seconds: float
-
-    def numbers(self) -> dict[str, Any]:
-        """All of them, for portraits.json."""
-        return {
-            "name": self.name,
-            "seconds": self.seconds,
-            "checks": [asdict(check) | {"passed": check.passed} for check in self.checks],
-            "clips": {
-                emotion: {
-                    "frames": len(clip.found),
-                    "frames_without_face": int((~clip.found).sum()),
-                    "border": clip.border,
-                    "cosine": clip.cosine,
-                    "distance": clip.distance,
-                }
-                for emotion, clip in self.clips.items()
-            },
-            "changes": self.changes,
-        }
 
 
 # Measuring -----------------------------------------------------------------------------------------------------------
@@ -227,8 +200,14 @@ def look_at(frames: np.ndarray, descriptor: np.ndarray, shown: int) -> Clip:
         described = describe_faces(frames[some], track.landmarks[some])
         cosine = float(cosine_similarity(described, descriptor).mean())
         distance = float(np.linalg.norm(described - descriptor, axis=1).mean())
-    picture = frames[min(shown, len(frames) - 1)]
-    return Clip(measure_face(track.landmarks), background_jitter(frames), cosine, distance, picture)
+    numbers = {
+        "frames": len(frames),
+        "frames_without_face": len(frames) - len(found),
+        "border": background_jitter(frames),
+        "cosine": cosine,
+        "distance": distance,
+    }
+    return Clip(measure_face(track.landmarks), numbers, frames[min(shown, len(frames) - 1)])
 
 
 # Checking ------------------------------------------------------------------------------------------------------------
@@ -236,19 +215,18 @@ def look_at(frames: np.ndarray, descriptor: np.ndarray, shown: int) -> Clip:
 
 def check_clips(clips: dict[str, Clip], loud: np.ndarray) -> Iterator[Check]:
     """What does not depend on the emotion. `loud`: (T,) loudness of the neutral clip's frames."""
-    emotions = list(clips)
-    found = np.concatenate([clip.found for clip in clips.values()])
-    lost = [emotion for emotion, clip in clips.items() if not clip.found.all()]
-    yield Check("a face in every frame", float(found.mean()), 1.0, detail=", ".join(lost))
+    of = {name: {emotion: clip.numbers[name] for emotion, clip in clips.items()} for name in clips[NEUTRAL].numbers}
+    lost = sum(of["frames_without_face"].values())
+    detail = ", ".join(emotion for emotion, count in of["frames_without_face"].items() if count)
+    yield Check("a face in every frame", 1 - lost / sum(of["frames"].values()), 1.0, detail=detail)
     correlation, lag = follow_loudness(clips[NEUTRAL].measures["mouth_opening"], loud)
     yield Check("lips follow the voice", correlation, LIPS, detail=f"lips {lag} frames late")
-    # the worst clip; numpy takes NaN for the greatest and for the least
-    borders, cosines, distances = (
-        np.array([getattr(clip, name) for clip in clips.values()]) for name in ("border", "cosine", "distance")
-    )
-    yield Check("the border is still", float(borders.max()), BORDER, True, emotions[borders.argmax()])
-    yield Check("the same person, cosine", float(cosines.min()), COSINE, detail=emotions[cosines.argmin()])
-    yield Check("the same person, distance", float(distances.max()), DISTANCE, True, emotions[distances.argmax()])
+    restless, border = _first(np.argmax, of["border"])
+    yield Check("the border is still", border, BORDER, True, restless)
+    stranger, cosine = _first(np.argmin, of["cosine"])
+    yield Check("the same person, cosine", cosine, COSINE, detail=stranger)
+    stranger, distance = _first(np.argmax, of["distance"])
+    yield Check("the same person, distance", distance, DISTANCE, True, stranger)
 
 
 def check_emotions(changes: dict[str, dict[str, float]]) -> Iterator[Check]:
@@ -256,17 +234,18 @@ def check_emotions(changes: dict[str, dict[str, float]]) -> Iterator[Check]:
     if "happy" in changes:
         smiles = {NEUTRAL: 0.0} | {emotion: change["smile"] for emotion, change in changes.items()}
         happy = smiles.pop("happy")
-        next_one, smile = _greatest(smiles)
-        yield Check("happy smiles most", happy - smile, VISIBLE, detail=f"{happy:+.3f}; {next_one} comes next")
+        rival, smile = _first(np.argmax, smiles)
+        yield Check("happy smiles most", happy - smile, VISIBLE, detail=f"{happy:+.3f}; {rival} comes next")
     for emotion, expectation, signs in EXPECTED:
         if emotion in changes:
-            measure, value = _greatest({measure: sign * changes[emotion][measure] for measure, sign in signs.items()})
+            toward = {measure: sign * changes[emotion][measure] for measure, sign in signs.items()}
+            measure, value = _first(np.argmax, toward)
             yield Check(f"{emotion} {expectation}", value, VISIBLE, detail=measure)
 
 
-def _greatest(values: dict[str, float]) -> tuple[str, float]:
-    """The first NaN, if there is one, as with numpy."""
-    return list(values.items())[np.argmax(list(values.values()))]
+def _first(choose: Callable, values: dict[str, float]) -> tuple[str, float]:
+    """The one that np.argmax or np.argmin chooses: for both, the first NaN if there is one, which no check passes."""
+    return list(values.items())[choose(list(values.values()))]
 
 
 def check_portraits(options: PortraitOptions) -> tuple[list[PortraitResult], dict[str, str]]:
@@ -294,17 +273,6 @@ def check_portraits(options: PortraitOptions) -> tuple[list[PortraitResult], dic
 
 
 # Reporting -----------------------------------------------------------------------------------------------------------
-
-
-def without_nan(value: Any) -> Any:
-    """For JSON: null for numbers that could not be measured, six digits for the others."""
-    if isinstance(value, dict):
-        return {name: without_nan(part) for name, part in value.items()}
-    if isinstance(value, list):
-        return [without_nan(part) for part in value]
-    if isinstance(value, float):
-        return None if math.isnan(value) else round(value, 6)
-    return value
 
 
 def print_table(results: list[PortraitResult], left_out: dict[str, str]) -> None:
@@ -344,11 +312,20 @@ def main() -> int:
     report = {
         "options": asdict(options),
         "measures": MEASURES,
-        "portraits": [result.numbers() for result in results],
+        "portraits": [
+            {
+                "name": result.name,
+                "seconds": result.seconds,
+                "checks": [asdict(check) | {"passed": check.passed} for check in result.checks],
+                "clips": {emotion: clip.numbers for emotion, clip in result.clips.items()},
+                "changes": result.changes,
+            }
+            for result in results
+        ],
         "left_out": left_out,
     }
-    text = json.dumps(without_nan(report), indent=1, ensure_ascii=False, allow_nan=False)
-    (output / "portraits.json").write_text(text + "\n", encoding="utf8")
+    report = json.loads(json.dumps(report), parse_constant=lambda nan: None)  # what could not be measured is null
+    (output / "portraits.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf8")
     if not results:
         return 2
     rows = {result.name: [result.crop, *(clip.picture for clip in result.clips.values())] for result in results}

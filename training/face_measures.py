@@ -57,9 +57,9 @@ def measure_face(landmarks: np.ndarray) -> dict[str, np.ndarray]:
 def change_between(emotional: dict[str, np.ndarray], neutral: dict[str, np.ndarray]) -> dict[str, float]:
     """Mean change of every measure from a neutral clip to an emotional one of the same sound and head motion.
 
-    Frame n is compared with frame n, as far as both last, so that neither words nor poses differ. `one_corner` is added:
-    how far one corner of the mouth rises, and rises more than the other (the smaller of the two numbers). NaN where no
-    frame has a face in both clips.
+    Frame n is compared with frame n, as far as both last, so that neither words nor poses differ. `one_corner` is
+    added: how far one corner of the mouth rises, and rises more than the other (the smaller of the two numbers). NaN
+    where no frame has a face in both clips.
     """
     change = {}
     for name, values in emotional.items():
