@@ -151,22 +151,22 @@ def test_sheet_has_every_picture_in_its_place():
 
 
 @pytest.fixture
-def faceless_file(tmp_path):
-    path = tmp_path / "wall.png"
-    Image.fromarray(np.full((128, 128, 3), 200, np.uint8)).save(path)
+def broken_file(tmp_path):
+    path = tmp_path / "broken.png"
+    path.write_text("no picture")
     return path
 
 
-def test_check_with_a_tiny_pipeline(tiny_model, portrait_file, faceless_file, recording_file, tmp_path, capsys):
+def test_check_with_a_tiny_pipeline(tiny_model, portrait_file, broken_file, recording_file, tmp_path, capsys):
     options = ["--audio", recording_file, "--model", tiny_model, "--output", tmp_path / "out", "--workers", 1]
     options += ["--frames", 10, "--emotion_frames", 5, "--size", 32]
-    assert run(check_portraits, "--portraits", portrait_file, faceless_file, *options) == 0
+    assert run(check_portraits, "--portraits", portrait_file, broken_file, *options) == 0
     printed = capsys.readouterr().out
-    assert "the border is still" in printed and "left out: wall.png: No face was found" in printed
+    assert "the border is still" in printed and "left out: broken.png" in printed
     text = (tmp_path / "out" / "portraits.json").read_text()
     assert "NaN" not in text
     report = json.loads(text)
-    assert list(report["left_out"]) == ["wall.png"]
+    assert list(report["left_out"]) == ["broken.png"]
     (result,) = report["portraits"]
     assert result["name"] == "astronaut.png" and len(result["checks"]) == 5 + 8
     assert {emotion: clip["frames"] for emotion, clip in result["clips"].items()} == {
@@ -175,10 +175,10 @@ def test_check_with_a_tiny_pipeline(tiny_model, portrait_file, faceless_file, re
     assert Image.open(tmp_path / "out" / "portraits.png").size == (HEADER + 9 * 32, HEADER + 32)
 
 
-def test_check_without_a_usable_portrait(tiny_model, faceless_file, recording_file, tmp_path, capsys):
+def test_check_without_a_usable_portrait(tiny_model, broken_file, recording_file, tmp_path, capsys):
     options = ["--audio", recording_file, "--model", tiny_model, "--output", tmp_path / "out"]
-    assert run(check_portraits, "--portraits", faceless_file, *options) == 2
-    assert "left out: wall.png" in capsys.readouterr().out
+    assert run(check_portraits, "--portraits", broken_file, *options) == 2
+    assert "left out: broken.png" in capsys.readouterr().out
     assert run(check_portraits, "--portraits", "nobody.png", *options) == 2
     assert "There is no portrait nobody.png" in capsys.readouterr().err
 

@@ -12,8 +12,9 @@ and the clips are measured. A portrait passes a check if
     happy smiles most, ...  what an emotion changes on the neutral face is visible and goes the right way (`EXPECTED`)
 
 What cannot be measured fails. dlib also cut the portrait out, so its landmarks are no second opinion; but they are read
-off the generated frames, and the network did not learn from dlib. The cosine forgives much, since dlib's descriptors
-have a large common part; the distance of 0.6 is what dlib's network was trained to tell people apart by.
+off the generated frames, and the network did not learn from dlib. The cosine of its descriptors forgives nearly all:
+six faces of different people, compared two by two, reach 0.77 to 0.90. The distance of 0.6 is what dlib's network was
+trained to tell people apart by; theirs is 0.61 to 0.95.
 
 Written to the output folder: portraits.json with every number, and portraits.png with a frame of every clip.
 """
@@ -74,8 +75,9 @@ class PortraitOptions:
     audio: str = field(default="examples/speech.wav", metadata={"help": "Recording of a voice."})
     model: str = field(default="checkpoints_card/eat-demo", metadata={"help": "Pipeline folder."})
     output: str = field(default="outputs/portraits", metadata={"help": "Folder of portraits.json and portraits.png."})
-    frames: int = field(default=75, metadata={"help": "Of the neutral clip, 25 a second."})
-    emotion_frames: int = field(default=25, metadata={"help": "Of the clip of each other emotion."})
+    frames: int = field(default=100, metadata={"help": "Of the neutral clip, 25 a second."})
+    emotion_frames: int = field(default=12, metadata={"help": "Of the clip of each other emotion."})
+    # with a still head a still border is no achievement; natural motion is the pipeline's default, what people see
     head_motion: str = field(default="natural", metadata={"help": "natural, still, or a driving video."})
     seed: int = field(default=0, metadata={"help": "Of the prompts and the head motion."})
     workers: int = field(default=2, metadata={"help": "Processes, which share the portraits out."})

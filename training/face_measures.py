@@ -32,7 +32,8 @@ def in_face_frame(landmarks: np.ndarray) -> np.ndarray:
     """
     points = landmarks[..., 0] - 1j * landmarks[..., 1]
     eyes = [points[:, corners].mean(1, keepdims=True) for corners in ([36, 39], [42, 45])]
-    turned = (points - (eyes[0] + eyes[1]) / 2) / (eyes[1] - eyes[0])
+    with np.errstate(invalid="ignore"):  # NaN stays NaN
+        turned = (points - (eyes[0] + eyes[1]) / 2) / (eyes[1] - eyes[0])
     return np.stack([turned.real, turned.imag], -1)
 
 
