@@ -12,8 +12,9 @@ demo: $(VENV)/ready
 		-o $(OUTPUT)/demo.mp4
 	@echo "The video is $(OUTPUT)/demo.mp4"
 
+# a process a core, each on one thread: together they are faster than one process on all cores
 test: $(VENV)/ready-test lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(VENV)/ready-test
 	$(BIN)/ruff check .
