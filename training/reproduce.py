@@ -31,6 +31,8 @@ from huggingface_hub.utils import disable_progress_bars
 from tqdm import tqdm
 
 from eat_hf import EATPipeline
+from eat_hf import keypoints as kp
+from eat_hf.errors import UserError
 from eat_hf.evaluation import evaluate, markdown_table, merge, write_page
 from eat_hf.evaluation.parameters import parameter_shares
 from eat_hf.evaluation.report import EvaluationReport, Tuning
@@ -84,35 +86,68 @@ def prepare_worker(model: str) -> None:
     _worker["pipe"] = pipe
 
 
+def choose_clips(corpus: str, count: int = 0) -> list[Clip]:
+    """Test clips in which somebody says something; `count` of them, spread over all, or all for 0."""
+    clips = [clip for clip in Corpus(corpus).clips(split="test", kind="speech") if clip.metadata["text"]]
+    if not clips:
+        raise UserError(f"{corpus} has no spoken clips in its split test.")
+    return [clips[i] for i in np.linspace(0, len(clips) - 1, count).astype(int)] if count else clips
+
+
+def copy_truth(clips: list[Clip], folder: Path) -> None:
+    """The real videos and their sound, and nothing else, into a folder."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for clip in clips:
+        shutil.copy(clip.folder / clip.metadata["file_name"], folder / f"{clip_name(clip)}.mp4")
+        shutil.copy(clip.folder / clip.metadata["wav"], folder / f"{clip_name(clip)}.wav")
+
+
+def generate(model: str, clips: list[Clip], folders: dict[str, Path], seed: int, workers: int) -> None:
+    """Videos of all clips that are not there yet, into a folder for every method, in worker processes."""
+    for folder in folders.values():
+        folder.mkdir(parents=True, exist_ok=True)
+    tasks = [(clip, folders, seed) for clip in clips]
+    with ProcessPoolExecutor(workers, get_context("spawn"), prepare_worker, (model,)) as pool:
+        list(tqdm(pool.map(generate_clip, tasks), "generate", len(tasks)))
+
+
 @torch.no_grad()
-def generate(task: tuple[Clip, Path, int]) -> None:
+def generate_clip(task: tuple[Clip, dict[str, Path], int]) -> None:
     """The videos of one clip, in the folders of their methods."""
-    clip, output, seed = task
-    pipe, name = _worker["pipe"], clip_name(clip)
-    frames, sound = clip.frames(), clip.waveform()[: clip.length * SAMPLING_RATE // 25]
-    for method, emotion in ((STAGE_1, None), (EAT, clip.emotion)):
-        path = output / method / f"{name}.mp4"
-        if not path.exists():
+    clip, folders, seed = task
+    pipe = _worker["pipe"]
+    sound = clip.waveform()[: clip.length * SAMPLING_RATE // 25]
+    for method, folder in folders.items():
+        path = folder / f"{clip_name(clip)}.mp4"
+        if path.exists():
+            continue
+        if method == RENDERER:
+            write_video(path, reenact(pipe, clip.portrait(), clip.frames()), sound[None], SAMPLING_RATE)
+        else:
+            emotion = clip.emotion if method == EAT else None
             video = clip.folder / clip.metadata["file_name"]
             out = pipe(clip.portrait(), (sound, SAMPLING_RATE), emotion, 1.0, video, generator=seed, align=False)
             out.save(path)
-    path = output / RENDERER / f"{name}.mp4"
-    if not path.exists():
-        made = reenact(pipe, clip.portrait(), frames)
-        write_video(path, made, sound[None], SAMPLING_RATE)
 
 
 @torch.no_grad()
-def reenact(pipe: EATPipeline, portrait: np.ndarray, frames: np.ndarray) -> np.ndarray:
-    """The portrait moved to the keypoints found in every frame (T, 256, 256, 3) uint8."""
-    source = torch.from_numpy(portrait.copy()).permute(2, 0, 1)[None].float() / 255
-    keypoints = pipe.keypoint_detector(source).keypoints
-    made = []
+def reenact(pipe: EATPipeline, picture: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    """A portrait moved to the keypoints found in every frame (T, 256, 256, 3) uint8, of the same shape.
+
+    Where the detector finds canonical keypoints, they are the portrait's own, posed as every frame is (Eq. 1).
+    """
+    portrait = pipe.prepare_portrait(picture, align=False)
+    found = []
     for batch in torch.from_numpy(frames).permute(0, 3, 1, 2).float().div(255).split(8):
-        driving = pipe.keypoint_detector(batch).keypoints
-        rendered = pipe.repos_net(source, keypoints, driving[None]).frames[0]
-        made.append((rendered * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy())
-    return np.concatenate(made)
+        if pipe.config.keypoint_space == "posed":
+            found.append(pipe.keypoint_detector(batch).keypoints)
+        else:
+            seen = pipe.motion_estimator(batch)
+            rotation = kp.rotation_from_degrees(*kp.degrees_from_logits(seen.yaw, seen.pitch, seen.roll))
+            pose = rotation, seen.translation, seen.expression
+            found.append(kp.compose_keypoints(portrait.canonical, *pose, pipe.config.expression_frame))
+    return np.concatenate(list(pipe.render(portrait, torch.cat(found)[None], None)))
 
 
 def describe_tuning(model: Path) -> Tuning | None:
@@ -149,20 +184,11 @@ def main() -> None:
     options, _ = parse_options(ReproduceOptions, "reproduce")
     output = Path(options.output)
     build_corpus(plan_of(options), options.workers)
-    clips = [clip for clip in Corpus(options.corpus).clips(split="test", kind="speech") if clip.metadata["text"]]
-    if options.clips:
-        clips = [clips[i] for i in np.linspace(0, len(clips) - 1, options.clips).astype(int)]
-
+    clips = choose_clips(options.corpus, options.clips)
     truth = output / "ground truth"
-    shutil.rmtree(truth, ignore_errors=True)
-    for method in (truth, *(output / name for name in (STAGE_1, EAT, RENDERER))):
-        method.mkdir(parents=True, exist_ok=True)
-    for clip in clips:
-        shutil.copy(clip.folder / clip.metadata["file_name"], truth / f"{clip_name(clip)}.mp4")
-        shutil.copy(clip.folder / clip.metadata["wav"], truth / f"{clip_name(clip)}.wav")
-    tasks = [(clip, output, options.seed) for clip in clips]
-    with ProcessPoolExecutor(options.workers, get_context("spawn"), prepare_worker, (options.model,)) as pool:
-        list(tqdm(pool.map(generate, tasks), "generate", len(tasks)))
+    copy_truth(clips, truth)
+    folders = {method: output / method for method in (STAGE_1, EAT, RENDERER)}
+    generate(options.model, clips, folders, options.seed, options.workers)
 
     pipe = EATPipeline.from_pretrained(options.model)
     reports, figures = [], {}
