@@ -15,8 +15,12 @@ CONFIGS = Path(__file__).parent / "configs"
 
 @dataclass
 class Recipe:
-    """A YAML config of `training/configs`: sizes of components, the pipeline's settings and options of stages."""
+    """A YAML config of `training/configs`: sizes of components, the pipeline's settings and options of stages.
 
+    Its name is what was given to find it: that of a config here, or the path of a file.
+    """
+
+    name: str
     components: dict[str, dict[str, Any]]
     pipeline: dict[str, Any]
     stages: dict[str, dict[str, Any]]
@@ -28,7 +32,7 @@ class Recipe:
         path = Path(name_or_path)
         if not path.exists():
             path = CONFIGS / f"{name_or_path}.yaml"
-        return cls(**yaml.safe_load(path.read_text()))
+        return cls(name_or_path, **yaml.safe_load(path.read_text()))
 
 
 def latent_folder(runs: Path, component: str) -> Path:
