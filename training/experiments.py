@@ -196,8 +196,11 @@ class Variants:
         """Stage 2 on the shared stages, with further options."""
         return self.model(name, self.adaptation(name, **more))
 
-    def adaptation(self, name: str, **more: Any) -> list[Command]:
-        """The commands of stage 2: the expert of the sync loss, where there is such a loss, and the adaptation."""
+    def adaptation(self, name: str, runs: Path | None = None, **more: Any) -> list[Command]:
+        """The commands of stage 2: the expert of the sync loss, where there is such a loss, and the adaptation.
+
+        `runs`: where the earlier stages are, if not among the shared ones.
+        """
         commands = []
         if more.get("sync_weight", self.configured("sync_weight")):
             expert = self.options.sync_expert
@@ -206,8 +209,8 @@ class Variants:
                 commands.append(self.train("train_sync", run, steps=False, network="expert", split="train"))
                 expert = str(run / "sync_expert")
             more["sync_expert"] = expert
-        folder = self.output / name
-        return [*commands, self.train("train_emotion", folder / "emotion", runs=folder, **more)]
+        folder = self.output / name / "emotion"
+        return [*commands, self.train("train_emotion", folder, runs=runs or self.options.runs, **more)]
 
     def full(self) -> Model:
         """The whole method. It keeps what it could do on the way, for figure 5."""
@@ -229,10 +232,12 @@ class Variants:
                 [
                     self.train("train_enhancement", folder / "enhancement", **initial, **settings),
                     self.train("train_a2et", folder / "a2et", runs=folder),
-                    *self.adaptation(name),
+                    *self.adaptation(name, folder),
                 ],
             )
-            rows.append(Row(f"{title} latent, of the real frames", model, RENDERER, _paper(psnr=paper[0], acc=paper[1])))
+            rows.append(
+                Row(f"{title} latent, of the real frames", model, RENDERER, _paper(psnr=paper[0], acc=paper[1]))
+            )
             rows.append(Row(f"{title} latent, EAT on top", model))
         return rows
 
@@ -279,9 +284,8 @@ class Variants:
             else:
                 trained = self.adaptation(run, snapshot_every=every, data_share=share)
             for step in range(every, every * POINTS + 1, every):
-                links = {stage: Path(self.options.runs) / stage for stage in SHARED_STAGES}
-                links["emotion"] = self.output / run / "emotion" / "snapshots" / f"step_{step}"
-                model = self.model(f"{run}_step_{step}", list(trained), links)
+                snapshot = self.output / run / "emotion" / "snapshots" / f"step_{step}"
+                model = self.model(f"{run}_step_{step}", list(trained), {"emotion": snapshot})
                 rows.append(Row(f"{share:.0%} of the data, step {step}", model, share=share))
         return rows
 
@@ -321,14 +325,12 @@ def once(folder: Path, command: list[str], after: float, run: Callable[[], None]
         shutil.rmtree(folder)
         record = None
     if record is None:
-        record = {"command": command, "started": time.time(), "finished": None, "seconds": 0.0}
+        record = {"command": command, "started": time.time(), "finished": None}
     if record["finished"]:
         return record["finished"]
     write_json(path, record)
-    began = time.time()
     run()
     record["finished"] = time.time()
-    record["seconds"] = round(record["finished"] - began)
     write_json(path, record)
     return record["finished"]
 
@@ -445,7 +447,9 @@ def alone(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise UserError(f"Another experiment is at work in {folder}; wait for it, or use another --output.") from None
+            raise UserError(
+                f"Another experiment is at work in {folder}; wait for it, or use another --output."
+            ) from None
         yield
 
 

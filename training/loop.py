@@ -79,6 +79,7 @@ class LoopOptions:
     checkpoint_every: int = field(default=500, metadata={"help": "Steps between checkpoints to resume from."})
     keep_checkpoints: int = field(default=2, metadata={"help": "The last so many are kept, at least 2."})
     log_every: int = field(default=50, metadata={"help": "Steps between log lines."})
+    snapshot_every: int = field(default=0, metadata={"help": "Steps between networks kept as they are; 0: none."})
     sample_every: int = field(default=500, metadata={"help": "Steps between pictures, of stages that show some."})
     report_to: Literal["none", "tensorboard", "trackio", "all"] = field(
         default="none", metadata={"help": "Tracker beside log.jsonl; all: those that are installed."}
@@ -120,7 +121,8 @@ def train(
             networks inside it, to the device that Accelerate finds.
         draw_batch: (random generator, size of the global batch) -> CPU tensors, first axis the batch. Torch's own
             generator is seeded for it, too.
-        components: networks to save in `options.output_dir`, by the name of their folder there.
+        components: networks to save in `options.output_dir`, by the name of their folder there. Every
+            `options.snapshot_every` steps they are also saved, averaged so far, in `snapshots/step_N`.
         evaluate: measures the averaged networks at the end; called in evaluation mode, by the main process alone.
         show: pictures (H, W, 3) uint8 by name of what the averaged networks can do so far; called in the same way every
             `options.sample_every` steps. They go to the folder `samples` and to trackers that take pictures.
@@ -200,6 +202,10 @@ def train(
         if show and step % options.sample_every == 0 and accelerator.is_main_process:
             with averaged_weights(average, task, trainable):
                 log_pictures(accelerator, show(), output / "samples", step)
+        if options.snapshot_every and step % options.snapshot_every == 0 and accelerator.is_main_process:
+            record = training_record(step, options, seconds_before + time.time() - began, device)
+            with averaged_weights(average, task, trainable):
+                save_snapshot(output / "snapshots" / f"step_{step}", components, record)
         if step % options.checkpoint_every == 0:
             seconds = seconds_before + time.time() - began
             save_checkpoint(accelerator, {"step": step, "seconds": seconds, "sums": sums})
@@ -213,7 +219,7 @@ def train(
         for name, component in components.items():
             component.save_pretrained(output / name)
         results = evaluate() if evaluate else {}
-        record = {"steps": options.steps, "batch_size": options.batch_size, "seconds": round(seconds), "device": device}
+        record = training_record(options.steps, options, seconds, device)
         (output / "results.json").write_text(json.dumps(results | {"training": record}, indent=2))
         print(json.dumps(results, indent=2))
     accelerator.log({f"held_out/{name}": value for name, value in results.items()}, options.steps)
@@ -398,6 +404,21 @@ def resume(accelerator: Accelerator, tasks: list[nn.Module], output: Path) -> di
             (output / "log.new").rename(log)
     accelerator.wait_for_everyone()
     return reached
+
+
+# Snapshots ------------------------------------------------------------------------------------------------------------
+
+
+def training_record(steps: int, options: LoopOptions, seconds: float, device: str) -> dict:
+    """What results.json says of how networks were trained."""
+    return {"steps": steps, "batch_size": options.batch_size, "seconds": round(seconds), "device": device}
+
+
+def save_snapshot(folder: Path, components: dict[str, ModelMixin], record: dict) -> None:
+    """Networks on their way, laid out like the results of a run."""
+    for name, component in components.items():
+        component.save_pretrained(folder / name)
+    (folder / "results.json").write_text(json.dumps({"training": record}, indent=2))
 
 
 # Pictures -------------------------------------------------------------------------------------------------------------
