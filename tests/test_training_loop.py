@@ -54,6 +54,17 @@ def test_two_processes_learn_what_one_does(whole, tmp_path):
     assert_same_run(tmp_path, whole)
 
 
+def test_snapshots_are_averaged_networks_on_the_way(whole, tmp_path):
+    small_run(tmp_path, snapshot_every=6, **FAST)
+    assert_same_run(tmp_path, whole)  # to take them changes nothing
+    snapshots = {path.name: path for path in (tmp_path / "snapshots").iterdir()}
+    assert set(snapshots) == {"step_6", "step_12"}
+    for name, value in weights(tmp_path).items():
+        torch.testing.assert_close(weights(snapshots["step_12"])[name], value)
+    assert not torch.equal(weights(snapshots["step_6"])["hidden.weight"], weights(tmp_path)["hidden.weight"])
+    assert json.loads((snapshots["step_6"] / "results.json").read_text())["training"]["steps"] == 6
+
+
 def test_a_batch_may_come_in_parts(tmp_path):
     """Two processes, each of which takes its share in two parts. Batch norm would see the parts. So does the adversary,
     which learns in the same way."""

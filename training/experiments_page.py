@@ -1,7 +1,7 @@
 """How results of `training.experiments` are shown: tables beside the paper's, sentences about both, plots, one page."""
 
 import json
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,8 @@ EXPERIMENTS = {
         "Table 3: the latent, with and without enhancement",
         "OSFV is trained like the enhanced latent, but with a deformation prior (5) and without a head pose teacher. "
         "The paper's numbers stand beside frames rendered from the latents of the real frames: they exceed what its "
-        "whole method reaches in Table 5, which speech alone could not. Later stages learn from the corpus' own labels. "
-        "This takes far longer than the other tables.",
+        "whole method reaches in Table 5, which speech alone could not. Later stages learn from the corpus' own "
+        "labels. This takes far longer than the other tables.",
     ),
     "table4": (
         "Table 4: prompts",
@@ -74,9 +74,9 @@ def page(results: dict[str, Result]) -> str:
     """The whole page, Markdown."""
     parts = [
         "# The paper's experiments",
-        "Made by `training.experiments`; do not edit. Numbers of the paper were measured on MEAD, with other judges and "
-        "networks many times larger: compare the order of lines, not the values. The sentences below each table are "
-        "computed from it. Every line is one run with one seed, so small differences may be chance.",
+        "Made by `training.experiments`; do not edit. Numbers of the paper were measured on MEAD, with other judges "
+        "and networks many times larger: compare the order of lines, not the values. The sentences below each table "
+        "are computed from it. Every line is one run with one seed, so small differences may be chance.",
     ]
     for name, result in results.items():
         title, about = EXPERIMENTS[name]
@@ -119,9 +119,10 @@ def shares(result: Result) -> list[str]:
             {"title": PARTS[key], "scores": {"share": ours[key]}, "paper": {"share": value}}
             for key, value in PAPER_SHARES.items()
         ]
+        compared = order(rows, "share", lambda value: f"{value:.2f} %")
         sentences.append(
             f"- {name}: the adaptation adds {sum(ours.values()):.2f} % of all parameters "
-            f"(paper: {sum(PAPER_SHARES.values()):.2f} %). {order(rows, 'share', lambda value: f'{value:.2f} %')}"
+            f"(paper: {sum(PAPER_SHARES.values()):.2f} %). Its parts come in {compared}"
         )
     return [table(head, lines), "\n".join(sentences)]
 
@@ -206,14 +207,18 @@ def order(rows: list[Result], metric: str, write) -> str:
         if not low["scores"][metric] < high["scores"][metric]:
             wrong.append(f"{low['title']} ({write(low['scores'][metric])}) below {high['title']} "
                          f"({write(high['scores'][metric])})")  # fmt: skip
+    if not pairs:
+        return "nothing to compare, for the paper has no two different values."
     if not wrong:
         names = [row["title"] for row in sorted(known, key=lambda row: row["paper"][metric])]
         return f"the same order as in the paper, from low to high {', '.join(names)}."
-    return f"not the paper's order; {pairs - len(wrong)} of {pairs} pairs agree, the paper has {'; '.join(wrong)}."
+    agree = f"{pairs - len(wrong)} of {pairs} pairs agree"
+    return f"another order than in the paper; {agree}, the paper has {'; '.join(wrong)}."
 
 
 def tuning_sentences(result: Result) -> list[str]:
-    """When curves pass the share of the final accuracy that the methods before EAT reached; order by amounts of data."""
+    """When each curve passes the part of the final accuracy that the best method before EAT has of EAT's in the paper,
+    and how the curves end."""
     curves = curves_of(result, "acc_emo")
     whole = curves[max(curves)][-1]
     if not whole[1]:
@@ -230,9 +235,9 @@ def tuning_sentences(result: Result) -> list[str]:
         )
     ends = [points[-1][1] for points in curves.values()]
     if all(end is not None for end in ends):
-        growing = all(a < b for a, b in zip(ends, ends[1:], strict=False))
-        lines.append(f"More data ends {'higher' if growing else 'not always higher'}: "
-                     + ", ".join(f"{share:.0%} at {end:.0f} %" for share, end in zip(curves, ends, strict=True)) + ".")  # fmt: skip
+        growing = all(a < b for a, b in pairwise(ends))
+        reached = ", ".join(f"{share:.0%} at {end:.0f} %" for share, end in zip(curves, ends, strict=True))
+        lines.append(f"More data ends {'higher' if growing else 'not always higher'}: {reached}.")
     return lines
 
 
