@@ -2,31 +2,29 @@
 
     python -m training.experiments table5 --corpus corpus --test_corpus corpus_test --runs runs
 
-Every variant is a list of commands of the ordinary training scripts, run one after another, and a pipeline put together
-from what they leave behind. Its clips are generated and measured as `training.reproduce` does it. Whatever is finished
-is not done again, and an interrupted command goes on where it was, so the same line, given again, completes the work;
-`--dry_run true` prints what would be done. Tables share what they have in common: the full model is trained once.
+A variant is a list of commands of the ordinary training scripts and a pipeline put together from what they leave behind.
+Its clips are generated and measured as `training.reproduce` does it. Tables share what they have in common. What is
+finished is not done again and trainings resume, so the same line, given again, completes an interrupted experiment;
+`--dry_run true` prints what would be done.
 
 Results go to `--results`: a JSON file and a plot for every experiment, and README.md, a page with all that there are.
 """
 
-import fcntl
-import importlib
 import io
 import json
 import os
 import shlex
-import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr
+from collections.abc import Callable
+from contextlib import redirect_stderr
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from filelock import FileLock
+from joblib import Parallel, delayed
 
 from eat_hf import (
     A2ET,
@@ -42,29 +40,31 @@ from eat_hf import (
 from eat_hf.errors import UserError
 from eat_hf.evaluation import EvaluationReport, evaluate
 from eat_hf.evaluation.parameters import parameter_shares
-from eat_hf.evaluation.report import MethodResults
+from eat_hf.evaluation.report import MethodResults, write_atomically
 
+from .assemble import AssembleOptions
 from .corpus.build import build_corpus
 from .corpus.dataset import Clip
 from .corpus.heads import KEYPOINT_NAMES
 from .experiments_page import write_results
 from .options import Recipe, parse_options
 from .reproduce import EAT, RENDERER, STAGE_1, ReproduceOptions, choose_clips, copy_truth, generate, plan_of
+from .train_a2et import A2ETOptions
 from .train_emotion import EmotionOptions
+from .train_enhancement import EnhancementOptions
+from .train_sync import SyncOptions
 
-SHARED_STAGES = ("detector", "estimator", "renderer", "speech", "pca", "a2et")  # what `--runs` must hold
 PROTOCOL = "eat_official"
-PICTURE_TERMS = {"perceptual_weight": 10, "sync_weight": 10, "face_weight": 10}  # as published, for stage 2
-POINTS = 5  # of every curve of figure 5
-RECORD = "command.json"  # in every folder that a command makes
-SLUGS = {STAGE_1: "stage_1", EAT: "eat", RENDERER: "reenacted"}
-SCRIPTS = {  # options of every training script, and its stage in the configs
-    "train_enhancement": ("EnhancementOptions", "enhancement"),
-    "train_a2et": ("A2ETOptions", "a2et"),
-    "train_emotion": ("EmotionOptions", "emotion"),
-    "train_sync": ("SyncOptions", "sync"),
-    "assemble": ("AssembleOptions", "assemble"),
+FOLDERS = {STAGE_1: "stage_1", EAT: "eat", RENDERER: "reenacted"}  # of measurements
+STAGES: dict[str, type] = {  # with a script train_STAGE, and its options
+    "enhancement": EnhancementOptions,
+    "a2et": A2ETOptions,
+    "emotion": EmotionOptions,
+    "sync": SyncOptions,
 }
+PICTURE_TERMS = {"perceptual_weight": 10.0, "sync_weight": 10.0, "face_weight": 10.0}  # as published, for stage 2
+SHARES = (0.25, 0.5, 1.0)  # of the emotional clips, in figure 5
+POINTS = 3  # of each of its curves
 
 
 @dataclass
@@ -76,21 +76,22 @@ class ExperimentOptions:
     )
     corpus: str = field(default="corpus", metadata={"help": "Corpus to train on."})
     test_corpus: str = field(default="corpus_test", metadata={"help": "Test split; rendered there if it is missing."})
-    runs: str = field(default="runs", metadata={"help": f"Folder with the runs {', '.join(SHARED_STAGES)}."})
+    runs: str = field(default="runs", metadata={"help": "Folder with the runs of all stages up to A2ET."})
     output: str = field(default="outputs/experiments", metadata={"help": "Where variants and their videos go."})
     results: str = field(
         default="checkpoints_card/eat-demo/experiments", metadata={"help": "Where tables, plots and the page go."}
     )
-    steps: int = field(default=0, metadata={"help": "Of every training command; 0: as the config says."})
+    steps: int = field(default=0, metadata={"help": "Of every training but the expert's; 0: as the config says."})
     clips: int = field(default=40, metadata={"help": "Test clips, spread over all; 0 for all."})
     perceptual_backbone: str = field(
-        default="", metadata={"help": "Of commands with a perceptual loss; empty: as the config says."}
+        default="", metadata={"help": "Of trainings with a perceptual loss; empty: as the config says."}
     )
     sync_expert: str = field(
         default="", metadata={"help": "Folder of a SyncExpert for the sync loss; empty: trained by the way."}
     )
     fid_backbone: str = field(default="dlib_resnet", metadata={"help": "See `eat-hf evaluate --fid-backbone`."})
     workers: int = field(default=2, metadata={"help": "Processes that generate and measure."})
+    jobs: int = field(default=1, metadata={"help": "Variants that are trained side by side."})
     seed: int = field(default=0, metadata={"help": "Of training and of the prompts."})
     dry_run: bool = field(default=False, metadata={"help": "Print the commands and do nothing."})
 
@@ -105,7 +106,7 @@ class Command:
     Attributes:
         module: as `python -m` takes it.
         folder: what it makes.
-        arguments: all of them, the folder's among them.
+        arguments: all of them, the folder's among them; an option's name, then its value, and so on.
     """
 
     module: str
@@ -121,14 +122,23 @@ class Model:
     """What commands train, one after another, and how it becomes a pipeline.
 
     Attributes:
-        folder: a complete folder of runs; what the commands do not make are links.
-        commands: in their order, `training.assemble` the last.
-        links: {stage: folder of a run}.
+        trainings: in their order.
+        links: {stage: folder of a run}, the stages that come from elsewhere.
+        assembly: makes the pipeline from a folder with all stages.
     """
 
-    folder: Path
-    commands: tuple[Command, ...]
+    trainings: tuple[Command, ...]
     links: dict[str, Path]
+    assembly: Command
+
+    @property
+    def pipeline(self) -> Path:
+        return self.assembly.folder
+
+    @property
+    def folder(self) -> Path:
+        """All stages, some of them links."""
+        return self.pipeline.parent
 
 
 @dataclass(frozen=True)
@@ -150,94 +160,88 @@ class Row:
     share: float = 1.0
 
 
-class Variants:
-    """Models of a set of options and a config."""
+class Experiments:
+    """The rows of every experiment, for a set of options and a config."""
 
     def __init__(self, options: ExperimentOptions, recipe: Recipe):
         self.options, self.recipe = options, recipe
-        self.output = Path(options.output)
+        self.output, self.runs = Path(options.output), Path(options.runs)
 
-    def configured(self, name: str) -> Any:
-        """What the config, else the script, sets for an option of stage 2; 0 where it has no such option."""
-        return self.recipe.stages.get("emotion", {}).get(name, getattr(EmotionOptions, name, 0))
+    def configured(self, stage: str, name: str) -> Any:
+        """What the config, else the script, sets for an option."""
+        return self.recipe.stages.get(stage, {}).get(name, getattr(STAGES[stage], name, None))
 
-    @property
-    def steps(self) -> int:
-        """Of stage 2."""
-        return self.options.steps or self.configured("steps")
-
-    def train(self, script: str, folder: Path, steps: bool = True, **more: Any) -> Command:
-        """A command that trains; `more` are its further options."""
-        settings = {"corpus": self.options.corpus, "output_dir": folder, "seed": self.options.seed}
-        if steps and self.options.steps:
-            settings["steps"] = self.options.steps
-        if script in ("train_emotion", "train_enhancement") and self.options.perceptual_backbone:
-            settings["perceptual_backbone"] = self.options.perceptual_backbone
-        return self.command(script, folder, settings | more)
-
-    def command(self, script: str, folder: Path, settings: dict[str, Any]) -> Command:
+    def command(self, script: str, folder: Path, **settings: Any) -> Command:
         """With values as the command line has them."""
-        arguments = ["--config", self.recipe.name]
+        arguments = ["--config", self.recipe.name, "--corpus", self.options.corpus]
         for name, value in settings.items():
             arguments += [f"--{name}", str(value).lower() if isinstance(value, bool) else str(value)]
         return Command(f"training.{script}", folder, tuple(arguments))
 
-    def model(self, name: str, commands: list[Command], links: dict[str, Path] | None = None) -> Model:
-        """Commands, completed by the assembly; stages that they do not make are linked to the shared ones."""
-        folder = self.output / name
-        made = {command.folder for command in commands}
-        linked = {stage: Path(self.options.runs) / stage for stage in SHARED_STAGES if folder / stage not in made}
+    def train(self, stage: str, folder: Path, **settings: Any) -> list[Command]:
+        """The training of a stage; where it has a sync loss, that of the expert before it."""
+        before = []
+        if settings.get("perceptual_weight", self.configured(stage, "perceptual_weight")):
+            # in full, for the page says which network it was
+            known = self.options.perceptual_backbone or self.configured(stage, "perceptual_backbone")
+            settings["perceptual_backbone"] = known
+        if settings.get("sync_weight", self.configured(stage, "sync_weight")):
+            run = self.output / "expert"
+            if not self.options.sync_expert:
+                before = self.train("sync", run, network="expert", split="train")
+            settings["sync_expert"] = self.options.sync_expert or run / "sync_expert"
+        if self.options.steps and stage != "sync":
+            settings["steps"] = self.options.steps
+        seed = self.options.seed
+        return [*before, self.command(f"train_{stage}", folder, output_dir=folder, seed=seed, **settings)]
+
+    def model(self, folder: Path, trainings: list[Command], links: dict[str, Path] | None = None) -> Model:
+        """Trainings with the assembly; stages that neither they nor `links` give are linked to the shared runs."""
+        made = {command.folder.name for command in trainings if command.folder.parent == folder} | set(links or {})
+        enhanced = "enhancement" in made or (self.runs / "enhancement").exists()
+        latent = ("enhancement",) if enhanced else ("detector", "estimator", "renderer")
+        shared = {stage: self.runs / stage for stage in (*latent, "speech", "pca", "a2et") if stage not in made}
         pipeline = folder / "pipeline"
-        settings = {"corpus": self.options.corpus, "runs": folder, "output": pipeline}
-        assembly = self.command("assemble", pipeline, settings)
-        return Model(folder, (*commands, assembly), linked | (links or {}))
+        assembly = self.command("assemble", pipeline, runs=folder, output=pipeline)
+        return Model(tuple(trainings), shared | (links or {}), assembly)
 
-    def adapted(self, name: str, **more: Any) -> Model:
-        """Stage 2 on the shared stages, with further options."""
-        return self.model(name, self.adaptation(name, **more))
+    def adapted(self, name: str, **settings: Any) -> Model:
+        """Stage 2 on the shared runs."""
+        folder = self.output / name
+        return self.model(folder, self.train("emotion", folder / "emotion", runs=self.runs, **settings))
 
-    def adaptation(self, name: str, runs: Path | None = None, **more: Any) -> list[Command]:
-        """The commands of stage 2: the expert of the sync loss, where there is such a loss, and the adaptation.
-
-        `runs`: where the earlier stages are, if not among the shared ones.
-        """
-        commands = []
-        if more.get("sync_weight", self.configured("sync_weight")):
-            expert = self.options.sync_expert
-            if not expert:
-                run = self.output / "expert"
-                commands.append(self.train("train_sync", run, steps=False, network="expert", split="train"))
-                expert = str(run / "sync_expert")
-            more["sync_expert"] = expert
-        folder = self.output / name / "emotion"
-        return [*commands, self.train("train_emotion", folder, runs=runs or self.options.runs, **more)]
+    @property
+    def snapshot_every(self) -> int:
+        """Steps between the points of figure 5."""
+        return max(1, (self.options.steps or self.configured("emotion", "steps")) // POINTS)
 
     def full(self) -> Model:
         """The whole method. It keeps what it could do on the way, for figure 5."""
-        return self.adapted("full", snapshot_every=max(1, self.steps // POINTS))
+        return self.adapted("full", snapshot_every=self.snapshot_every)
 
     def deep_prompts(self) -> Model:
         return self.adapted("deep_prompts", prompts="deep", edn=False, eam=False)
 
     def table3(self) -> list[Row]:
         rows = []
+        initial = {"initial": self.runs} if self.configured("enhancement", "initial") else {}
         for name, title, settings, paper in (
-            ("latent_osfv", "OSFV", {"deformation_weight": 5.0, "head_pose_weight": 0.0}, (22.39, 30)),
-            ("latent_enhanced", "enhanced", {}, (24.49, 86)),
+            (
+                "latent_osfv",
+                "OSFV",
+                {"deformation_weight": 5.0, "background_weight": 1.0},
+                {"psnr": 22.39, "acc_emo": 30},
+            ),
+            ("latent_enhanced", "enhanced", {}, {"psnr": 24.49, "acc_emo": 86}),
         ):
             folder = self.output / name
-            initial = {"initial": self.options.runs} if self.recipe.stages.get("enhancement", {}).get("initial") else {}
-            model = self.model(
-                name,
-                [
-                    self.train("train_enhancement", folder / "enhancement", **initial, **settings),
-                    self.train("train_a2et", folder / "a2et", runs=folder),
-                    *self.adaptation(name, folder),
-                ],
-            )
-            rows.append(
-                Row(f"{title} latent, of the real frames", model, RENDERER, _paper(psnr=paper[0], acc=paper[1]))
-            )
+            trainings = [
+                *self.train("enhancement", folder / "enhancement", **initial, **settings),
+                *self.train("a2et", folder / "a2et", runs=folder),
+                *self.train("emotion", folder / "emotion", runs=folder),
+            ]
+            model = self.model(folder, trainings)
+            rows.append(Row(f"{title} latent, of the real frames", model, RENDERER, paper))
             rows.append(Row(f"{title} latent, EAT on top", model))
         return rows
 
@@ -245,139 +249,138 @@ class Variants:
         deep = self.deep_prompts()
         shallow = self.adapted("shallow_prompts", prompts="shallow", edn=False, eam=False)
         return [
-            Row("no prompts", deep, STAGE_1, _paper(acc=25, sync=8.12)),  # without prompts nothing is adapted
-            Row("shallow prompts", shallow, EAT, _paper(acc=57, sync=7.63)),
-            Row("deep prompts", deep, EAT, _paper(acc=84, sync=7.83)),
+            Row("no prompts", deep, STAGE_1, {"acc_emo": 25, "sync_confidence": 8.12}),  # nothing is adapted
+            Row("shallow prompts", shallow, EAT, {"acc_emo": 57, "sync_confidence": 7.63}),
+            Row("deep prompts", deep, EAT, {"acc_emo": 84, "sync_confidence": 7.83}),
         ]
 
     def table5(self) -> list[Row]:
         deep = self.deep_prompts()
         with_edn = self.adapted("deep_prompts_edn", prompts="deep", edn=True, eam=False)
         return [
-            Row("A2ET", deep, STAGE_1, _paper(psnr=20.46, acc=25, sync=8.12)),
-            Row("+ prompts", deep, EAT, _paper(psnr=21.23, acc=84, sync=7.83)),
-            Row("+ EDN", with_edn, EAT, _paper(psnr=21.40, acc=81, sync=7.83)),
-            Row("+ EAM", self.full(), EAT, _paper(psnr=21.79, acc=67, sync=8.22)),
+            Row("A2ET", deep, STAGE_1, {"psnr": 20.46, "sync_confidence": 8.12, "acc_emo": 25}),
+            Row("+ prompts", deep, EAT, {"psnr": 21.23, "sync_confidence": 7.83, "acc_emo": 84}),
+            Row("+ EDN", with_edn, EAT, {"psnr": 21.40, "sync_confidence": 7.83, "acc_emo": 81}),
+            Row("+ EAM", self.full(), EAT, {"psnr": 21.79, "sync_confidence": 8.22, "acc_emo": 67}),
         ]
 
     def table6(self) -> list[Row]:
-        on = {name: self.configured(name) or weight for name, weight in PICTURE_TERMS.items()}
-        off = {"latent_weight": 0.0, "sync_weight": 0.0, "face_weight": 0.0}
-        settings = {"perceptual_weight": on["perceptual_weight"]} | off
-        rows = [Row("perceptual", self.adapted("loss_perceptual", **settings), EAT, _paper(psnr=21.52, sync=5.50))]
-        settings.pop("latent_weight")  # as the config has it
-        rows.append(Row("+ latent", self.adapted("loss_latent", **settings), EAT, _paper(psnr=21.61, sync=5.66)))
-        settings["sync_weight"] = on["sync_weight"]
-        rows.append(Row("+ sync", self.adapted("loss_sync", **settings), EAT, _paper(psnr=21.31, sync=8.13)))
-        settings["face_weight"] = on["face_weight"]
-        usual = all(self.configured(name) == weight for name, weight in settings.items())
-        last = self.full() if usual else self.adapted("loss_face", **settings)
-        return [*rows, Row("+ face L1", last, EAT, _paper(psnr=21.79, sync=8.22))]
-
-    def figure5(self) -> list[Row]:
-        every = max(1, self.steps // POINTS)
-        rows = [Row("A2ET, before tuning", self.full(), STAGE_1, share=0.0)]
-        for share in (0.25, 0.5, 1.0):
-            run = f"data_{share * 100:.0f}"
-            if share == 1:
-                run, trained = "full", self.full().commands[:-1]
-            else:
-                trained = self.adaptation(run, snapshot_every=every, data_share=share)
-            for step in range(every, every * POINTS + 1, every):
-                snapshot = self.output / run / "emotion" / "snapshots" / f"step_{step}"
-                model = self.model(f"{run}_step_{step}", list(trained), {"emotion": snapshot})
-                rows.append(Row(f"{share:.0%} of the data, step {step}", model, share=share))
+        published = {name: self.configured("emotion", name) or weight for name, weight in PICTURE_TERMS.items()}
+        settings = dict.fromkeys(PICTURE_TERMS, 0.0) | {"latent_weight": 0.0}
+        rows = []
+        for term, paper in (
+            ("perceptual", {"psnr": 21.52, "sync_confidence": 5.50}),
+            ("latent", {"psnr": 21.61, "sync_confidence": 5.66}),
+            ("sync", {"psnr": 21.31, "sync_confidence": 8.13}),
+            ("face", {"psnr": 21.79, "sync_confidence": 8.22}),
+        ):
+            name = f"{term}_weight"
+            settings[name] = published.get(name) or self.configured("emotion", name)
+            usual = all(self.configured("emotion", option) == value for option, value in settings.items())
+            model = self.full() if usual else self.adapted(f"loss_{term}", **settings)
+            rows.append(Row(f"+ {term}" if rows else term, model, EAT, paper))
         return rows
 
-
-def _paper(psnr: float | None = None, acc: float | None = None, sync: float | None = None) -> dict[str, float]:
-    values = {"psnr": psnr, "sync_confidence": sync, "acc_emo": acc}
-    return {name: value for name, value in values.items() if value is not None}
+    def figure5(self) -> list[Row]:
+        rows = [Row("A2ET, before tuning", self.full(), STAGE_1, share=0.0)]
+        every = self.snapshot_every
+        for share in SHARES:
+            name = f"data_{share * 100:.0f}"
+            run = self.full() if share == 1 else self.adapted(name, snapshot_every=every, data_share=share)
+            for step in range(every, every * POINTS + 1, every):
+                snapshot = run.folder / "emotion" / "snapshots" / f"step_{step}"
+                model = self.model(run.folder / f"step_{step}", list(run.trainings), {"emotion": snapshot})
+                rows.append(Row(f"{share:.0%} of the data, step {step}", model, share=share))
+        return rows
 
 
 # Running it -----------------------------------------------------------------------------------------------------------
 
 
-def once(folder: Path, command: list[str], after: float, run: Callable[[], None]) -> float:
+def once(folder: Path, command: list[str], run: Callable[[], None]) -> None:
     """Call `run`, which makes a folder, unless it is done; an interrupted one is called again to go on.
 
-    Args:
-        folder: keeps a record of the command.
-        command: words that say what is done; the folder must not have been made by others.
-        after: when what this builds on was finished; a folder begun before that is made anew.
-
-    Returns:
-        when it was finished, in seconds since 1970.
+    The folder remembers the command. Who else wants it meanwhile, in this process or in another, waits.
 
     Raises:
         UserError: the folder was made in another way.
     """
-    path = folder / RECORD
-    record = json.loads(path.read_text()) if path.exists() else None
-    if record is None and folder.is_dir() and any(folder.iterdir()):
-        raise UserError(f"{folder} is there already, but no experiment made it; use another --output.")
-    if record and record["command"] != command:
-        raise UserError(
-            f"{folder} was made with other options ({shlex.join(record['command'])}); delete it, or use another "
-            "--output."
-        )
-    if record and record["started"] < after:
-        shutil.rmtree(folder)
-        record = None
-    if record is None:
-        record = {"command": command, "started": time.time(), "finished": None}
-    if record["finished"]:
-        return record["finished"]
-    write_json(path, record)
-    run()
-    record["finished"] = time.time()
-    write_json(path, record)
-    return record["finished"]
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "command.json"
+    with FileLock(folder / "lock"):
+        record = json.loads(path.read_text()) if path.exists() else {"command": command, "finished": False}
+        if record["command"] != command:
+            raise UserError(
+                f"{folder} was made with other options ({shlex.join(record['command'])}); delete it, or use another "
+                "--output."
+            )
+        if not record["finished"]:
+            write_atomically(path, json.dumps(record))
+            run()
+            write_atomically(path, json.dumps(record | {"finished": True}))
 
 
-def write_json(path: Path, content: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf8")
-    part.replace(path)
+def run_command(command: Command, threads: int = 0) -> None:
+    """Run it unless it is done; what it says goes to output.txt in its folder.
+
+    Args:
+        threads: of torch; 0 for its own choice.
+
+    Raises:
+        UserError: it failed.
+    """
+
+    def run() -> None:
+        said = command.folder / "output.txt"
+        print(f"$ {command}\n  says in {said}", flush=True)
+        environment = dict(os.environ)
+        if threads:
+            environment.setdefault("OMP_NUM_THREADS", str(threads))
+        with said.open("a") as file:
+            words = [sys.executable, "-m", command.module, *command.arguments]
+            code = subprocess.run(words, stdout=file, stderr=subprocess.STDOUT, env=environment).returncode
+        if code:
+            last = (said.read_text(errors="replace").strip().splitlines() or ["nothing"])[-1]
+            raise UserError(
+                f"`{command}` ended with status {code} and said: {last} (more in {said}). The same experiment, started "
+                "again, goes on from there."
+            )
+
+    once(command.folder, [command.module, *command.arguments], run)
 
 
-def run_command(command: Command) -> None:
-    """Raises UserError if it fails; what it said stands above."""
-    print(f"\n$ {command}", flush=True)
-    code = subprocess.run([sys.executable, "-m", command.module, *command.arguments]).returncode
-    if code:
-        raise UserError(
-            f"{command.folder} could not be made: `{command}` ended with status {code}, for the reason above. The same "
-            "experiment, started again, goes on from there."
-        )
-
-
-def make_model(model: Model) -> float:
-    """Run what is not finished. Returns when the pipeline was."""
+def link_stages(model: Model) -> None:
+    """Make the model's folder complete."""
     model.folder.mkdir(parents=True, exist_ok=True)
     for stage, target in model.links.items():
         link = model.folder / stage
-        if link.is_symlink():
-            link.unlink()  # the shared runs may have moved
+        link.unlink(missing_ok=True)  # the shared runs may have moved
         link.symlink_to(target.resolve(), target_is_directory=True)
-    finished = 0.0
-    for command in model.commands:
-        words = [command.module, *command.arguments]
-        finished = once(command.folder, words, finished, lambda command=command: run_command(command))
-    return finished
 
 
-def measure(row: Row, clips: list[Clip], options: ExperimentOptions, after: float) -> EvaluationReport:
-    """Generate the clips of a row and measure them."""
-    folder = row.model.folder / f"{SLUGS[row.method]}_{len(clips)}_clips_seed_{options.seed}"
-    pipeline = row.model.folder / "pipeline"
-    words = ["measure", row.method, str(pipeline), options.test_corpus, str(options.seed), options.fid_backbone]
+def make_models(models: list[Model], jobs: int) -> None:
+    """Train what is not trained yet, `jobs` variants side by side, then put pipelines together."""
+    for model in models:
+        link_stages(model)
+
+    def train(trainings: tuple[Command, ...]) -> None:
+        for command in trainings:
+            run_command(command, max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else 0)
+
+    Parallel(jobs, backend="threading")(delayed(train)(each) for each in dict.fromkeys(m.trainings for m in models))
+    for model in models:
+        run_command(model.assembly)
+
+
+def measure(row: Row, clips: list[Clip], options: ExperimentOptions) -> EvaluationReport:
+    """Generate the clips of a row and measure them, unless that is done."""
+    folder = row.model.folder / f"{FOLDERS[row.method]}_{len(clips)}_clips"
+    pipeline = str(row.model.pipeline)
 
     def run() -> None:
-        print(f"\n# {row.title}: {len(clips)} clips into {folder}", flush=True)
+        print(f"# {row.title}: {len(clips)} clips into {folder}", flush=True)
         copy_truth(clips, folder / "truth")
-        generate(str(pipeline), clips, {row.method: folder / "videos"}, options.seed, options.workers)
+        generate(pipeline, clips, {row.method: folder / "videos"}, options.seed, options.workers)
         made = evaluate(
             folder / "videos",
             folder / "truth",
@@ -388,7 +391,7 @@ def measure(row: Row, clips: list[Clip], options: ExperimentOptions, after: floa
         )
         made.report.save(folder / "report.json")
 
-    once(folder, words, after, run)
+    once(folder, ["measure", pipeline, options.test_corpus, str(options.seed), options.fid_backbone], run)
     return EvaluationReport.load(folder / "report.json")
 
 
@@ -396,37 +399,27 @@ def check(rows: list[Row], options: ExperimentOptions) -> None:
     """Find mistakes now rather than after hours.
 
     Raises:
-        UserError: a shared stage is missing, or a script lacks an option.
+        UserError: a shared stage or the corpus is missing, or a script lacks an option.
     """
-    for command in commands_of(rows):
+    for command in trainings_of(rows):
         missing = refused(command)
         if missing:
             raise UserError(f"`{command}` is not understood: {missing}")
-    made = {path for row in rows for path in (command.folder for command in row.model.commands)}
-    needed = {target for row in rows for target in row.model.links.values() if not _below(target, made)}
-    absent = sorted(str(path) for path in needed if not (path / "results.json").exists())
+    targets = {target for row in rows for target in row.model.links.values() if target.parent == Path(options.runs)}
+    absent = sorted(str(target) for target in targets if not (target / "results.json").exists())
     if absent:
         raise UserError(f"{', '.join(absent)} must be trained first; see the order of stages in the model card.")
     if not (Path(options.corpus) / "metadata.jsonl").exists():
         raise UserError(f"{options.corpus} is no corpus; see README.md for how to make one.")
 
 
-def _below(path: Path, folders: set[Path]) -> bool:
-    return any(parent in folders for parent in (path, *path.parents))
-
-
 def refused(command: Command) -> str:
-    """Why a training script would not take its arguments, or ""."""
-    script = command.module.removeprefix("training.")
-    kind, stage = SCRIPTS[script]
-    try:
-        module = importlib.import_module(command.module)
-    except ModuleNotFoundError as error:
-        return str(error)
+    """Why a script would not take its arguments, or ""."""
+    stage = command.module.removeprefix("training.").removeprefix("train_")
     said = io.StringIO()
     try:
         with redirect_stderr(said):
-            parse_options(getattr(module, kind), stage, list(command.arguments))
+            parse_options(STAGES.get(stage, AssembleOptions), stage, list(command.arguments))
     except ValueError as error:  # options that the script does not have
         return str(error)
     except SystemExit:
@@ -434,37 +427,23 @@ def refused(command: Command) -> str:
     return ""
 
 
-def commands_of(rows: list[Row]) -> list[Command]:
+def trainings_of(rows: list[Row]) -> list[Command]:
     """Each once, in their order."""
-    return list(dict.fromkeys(command for row in rows for command in row.model.commands))
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Experiments share variants, so one at a time may work in a folder. Raises UserError if another does."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(
-                f"Another experiment is at work in {folder}; wait for it, or use another --output."
-            ) from None
-        yield
+    return list(dict.fromkeys(command for row in rows for command in row.model.trainings))
 
 
 def run_experiment(rows: list[Row], clips: list[Clip], options: ExperimentOptions) -> dict[str, Any]:
     """Make and measure all rows. Returns what the page shows of them."""
+    make_models([row.model for row in rows], options.jobs)
     lines, truth, notes = [], {}, []
     for row in rows:
-        report = measure(row, clips, options, make_model(row.model))
+        report = measure(row, clips, options)
         truth = scores(next(method for method in report.methods if method.is_ground_truth))
         method = next(method for method in report.methods if not method.is_ground_truth)
         notes += [note for note in report.notes if note not in notes]
         lines.append(
             {
                 "title": row.title,
-                "method": row.method,
                 "share": row.share,
                 "scores": scores(method),
                 "rejected": len(method.rejected),
@@ -472,7 +451,20 @@ def run_experiment(rows: list[Row], clips: list[Clip], options: ExperimentOption
                 "training": training_of(row.model) if row.method != STAGE_1 else {},
             }
         )
-    return {"rows": lines, "ground_truth": truth, "clips": len(clips), "notes": notes}
+    return {
+        "commands": [str(command) for command in trainings_of(rows)],
+        "perceptual_backbones": perceptual_backbones(rows),
+        "rows": lines,
+        "ground_truth": truth,
+        "clips": len(clips),
+        "notes": notes,
+    }
+
+
+def perceptual_backbones(rows: list[Row]) -> list[str]:
+    """Networks that trainings with a perceptual loss compared pictures with, without their places."""
+    options = [dict(zip(c.arguments[::2], c.arguments[1::2], strict=True)) for c in trainings_of(rows)]
+    return sorted({o["--perceptual_backbone"].partition("=")[0] for o in options if "--perceptual_backbone" in o})
 
 
 def scores(method: MethodResults) -> dict[str, float | None]:
@@ -483,13 +475,9 @@ def scores(method: MethodResults) -> dict[str, float | None]:
 
 def training_of(model: Model) -> dict[str, Any]:
     """{stage: steps, batch_size, seconds, device} of what was trained for a model, the shared stages apart."""
-    found = {}
-    for command in model.commands[:-1]:
-        run = command.folder
-        if run.name == "emotion":  # in figure 5, a point on the way
-            run = model.folder / "emotion"
-        found[command.folder.name] = json.loads((run / "results.json").read_text())["training"]
-    return found
+    runs = {command.folder.name: command.folder for command in model.trainings}
+    runs["emotion"] = model.folder / "emotion"  # in figure 5, a point on the way
+    return {stage: json.loads((run / "results.json").read_text())["training"] for stage, run in runs.items()}
 
 
 def parameters(configs: list[str]) -> dict[str, Any]:
@@ -522,11 +510,6 @@ def empty_pipeline(recipe: Recipe) -> EATPipeline:
         )
 
 
-def plan_experiment(options: ExperimentOptions, recipe: Recipe) -> list[Row]:
-    """The rows of a table or of figure 5."""
-    return getattr(Variants(options, recipe), options.experiment)()
-
-
 def run(options: ExperimentOptions, recipe: Recipe, command: str) -> None:
     """Raises UserError, in one sentence."""
     results = Path(options.results)
@@ -535,21 +518,18 @@ def run(options: ExperimentOptions, recipe: Recipe, command: str) -> None:
         if not options.dry_run:
             write_results(results, "figure6", about | parameters(list(dict.fromkeys(["official", recipe.name]))))
         return
-    rows = plan_experiment(options, recipe)
+    rows = getattr(Experiments(options, recipe), options.experiment)()
     if options.dry_run:
-        for each in commands_of(rows):
+        for each in trainings_of(rows):
             print(each)
         for row in rows:
-            print(f"# then {options.clips or 'all'} test clips of {row.model.folder / 'pipeline'}: {row.title}")
+            print(f"# {options.clips or 'all'} test clips of {row.model.pipeline}: {row.title}")
         return
     check(rows, options)
-    with alone(Path(options.output)):
-        if not (Path(options.test_corpus) / "metadata.jsonl").exists():
-            build_corpus(plan_of(replace(ReproduceOptions(), corpus=options.test_corpus)), options.workers)
-        clips = choose_clips(options.test_corpus, options.clips)
-        found = run_experiment(rows, clips, options)
-    commands = [str(each) for each in commands_of(rows)]
-    write_results(results, options.experiment, about | {"commands": commands} | found)
+    if not (Path(options.test_corpus) / "metadata.jsonl").exists():
+        build_corpus(plan_of(replace(ReproduceOptions(), corpus=options.test_corpus)), options.workers)
+    clips = choose_clips(options.test_corpus, options.clips)
+    write_results(results, options.experiment, about | run_experiment(rows, clips, options))
 
 
 def main() -> None:
@@ -557,7 +537,6 @@ def main() -> None:
     if argv and not argv[0].startswith("-"):
         argv = ["--experiment", *argv]
     options, recipe = parse_options(ExperimentOptions, "experiments", argv)
-    os.environ.setdefault("PYTHONUNBUFFERED", "1")  # so that commands and what they say stay in order
     try:
         run(options, recipe, shlex.join(["python", "-m", "training.experiments", *sys.argv[1:]]))
     except UserError as error:
