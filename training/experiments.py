@@ -2,10 +2,10 @@
 
     python -m training.experiments table5 --corpus corpus --test_corpus corpus_test --runs runs
 
-A variant is a list of commands of the ordinary training scripts and a pipeline put together from what they leave behind.
-Its clips are generated and measured as `training.reproduce` does it. Tables share what they have in common. What is
-finished is not done again and trainings resume, so the same line, given again, completes an interrupted experiment;
-`--dry_run true` prints what would be done.
+A variant is a list of commands of the ordinary training scripts, and a pipeline put together from what they leave
+behind. Its clips are generated and measured as `training.reproduce` does it. Tables share what they have in common.
+What is finished is not done again and trainings resume: the same line, given again, completes an interrupted
+experiment. `--dry_run true` prints what would be done.
 
 Results go to `--results`: a JSON file and a plot for every experiment, and README.md, a page with all that there are.
 """
@@ -87,7 +87,7 @@ class ExperimentOptions:
         default="", metadata={"help": "Of trainings with a perceptual loss; empty: as the config says."}
     )
     sync_expert: str = field(
-        default="", metadata={"help": "Folder of a SyncExpert for the sync loss; empty: trained by the way."}
+        default="", metadata={"help": "SyncExpert of the sync loss; empty: as the config says, else it is trained."}
     )
     fid_backbone: str = field(default="dlib_resnet", metadata={"help": "See `eat-hf evaluate --fid-backbone`."})
     workers: int = field(default=2, metadata={"help": "Processes that generate and measure."})
@@ -112,6 +112,11 @@ class Command:
     module: str
     folder: Path
     arguments: tuple[str, ...]
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """{option: value}"""
+        return dict(zip(self.arguments[::2], self.arguments[1::2], strict=False))
 
     def __str__(self) -> str:
         return shlex.join(["python", "-m", self.module, *self.arguments])
@@ -186,10 +191,12 @@ class Experiments:
             known = self.options.perceptual_backbone or self.configured(stage, "perceptual_backbone")
             settings["perceptual_backbone"] = known
         if settings.get("sync_weight", self.configured(stage, "sync_weight")):
-            run = self.output / "expert"
-            if not self.options.sync_expert:
+            expert = self.options.sync_expert or self.configured(stage, "sync_expert")
+            if not expert:
+                run = self.output / "expert"
                 before = self.train("sync", run, network="expert", split="train")
-            settings["sync_expert"] = self.options.sync_expert or run / "sync_expert"
+                expert = run / "sync_expert"
+            settings["sync_expert"] = expert
         if self.options.steps and stage != "sync":
             settings["steps"] = self.options.steps
         seed = self.options.seed
@@ -287,10 +294,11 @@ class Experiments:
         for share in SHARES:
             name = f"data_{share * 100:.0f}"
             run = self.full() if share == 1 else self.adapted(name, snapshot_every=every, data_share=share)
-            for step in range(every, every * POINTS + 1, every):
+            for step in range(every, every * POINTS, every):
                 snapshot = run.folder / "emotion" / "snapshots" / f"step_{step}"
                 model = self.model(run.folder / f"step_{step}", list(run.trainings), {"emotion": snapshot})
                 rows.append(Row(f"{share:.0%} of the data, step {step}", model, share=share))
+            rows.append(Row(f"{share:.0%} of the data", run, share=share))
         return rows
 
 
@@ -463,8 +471,8 @@ def run_experiment(rows: list[Row], clips: list[Clip], options: ExperimentOption
 
 def perceptual_backbones(rows: list[Row]) -> list[str]:
     """Networks that trainings with a perceptual loss compared pictures with, without their places."""
-    options = [dict(zip(c.arguments[::2], c.arguments[1::2], strict=True)) for c in trainings_of(rows)]
-    return sorted({o["--perceptual_backbone"].partition("=")[0] for o in options if "--perceptual_backbone" in o})
+    named = [command.settings.get("--perceptual_backbone") for command in trainings_of(rows)]
+    return sorted({name.partition("=")[0] for name in named if name})
 
 
 def scores(method: MethodResults) -> dict[str, float | None]:
