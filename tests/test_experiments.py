@@ -80,11 +80,11 @@ def test_pipelines_take_the_latent_that_trainings_had(tmp_path):
 
 def test_once_does_it_once(tmp_path):
     folder, calls = tmp_path / "a", []
-    once(folder, ["x"], lambda: calls.append(1))
-    once(folder, ["x"], lambda: calls.append(2))
+    once(folder, ["x"], lambda lock: calls.append(1))
+    once(folder, ["x"], lambda lock: calls.append(2))
     assert calls == [1]
     with pytest.raises(UserError, match="was made with other options"):
-        once(folder, ["y"], lambda: calls.append(3))
+        once(folder, ["y"], lambda lock: calls.append(3))
 
 
 STAGE = """

@@ -10,6 +10,7 @@ experiment. `--dry_run true` prints what would be done.
 Results go to `--results`: a JSON file and a plot for every experiment, and README.md, a page with all that there are.
 """
 
+import fcntl
 import io
 import json
 import os
@@ -23,7 +24,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from filelock import FileLock
 from joblib import Parallel, delayed
 
 from eat_hf import (
@@ -305,17 +305,21 @@ class Experiments:
 # Running it -----------------------------------------------------------------------------------------------------------
 
 
-def once(folder: Path, command: list[str], run: Callable[[], None]) -> None:
+def once(folder: Path, command: list[str], run: Callable[[int], None]) -> None:
     """Call `run`, which makes a folder, unless it is done; an interrupted one is called again to go on.
 
     The folder remembers the command. Who else wants it meanwhile, in this process or in another, waits.
+
+    Args:
+        run: takes the file descriptor of the lock, for a process that shall hold it even if this one is killed.
 
     Raises:
         UserError: the folder was made in another way.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "command.json"
-    with FileLock(folder / "lock"):
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         record = json.loads(path.read_text()) if path.exists() else {"command": command, "finished": False}
         if record["command"] != command:
             raise UserError(
@@ -324,7 +328,7 @@ def once(folder: Path, command: list[str], run: Callable[[], None]) -> None:
             )
         if not record["finished"]:
             write_atomically(path, json.dumps(record))
-            run()
+            run(lock.fileno())
             write_atomically(path, json.dumps(record | {"finished": True}))
 
 
@@ -337,21 +341,19 @@ def run_command(command: Command, threads: int = 0) -> None:
     Raises:
         UserError: it failed.
     """
+    words = [sys.executable, "-m", command.module, *command.arguments]
+    environment = ({"OMP_NUM_THREADS": str(threads)} if threads else {}) | os.environ
 
-    def run() -> None:
+    def run(lock: int) -> None:
         said = command.folder / "output.txt"
         print(f"$ {command}\n  says in {said}", flush=True)
-        environment = dict(os.environ)
-        if threads:
-            environment.setdefault("OMP_NUM_THREADS", str(threads))
         with said.open("a") as file:
-            words = [sys.executable, "-m", command.module, *command.arguments]
-            code = subprocess.run(words, stdout=file, stderr=subprocess.STDOUT, env=environment).returncode
-        if code:
+            done = subprocess.run(words, stdout=file, stderr=subprocess.STDOUT, env=environment, pass_fds=[lock])
+        if done.returncode:
             last = (said.read_text(errors="replace").strip().splitlines() or ["nothing"])[-1]
             raise UserError(
-                f"`{command}` ended with status {code} and said: {last} (more in {said}). The same experiment, started "
-                "again, goes on from there."
+                f"`{command}` ended with status {done.returncode} and said: {last} (more in {said}). The same "
+                "experiment, started again, goes on from there."
             )
 
     once(command.folder, [command.module, *command.arguments], run)
@@ -385,7 +387,7 @@ def measure(row: Row, clips: list[Clip], options: ExperimentOptions) -> Evaluati
     folder = row.model.folder / f"{FOLDERS[row.method]}_{len(clips)}_clips"
     pipeline = str(row.model.pipeline)
 
-    def run() -> None:
+    def run(_: int) -> None:
         print(f"# {row.title}: {len(clips)} clips into {folder}", flush=True)
         copy_truth(clips, folder / "truth")
         generate(pipeline, clips, {row.method: folder / "videos"}, options.seed, options.workers)
