@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,7 +100,9 @@ class MotionData:
                 for clip in tqdm(corpus.clips(split=split, kind="speech"), desc=f"encode {split}", mininterval=10)
             ]
             cache.parent.mkdir(exist_ok=True)
-            torch.save(clips, cache)
+            part = cache.with_suffix(f".{os.getpid()}")  # whole or not at all: other trainings may look for it
+            torch.save(clips, part)
+            part.replace(cache)
         self.clips = [MotionClip(**clip) for clip in torch.load(cache, weights_only=True)]
 
     def draw(self, rng: np.random.Generator, count: int, frames: int, pool: list[int]) -> Batch:
