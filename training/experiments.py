@@ -197,6 +197,8 @@ class Experiments:
                 before = self.train("sync", run, network="expert", split="train")
                 expert = run / "sync_expert"
             settings["sync_expert"] = expert
+        if "checkpoint_every" not in self.recipe.stages.get(stage, {}):
+            settings["checkpoint_every"] = 100  # a short training shall resume, too
         if self.options.steps and stage != "sync":
             settings["steps"] = self.options.steps
         seed = self.options.seed
