@@ -19,12 +19,17 @@ EXPERT_SIZE = 96
 
 
 def expert_crops(frames: np.ndarray, track: FaceTrack, size: int = EXPERT_SIZE) -> np.ndarray:
-    """The face box of every frame for the sync expert, from the brows' height down to below the chin."""
-    low, high = track.landmarks.min(1), track.landmarks.max(1)
+    """The face of every frame for the sync expert."""
+    return tracked_crops(frames, FaceTrack(expert_boxes(track.landmarks), track.landmarks), size, padding=0.0)
+
+
+def expert_boxes(landmarks: np.ndarray) -> np.ndarray:
+    """The face boxes of a clip, from the brows' height down to below the chin, all of one size: landmarks (T, 68, 2) ->
+    (T, 4) left, top, right, bottom, in the same units."""
+    low, high = landmarks.min(1), landmarks.max(1)
     side = 1.1 * (high - low).max(1).mean()
     centre = (low + high) / 2
-    boxes = np.concatenate([centre - side / 2, centre + side / 2], 1)
-    return tracked_crops(frames, FaceTrack(boxes, track.landmarks), size, padding=0.0)
+    return np.concatenate([centre - side / 2, centre + side / 2], 1)
 
 
 def chips(frames: np.ndarray, track: FaceTrack, size: int) -> np.ndarray:

@@ -5,6 +5,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,6 +22,9 @@ from eat_hf.pose_pictures import pose_pictures
 
 from .corpus.dataset import Clip, Corpus
 from .loop import Batch
+
+if TYPE_CHECKING:
+    from .picture_terms import ClipPictures
 
 RADIUS = 5  # frames on either side of a window's centre
 NEUTRAL, UNKNOWN = EMOTIONS.index("neutral"), -1
@@ -69,9 +73,14 @@ class MotionData:
         pose_size: side of the pose pictures that A2ET reads.
         exponent: p, the power of the hull volume by which expressions are scaled.
 
+    Attributes:
+        pictures: real frames, where they are compared with rendered ones; None where latents alone are.
+
     Raises:
         UserError: the split has no clips, or a clip lacks labels.
     """
+
+    pictures: "ClipPictures | None" = None
 
     def __init__(
         self,
@@ -106,12 +115,19 @@ class MotionData:
         self.clips = [MotionClip(**clip) for clip in torch.load(cache, weights_only=True)]
 
     def draw(self, rng: np.random.Generator, count: int, frames: int, pool: list[int]) -> Batch:
-        """`count` clips out of `pool` (indices), `frames` frames of each, with their windows."""
+        """`count` clips out of `pool` (indices), `frames` frames of each, with their windows.
+
+        Frames are consecutive if there are pictures, whose lips must fit the sound, else scattered."""
         batches = []
         for number in rng.choice(pool, size=count):
             clip = self.clips[number]
-            chosen = np.sort(rng.choice(len(clip.mel), size=frames, replace=len(clip.mel) < frames))
-            batches.append(self.windows(clip, chosen))
+            length = len(clip.mel)
+            if self.pictures is None:
+                chosen = np.sort(rng.choice(length, size=frames, replace=length < frames))
+                batches.append(self.windows(clip, chosen))
+            else:
+                chosen = (rng.integers(max(1, length - frames + 1)) + np.arange(frames)).clip(max=length - 1)
+                batches.append(self.windows(clip, chosen) | self.pictures.of(int(number), chosen))
         return {name: torch.stack([batch[name] for batch in batches]) for name in batches[0]}
 
     def windows(self, clip: MotionClip, frames: np.ndarray) -> dict[str, Tensor]:

@@ -45,14 +45,21 @@ def latent_folder(runs: Path, component: str) -> Path:
 def parse_options(kind: type[Options], stage: str, argv: list[str] | None = None) -> tuple[Options, Recipe]:
     """Read `--config NAME_OR_FILE` (default: demo) and the options of `kind` for a stage.
 
+    `--stage NAME` takes another section of the config than the script's own, as for a second run of the same script.
+
     Raises:
-        SystemExit: the command line, or the config's section of the stage, names an option that the stage lacks.
+        SystemExit: the command line, or the config's section of the stage, names an option that the stage lacks; or
+            the config has no section of the name given.
     """
     argv = sys.argv[1:] if argv is None else argv
     first = argparse.ArgumentParser(add_help=False)
     first.add_argument("--config", default="demo")
+    first.add_argument("--stage")
     known, rest = first.parse_known_args(argv)
     recipe = Recipe.load(known.config)
+    if known.stage and known.stage not in recipe.stages:
+        first.error(f"the config {known.config} has no stage {known.stage!r}, only {', '.join(recipe.stages)}")
+    stage = known.stage or stage
     parser = HfArgumentParser(kind, description=f"Stage {stage!r}. Also: --config NAME_OR_FILE (default: demo).")
     section = recipe.stages.get(stage, {})
     unknown = sorted(set(section) - {option.name for option in fields(kind)})

@@ -1,8 +1,11 @@
-"""Stage 1b: A2ET on latents (paper section 3.1, Eq. 6), without emotion.
+"""Stage 1b: A2ET on latents (paper section 3.1, Eq. 6), without emotion; then on pictures as well (Eq. 7).
 
     accelerate launch -m training.train_a2et --corpus CORPUS --runs runs --output_dir runs/a2et
+    accelerate launch -m training.train_a2et --corpus CORPUS --runs runs --output_dir runs/a2et_pictures \\
+        --config official --stage a2et_pictures --initial runs/a2et/a2et
 
-Clips that are not known to show an emotion only: emotion is what stage 2 adds.
+Clips that are not known to show an emotion only: emotion is what stage 2 adds. A weight of a term on pictures that is
+not 0 has consecutive frames rendered by the frozen RePos-Net and compared with the real ones.
 """
 
 from dataclasses import dataclass, field
@@ -15,21 +18,30 @@ from torch import Tensor, nn
 from eat_hf import A2ET, CanonicalKeypointDetector, DeepSpeechEncoder, ExpressionBasis
 
 from .corpus.dataset import keypoint_index
-from .loop import Batch, LoopOptions, Losses, main_process_first, train
+from .loop import Batch, Losses, main_process_first, train
 from .motion_data import A2ET_INPUTS, NEUTRAL, UNKNOWN, MotionData
 from .options import Recipe, latent_folder, parse_options
+from .picture_terms import (
+    ClipPictures,
+    PictureOptions,
+    PictureTerms,
+    check_pictures,
+    load_picture_terms,
+    weigh_pictures,
+)
 
 INNER_LIPS = ("inner_lip_upper_middle", "inner_lip_lower_middle")
 
 
 @dataclass
-class A2ETOptions(LoopOptions):
+class A2ETOptions(PictureOptions):
     """Options of this stage."""
 
     corpus: str = field(default="corpus", metadata={"help": "Corpus folder."})
     runs: str = field(
         default="runs", metadata={"help": "Folder with the runs detector or enhancement, speech and pca."}
     )
+    initial: str = field(default="", metadata={"help": "An a2et folder to start from."})
     frames: int = field(default=8, metadata={"help": "Frames drawn from each clip."})
     latent_weight: float = field(default=200.0, metadata={"help": "Of the keypoint term of Eq. 6."})
     pca_weight: float = field(default=10.0, metadata={"help": "Of the coefficient term of Eq. 6."})
@@ -46,6 +58,8 @@ def load_data(options: A2ETOptions, recipe: Recipe, pose_size: int) -> tuple[Mot
             MotionData(options.corpus, split, speech_encoder, detector, pose_size, exponent)
             for split in ("train", "validation")
         )
+        if options.compare_pictures():
+            data.pictures = ClipPictures(options.corpus, "train")
     keypoint_index(data.keypoint_names, *INNER_LIPS)  # a mistake should show before the training, not after it
     return data, held_out
 
@@ -67,11 +81,18 @@ def correlation(a: Tensor, b: Tensor) -> float:
 
 
 class A2ETTask(nn.Module):
-    """Eq. 6: errors of coefficients and of keypoints. Without emotion, so the EAMs are frozen."""
+    """Eq. 6: errors of coefficients and of keypoints; and of pictures. Without emotion, so the EAMs are frozen."""
 
-    def __init__(self, model: A2ET, basis: ExpressionBasis, weights: Tensor, options: A2ETOptions):
+    def __init__(
+        self,
+        model: A2ET,
+        basis: ExpressionBasis,
+        weights: Tensor,
+        options: A2ETOptions,
+        pictures: PictureTerms | None = None,
+    ):
         super().__init__()
-        self.model, self.basis, self.options = model, basis, options
+        self.model, self.basis, self.options, self.pictures = model, basis, options, pictures
         self.register_buffer("weights", weights, persistent=False)
         for name, parameter in model.named_parameters():
             parameter.requires_grad_("eam" not in name)
@@ -80,11 +101,13 @@ class A2ETTask(nn.Module):
         out = self.model(**{name: batch[name] for name in A2ET_INPUTS})
         target = batch["expression"]
         coefficients = (target - self.basis.mean) @ self.basis.directions
-        keypoints = (self.basis(out.coefficients) - target) * batch["scale"][:, None, None]
-        return {
+        expression = self.basis(out.coefficients)
+        keypoints = (expression - target) * batch["scale"][:, None, None]
+        losses = {
             "pca": self.options.pca_weight * (out.coefficients - coefficients).square().mean(),
             "latent": self.options.latent_weight * (keypoints.square() * self.weights).mean(),
         }
+        return losses if self.pictures is None else losses | self.pictures(batch, expression)
 
 
 @torch.no_grad()
@@ -113,14 +136,17 @@ def main() -> None:
     options, recipe = parse_options(A2ETOptions, "a2et")
     basis = ExpressionBasis.from_pretrained(Path(options.runs) / "pca/expression_basis")
     torch.manual_seed(options.seed)
-    model = A2ET(**recipe.components["a2et"])
+    model = A2ET.from_pretrained(options.initial) if options.initial else A2ET(**recipe.components["a2et"])
     data, held_out = load_data(options, recipe, model.config.pose_size)
     pool, pool_held_out = (
         [n for n, clip in enumerate(split.clips) if clip.emotion in (NEUTRAL, UNKNOWN)] for split in (data, held_out)
     )
+    pictures = load_picture_terms(options, Path(options.runs), recipe, options.frames)
+    if data.pictures:
+        check_pictures(options.corpus, data.pictures, pool)
     train(
-        A2ETTask(model, basis, mouth_weights(data.keypoint_names), options),
-        lambda rng, count: data.draw(rng, count, options.frames, pool),
+        A2ETTask(model, basis, mouth_weights(data.keypoint_names), options, pictures),
+        lambda rng, count: weigh_pictures(data.draw(rng, count, options.frames, pool)),
         options,
         {"a2et": model},
         lambda: evaluate(model, basis, held_out, pool_held_out[:40]),

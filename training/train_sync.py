@@ -177,11 +177,6 @@ class ExpertTask(nn.Module):
         self.sounds = [sync_mel(clip.waveform()) for clip in self.bank.clips]
         self.pool, self.held_out = self.bank.held_out()
 
-    def window(self, number: int, frame: int) -> np.ndarray:
-        start = MEL_RATE * frame // 25
-        rows = self.sounds[number][start : start + MEL_ROWS]
-        return np.pad(rows, ((0, MEL_ROWS - len(rows)), (0, 0)), mode="edge")
-
     def draw(self, rng: np.random.Generator, count: int) -> Batch:
         faces, sounds, labels = [], [], []
         for number in rng.choice(self.pool, count):
@@ -191,7 +186,7 @@ class ExpertTask(nn.Module):
             faces.append(frames[start : start + WINDOW])
             others = [n for n in range(last + 1) if abs(n - start) > 1]
             in_sync = rng.random() < 0.5 or not others
-            sounds.append(self.window(number, start if in_sync else int(rng.choice(others))))
+            sounds.append(mel_window(self.sounds[number], start if in_sync else int(rng.choice(others))))
             labels.append(float(in_sync))
         pictures = torch.from_numpy(np.stack(faces)).permute(0, 1, 4, 2, 3).float() / 255
         return {
@@ -219,7 +214,7 @@ class ExpertTask(nn.Module):
             faces = lower_half(torch.from_numpy(pictures).permute(0, 1, 4, 2, 3).float() / 255)
             cosine = {}
             for shift in (-SHIFT, 0, SHIFT):
-                mel = mel_input(np.stack([self.window(number, n + shift) for n in inside]))
+                mel = mel_input(np.stack([mel_window(self.sounds[number], n + shift) for n in inside]))
                 out = self.model(mel.to(self.model.device), faces.to(self.model.device))
                 cosine[shift] = (out.audio * out.face).sum(1).cpu().numpy()
             clips.append(cosine[0].mean() > max(cosine[-SHIFT].mean(), cosine[SHIFT].mean()))
@@ -229,6 +224,13 @@ class ExpertTask(nn.Module):
             "windows_in_sync_nearer": float(np.concatenate(windows).mean()),
             "clips": len(clips),
         }
+
+
+def mel_window(sound: np.ndarray, frame: int) -> np.ndarray:
+    """What is heard while five frames from `frame` on are seen: `sync_mel` of the clip (rows, 80) -> (16, 80)."""
+    start = MEL_RATE * frame // 25
+    rows = sound[start : start + MEL_ROWS]
+    return np.pad(rows, ((0, MEL_ROWS - len(rows)), (0, 0)), mode="edge")
 
 
 def lower_half(faces: Tensor) -> Tensor:

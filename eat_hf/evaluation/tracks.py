@@ -118,17 +118,20 @@ def mouth_aligned_crops(frames: np.ndarray, track: FaceTrack, size: int = 224) -
 def tracked_crops(frames: np.ndarray, track: FaceTrack, size: int = 224, padding: float = 0.4) -> np.ndarray:
     """What SyncNet sees in protocol `standard`, as its authors' pipeline tracks and crops: (T, size, size, 3) uint8.
 
-    Box centres and sizes go through a median filter of 13 frames; the square reaches `padding` of the face's size past
-    the box to the left, right and (twice) below.
+    The square of `smooth_squares` reaches `padding` of the face's size past the box to the left, right and (twice)
+    below.
     """
-    centres = (track.boxes[:, :2] + track.boxes[:, 2:]) / 2
-    halves = (track.boxes[:, 2:] - track.boxes[:, :2]).max(1) / 2
-    smooth = np.stack([medfilt(np.pad(c, 6, mode="edge"), 13)[6:-6] for c in (*centres.T, halves)], 1)
     crops = []
-    for frame, (x, y, half) in zip(frames, smooth, strict=True):
+    for frame, (x, y, half) in zip(frames, smooth_squares(track.boxes), strict=True):
         left, top = x - half * (1 + padding), y - half
         crops.append(_cut(frame, round(left), round(top), round(2 * half * (1 + padding)), size, border=110))
     return np.stack(crops)
+
+
+def smooth_squares(boxes: np.ndarray) -> np.ndarray:
+    """Squares around boxes (T, 4), through a median filter of 13 frames: (T, 3), centre (x, y) and half a side."""
+    centres, halves = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]).max(1) / 2
+    return np.stack([medfilt(np.pad(c, 6, mode="edge"), 13)[6:-6] for c in (*centres.T, halves)], 1)
 
 
 def face_chips(frames: np.ndarray, landmarks: np.ndarray, size: int = 224, padding: float = 0.25) -> np.ndarray:
