@@ -43,18 +43,24 @@ RUNS = {
     "enhancement": (train_enhancement, [], ["keypoint_detector", "motion_estimator", "repos_net"]),
     "speech": (train_speech, [], ["speech_encoder"]),
     "pca": (fit_pca, [], ["expression_basis"]),
-    "a2et": (train_a2et, ["--runs", "{runs}"], ["a2et"]),
-    "emotion": (train_emotion, ["--runs", "{runs}"], ["a2et", "edn", "emotion_mapper"]),
     "expert": (train_sync, ["--network", "expert"], ["sync_expert"]),
+    "a2et": (train_a2et, ["--runs", "{runs}"], ["a2et"]),
+    "a2et_pictures": (train_a2et, ["--runs", "{runs}", "--stage", "a2et_pictures", "--initial", "{runs}/a2et/a2et",
+                      "--sync_expert", "{runs}/expert/sync_expert"], ["a2et"]),
+    "emotion": (train_emotion, ["--runs", "{runs}"], ["a2et", "edn", "emotion_mapper"]),
+    "emotion_pictures": (train_emotion, ["--runs", "{runs}", "--frames", "5", "--face_weight", "10",
+                         "--sync_weight", "10", "--sync_expert", "{runs}/expert/sync_expert", "--initial", "{runs}/a2et_pictures/a2et"],
+                         ["a2et", "edn", "emotion_mapper", "repos_net"]),
     "syncnet": (train_sync, ["--network", "judge"], ["syncnet"]),
     "emotion_fan": (train_emotion_judge, [], ["emotion_fan"]),
-}
+}  # fmt: skip
 TRAINED = [name for name in RUNS if name != "pca"]
 DROPOUT = "emotion_fan"  # has dropout that no configuration turns off: its losses depend on the number of processes
 STAGES = {
     "latent": train_latent.LatentOptions, "renderer": train_renderer.RendererOptions,
     "enhancement": train_enhancement.EnhancementOptions, "speech": train_speech.SpeechOptions,
-    "pca": fit_pca.PCAOptions, "a2et": train_a2et.A2ETOptions, "emotion": train_emotion.EmotionOptions,
+    "pca": fit_pca.PCAOptions, "a2et": train_a2et.A2ETOptions,
+    "a2et_pictures": train_a2et.A2ETOptions, "emotion": train_emotion.EmotionOptions,
     "sync": train_sync.SyncOptions, "emotion_judge": train_emotion_judge.EmotionJudgeOptions,
     "assemble": assemble.AssembleOptions, "sheet": contact_sheet.SheetOptions,
 }  # fmt: skip
@@ -94,9 +100,10 @@ def log(folder):
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    """Two people, one of them held out; all emotions as labels and sound, one of them in 24 pictures."""
+    """Two people, one of them held out; all emotions as labels and sound, one of them in 24 pictures (neutral ones of the
+    first person, so that both stages that compare pictures have some)."""
     folder = tmp_path_factory.mktemp("corpus")
-    build_corpus(Plan(folder, 2, speech_clips=1, latent_clips=10, seed=5, frames_per_clip=24, range_frames=3),
+    build_corpus(Plan(folder, 2, speech_clips=1, latent_clips=10, seed=10, frames_per_clip=24, range_frames=3),
                  workers=1, progress=False)  # fmt: skip
     metadata = folder / "metadata.jsonl"
     clips = [json.loads(line) for line in metadata.read_text().splitlines()]

@@ -34,6 +34,7 @@ class AssembleOptions:
 
     corpus: str = field(default="corpus", metadata={"help": "Corpus folder, for the template that faces align to."})
     runs: str = field(default="runs", metadata={"help": "Folder with the runs of all stages."})
+    emotion: str = field(default="emotion", metadata={"help": "Which of the runs is that of stage 2."})
     output: str = field(default="checkpoints_card/eat-demo", metadata={"help": "Where the pipeline goes."})
     copy_bias: float = field(
         default=30.0,
@@ -63,16 +64,20 @@ IBUG_MIRROR = np.array(
 def main() -> None:
     options, recipe = parse_options(AssembleOptions, "assemble")
     runs = Path(options.runs)
-    repos_net = RePosNet.from_pretrained(latent_folder(runs, "repos_net"))
+    emotion = runs / options.emotion
+    # stage 2 leaves a renderer only if pictures taught it emotion
+    repos_net = RePosNet.from_pretrained(
+        emotion / "repos_net" if (emotion / "repos_net").exists() else latent_folder(runs, "repos_net")
+    )
     if options.copy_bias:  # the published network has no such mask
         with torch.no_grad():
             repos_net.decoder.to_rgb_and_mask.bias[3] += options.copy_bias
     pipeline = EATPipeline(
         keypoint_detector=CanonicalKeypointDetector.from_pretrained(latent_folder(runs, "keypoint_detector")),
         motion_estimator=MotionEstimator.from_pretrained(latent_folder(runs, "motion_estimator")),
-        emotion_mapper=EmotionMapper.from_pretrained(runs / "emotion/emotion_mapper"),
-        a2et=A2ET.from_pretrained(runs / "emotion/a2et"),
-        edn=EDN.from_pretrained(runs / "emotion/edn"),
+        emotion_mapper=EmotionMapper.from_pretrained(emotion / "emotion_mapper"),
+        a2et=A2ET.from_pretrained(emotion / "a2et"),
+        edn=EDN.from_pretrained(emotion / "edn"),
         repos_net=repos_net,
         speech_encoder=DeepSpeechEncoder.from_pretrained(runs / "speech/speech_encoder"),
         expression_basis=ExpressionBasis.from_pretrained(runs / "pca/expression_basis"),

@@ -1,4 +1,4 @@
-"""The sync loss (paper section 3.1, Eq. 7): lips in generated frames must fit the sound, in the eyes of a frozen expert."""
+"""The sync loss (paper section 3.1, Eq. 7): generated lips must fit the sound, in the eyes of a frozen expert."""
 
 import torch
 import torch.nn.functional as F

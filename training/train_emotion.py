@@ -1,10 +1,16 @@
 """Stage 2: efficient emotional adaptation (paper section 3.2). Only M, EDN and the EAMs learn; the rest is frozen.
 
-accelerate launch -m training.train_emotion --corpus CORPUS --runs runs --output_dir runs/emotion
+    accelerate launch -m training.train_emotion --corpus CORPUS --runs runs --output_dir runs/emotion
+
+With terms on pictures (see `training.picture_terms`) the EAM of RePos-Net learns, too. The paper's ablations are
+options: `--prompts` (Table 4), `--edn` and `--eam` (Table 5), the weights of losses (Table 6), `--data_share`. A part
+that is left out is saved as one that does nothing, so that the pipeline runs every variant as it was trained.
 """
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,16 +23,28 @@ from eat_hf.models.emotion_mapper import EMOTIONS
 from .loop import Batch, Losses, train
 from .motion_data import A2ET_INPUTS, MotionClip, MotionData
 from .options import parse_options
+from .picture_terms import PictureTerms, check_pictures, load_picture_terms, weigh_pictures
 from .train_a2et import A2ETOptions, correlation, load_data, mouth_weights, opening
 
 CONTEMPT = EMOTIONS.index("contempt")
 MOUTH_CORNERS = ("mouth_corner_left", "mouth_corner_right")
+PROMPTS = {"shallow": 2, "none": 1}  # that M makes, with the guidance embedding; deep prompts: as the config says
 
 
 @dataclass
 class EmotionOptions(A2ETOptions):
     """Options of this stage."""
 
+    initial: str = field(default="", metadata={"help": "The a2et folder to adapt; default: that of the run a2et."})
+    prompts: Literal["deep", "shallow", "none"] = field(
+        default="deep", metadata={"help": "A prompt for every layer, one for the first layer, or none."}
+    )
+    edn: bool = field(default=True, metadata={"help": "Learn EDN; false: it adds nothing."})
+    eam: bool = field(default=True, metadata={"help": "Learn the EAMs; false: they change nothing."})
+    data_share: float = field(
+        default=1.0,
+        metadata={"help": "Share, up to 1, of the clips of each emotion to learn from, chosen by the seed."},
+    )
     min_level: int = field(default=2, metadata={"help": "Weakest emotional clips to learn from, 1 to 3."})
     one_sided_contempt: bool = field(
         default=True, metadata={"help": "Learn contempt from the clips alone that show it on the commoner side."}
@@ -34,39 +52,59 @@ class EmotionOptions(A2ETOptions):
 
 
 class EmotionalA2ET(nn.Module):
-    """A frozen A2ET with its emotional adaptation: prompts from M, EDN's deformation, EAMs inside A2ET."""
+    """A frozen A2ET with its emotional adaptation: prompts from M, EDN's deformation, EAMs inside A2ET.
 
-    def __init__(self, a2et: A2ET, mapper: EmotionMapper, edn: EDN, basis: ExpressionBasis):
+    Args:
+        with_edn: False leaves EDN as it is, which adds nothing if it was just initialised from A2ET.
+        with_eam: False leaves the EAMs as they are, the identity after stage 1.
+    """
+
+    def __init__(
+        self,
+        a2et: A2ET,
+        mapper: EmotionMapper,
+        edn: EDN,
+        basis: ExpressionBasis,
+        with_edn: bool = True,
+        with_eam: bool = True,
+    ):
         super().__init__()
-        self.a2et, self.mapper, self.edn, self.basis = a2et, mapper, edn, basis
+        self.a2et, self.mapper, self.edn, self.basis, self.with_edn = a2et, mapper, edn, basis, with_edn
         for name, parameter in self.a2et.named_parameters():
-            parameter.requires_grad_("eam" in name)
+            parameter.requires_grad_(with_eam and "eam" in name)
+        edn.requires_grad_(with_edn)
 
     def train(self, mode: bool = True) -> "EmotionalA2ET":
         """The host's batch-norm statistics and dropout stay as they are at inference."""
         super().train(mode)
         self.a2et.eval()
+        if not self.with_edn:
+            self.edn.eval()
         return self
 
-    def forward(self, batch: Batch, latent: Tensor) -> Tensor:
-        """Expression in units of V ** p, (B, F, 3K), for latent z (B, 16)."""
+    def forward(self, batch: Batch, latent: Tensor) -> tuple[Tensor, Tensor]:
+        """Expression in units of V ** p, (B, F, 3K), and guidance embedding e (B, width), for latent z (B, 16)."""
         prompts = self.mapper(latent, batch["emotion"]).prompts
         out = self.a2et(**{name: batch[name] for name in A2ET_INPUTS}, prompts=prompts)
         deformation = self.edn(out.face_features, prompts).expression
-        return self.basis(out.coefficients) + deformation[:, None]
+        return self.basis(out.coefficients) + deformation[:, None], prompts[:, 0]
 
 
 class EmotionTask(nn.Module):
-    """The keypoint term of Eq. 6."""
+    """The keypoint term of Eq. 6; and terms on pictures."""
 
-    def __init__(self, model: EmotionalA2ET, weights: Tensor, options: EmotionOptions):
+    def __init__(
+        self, model: EmotionalA2ET, weights: Tensor, options: EmotionOptions, pictures: PictureTerms | None = None
+    ):
         super().__init__()
-        self.model, self.options = model, options
+        self.model, self.options, self.pictures = model, options, pictures
         self.register_buffer("weights", weights, persistent=False)
 
     def forward(self, batch: Batch) -> Losses:
-        keypoints = (self.model(batch, batch["latent"]) - batch["expression"]) * batch["scale"][:, None, None]
-        return {"latent": self.options.latent_weight * (keypoints.square() * self.weights).mean()}
+        expression, guidance = self.model(batch, batch["latent"])
+        keypoints = (expression - batch["expression"]) * batch["scale"][:, None, None]
+        losses = {"latent": self.options.latent_weight * (keypoints.square() * self.weights).mean()}
+        return losses if self.pictures is None else losses | self.pictures(batch, expression, guidance)
 
 
 def by_emotion(data: MotionData, min_level: int, contempt_side: int = 0) -> list[list[int]]:
@@ -98,6 +136,19 @@ def contempt_side(data: MotionData, min_level: int) -> int:
     return max(set(sides), key=sides.count, default=0)
 
 
+def choose_share(pools: list[list[int]], share: float, seed: int) -> list[list[int]]:
+    """A share of the clips of each emotion, at least one; a smaller share is part of a larger one.
+
+    Raises:
+        UserError: the share is not above 0 and at most 1.
+    """
+    if not 0 < share <= 1:
+        raise UserError(f"data_share must be above 0 and at most 1, not {share}.")
+    rng = np.random.default_rng(seed)
+    orders = [rng.permutation(pool).tolist() for pool in pools]
+    return [sorted(order[: math.ceil(share * len(order))]) for order in orders]
+
+
 @torch.no_grad()
 def evaluate(model: EmotionalA2ET, data: MotionData, pools: list[list[int]], clips: int = 80) -> dict[str, float]:
     """On held-out clips: keypoint error, opening correlation, and how many clips are nearest to their own emotion.
@@ -116,7 +167,7 @@ def evaluate(model: EmotionalA2ET, data: MotionData, pools: list[list[int]], cli
         batch = data.windows(clip, np.arange(len(clip.mel)))
         batch = {name: value[None].to(model.a2et.device) for name, value in batch.items()}
         latent = torch.randn(1, model.mapper.config.latent, generator=generator)
-        predicted = model(batch, latent.to(model.a2et.device))[0].cpu()
+        predicted = model(batch, latent.to(model.a2et.device))[0][0].cpu()
         difference = (predicted - clip.expression).unflatten(-1, (-1, 3))[..., :2] * clip.scale * 128
         errors.append(difference.norm(dim=-1).mean().item())
         truth = opening(clip.expression, names)
@@ -135,17 +186,28 @@ def evaluate(model: EmotionalA2ET, data: MotionData, pools: list[list[int]], cli
 def main() -> None:
     options, recipe = parse_options(EmotionOptions, "emotion")
     runs = Path(options.runs)
-    data, held_out = load_data(options, recipe, A2ET.load_config(runs / "a2et/a2et")["pose_size"])
+    if options.prompts == "none" and not options.edn and not options.eam:
+        raise UserError("Without prompts, EDN and EAM nothing is left to learn: that is the A2ET of stage 1.")
+    initial = options.initial or runs / "a2et/a2et"
+    data, held_out = load_data(options, recipe, A2ET.load_config(initial)["pose_size"])
     torch.manual_seed(options.seed)
-    a2et = A2ET.from_pretrained(runs / "a2et/a2et")
+    a2et = A2ET.from_pretrained(initial)
     edn = EDN(**recipe.components["edn"])
     edn.initialise_from_a2et(a2et)
+    prompts = {"prompts": PROMPTS[options.prompts]} if options.prompts in PROMPTS else {}
     model = EmotionalA2ET(
         a2et,
-        EmotionMapper(**recipe.components["emotion_mapper"]),
+        EmotionMapper(**recipe.components["emotion_mapper"] | prompts),
         edn,
         ExpressionBasis.from_pretrained(runs / "pca/expression_basis"),
+        options.edn,
+        options.eam,
     )
+    components = {"a2et": model.a2et, "edn": model.edn, "emotion_mapper": model.mapper}
+    pictures = load_picture_terms(options, runs, recipe, options.frames)
+    if pictures:
+        components["repos_net"] = pictures.networks.repos_net
+        pictures.networks.repos_net.volume_eam.requires_grad_(options.eam)
     side = contempt_side(data, options.min_level) if options.one_sided_contempt else 0
     pools, pools_held_out = (by_emotion(split, options.min_level, side) for split in (data, held_out))
     for found, split in ((pools, "train"), (pools_held_out, "validation")):
@@ -155,18 +217,21 @@ def main() -> None:
                 f"{options.corpus} has no clips that show {', '.join(missing)} in its split {split}; stage 2 learns "
                 "all emotions."
             )
+    pools = choose_share(pools, options.data_share, options.seed)
+    if data.pictures:
+        check_pictures(options.corpus, data.pictures, sum(pools, []))
 
     def draw(rng: np.random.Generator, count: int) -> Batch:
         emotions = rng.permutation(np.arange(count) % len(EMOTIONS))
         batches = [data.draw(rng, 1, options.frames, pools[emotion]) for emotion in emotions]
         batch = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
-        return batch | {"latent": torch.randn(count, model.mapper.config.latent)}
+        return weigh_pictures(batch) | {"latent": torch.randn(count, model.mapper.config.latent)}
 
     train(
-        EmotionTask(model, mouth_weights(data.keypoint_names), options),
+        EmotionTask(model, mouth_weights(data.keypoint_names), options, pictures),
         draw,
         options,
-        {"a2et": model.a2et, "edn": model.edn, "emotion_mapper": model.mapper},
+        components,
         lambda: evaluate(model, held_out, pools_held_out),
     )
 
