@@ -35,6 +35,7 @@ from training.corpus.heads import KEYPOINT_NAMES  # noqa: E402
 from training.options import CONFIGS, Recipe, parse_options  # noqa: E402
 
 # run: script, further options, components that it leaves behind
+PICTURES = ["--face_weight", "2", "--sync_weight", "1", "--sync_expert", "{runs}/expert/sync_expert"]
 RUNS = {
     "detector": (train_latent, ["--part", "detector"], ["keypoint_detector"]),
     "estimator": (train_latent, ["--part", "estimator"], ["motion_estimator"]),
@@ -45,15 +46,20 @@ RUNS = {
     "pca": (fit_pca, [], ["expression_basis"]),
     "expert": (train_sync, ["--network", "expert"], ["sync_expert"]),
     "a2et": (train_a2et, ["--runs", "{runs}"], ["a2et"]),
-    "a2et_pictures": (train_a2et, ["--runs", "{runs}", "--stage", "a2et_pictures", "--initial", "{runs}/a2et/a2et",
-                      "--sync_expert", "{runs}/expert/sync_expert"], ["a2et"]),
+    "a2et_pictures": (
+        train_a2et,
+        ["--runs", "{runs}", "--stage", "a2et_pictures", "--initial", "{runs}/a2et/a2et", *PICTURES],
+        ["a2et"],
+    ),
     "emotion": (train_emotion, ["--runs", "{runs}"], ["a2et", "edn", "emotion_mapper"]),
-    "emotion_pictures": (train_emotion, ["--runs", "{runs}", "--frames", "5", "--face_weight", "10",
-                         "--sync_weight", "10", "--sync_expert", "{runs}/expert/sync_expert", "--initial", "{runs}/a2et_pictures/a2et"],
-                         ["a2et", "edn", "emotion_mapper", "repos_net"]),
+    "emotion_pictures": (
+        train_emotion,
+        ["--runs", "{runs}", "--initial", "{runs}/a2et_pictures/a2et", "--frames", "6", *PICTURES],
+        ["a2et", "edn", "emotion_mapper", "repos_net"],
+    ),
     "syncnet": (train_sync, ["--network", "judge"], ["syncnet"]),
     "emotion_fan": (train_emotion_judge, [], ["emotion_fan"]),
-}  # fmt: skip
+}
 TRAINED = [name for name in RUNS if name != "pca"]
 DROPOUT = "emotion_fan"  # has dropout that no configuration turns off: its losses depend on the number of processes
 STAGES = {
@@ -100,10 +106,10 @@ def log(folder):
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    """Two people, one of them held out; all emotions as labels and sound, one of them in 24 pictures (neutral ones of the
-    first person, so that both stages that compare pictures have some)."""
+    """Two people, one of them held out; all emotions as labels and sound, one of them in 24 pictures: neutral ones
+    of the first, for both stages that compare pictures to have some."""
     folder = tmp_path_factory.mktemp("corpus")
-    build_corpus(Plan(folder, 2, speech_clips=1, latent_clips=10, seed=10, frames_per_clip=24, range_frames=3),
+    build_corpus(Plan(folder, 2, speech_clips=1, latent_clips=10, seed=4, frames_per_clip=24, range_frames=3),
                  workers=1, progress=False)  # fmt: skip
     metadata = folder / "metadata.jsonl"
     clips = [json.loads(line) for line in metadata.read_text().splitlines()]
