@@ -17,6 +17,9 @@ from training_runs import in_two_processes
 pytest.importorskip("espeakng_loader", reason="espeak-ng comes with `pip install espeakng-loader`")
 
 import eat_hf  # noqa: E402
+from eat_hf.errors import UserError  # noqa: E402
+from eat_hf.keypoints import hull_volume  # noqa: E402
+from eat_hf.pipeline import HeadPose, Speech  # noqa: E402
 from training import (  # noqa: E402
     assemble,
     contact_sheet,
@@ -31,6 +34,7 @@ from training import (  # noqa: E402
     train_sync,
 )
 from training.corpus.build import Plan, build_corpus  # noqa: E402
+from training.corpus.dataset import Corpus  # noqa: E402
 from training.corpus.heads import KEYPOINT_NAMES  # noqa: E402
 from training.options import CONFIGS, Recipe, parse_options  # noqa: E402
 
@@ -149,6 +153,120 @@ def test_stage_2_leaves_all_but_m_edn_and_eam_bit_identical(runs):
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed and all("eam" in name for name in changed)
     assert any("norm.running_mean" in name for name in before)  # statistics of batch norm are among the others
+
+
+def test_pictures_teach_the_renderer_its_eam_alone(runs):
+    before, after = (
+        load_file(runs / run / "repos_net" / "diffusion_pytorch_model.safetensors")
+        for run in ("enhancement", "emotion_pictures")
+    )
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed and all(name.startswith("volume_eam.") for name in changed)
+    for name in ("a2et_pictures", "emotion_pictures"):
+        assert {"latent", "face", "sync"} <= set(log(runs / name)[0])
+        assert any(line["face"] > 0 and line["sync"] > 0 for line in log(runs / name))
+    start, adapted = (
+        load_file(runs / run / "a2et" / "diffusion_pytorch_model.safetensors")
+        for run in ("a2et_pictures", "emotion_pictures")
+    )
+    assert all(torch.equal(value, adapted[name]) for name, value in start.items() if "eam" not in name)
+
+
+ABLATIONS = {
+    "shallow": ["--prompts", "shallow"],
+    "no_prompts": ["--prompts", "none", "--data_share", "0.5"],
+    "no_edn": ["--edn", "false"],
+    "no_eam": ["--eam", "false"],
+}
+
+
+@pytest.fixture(scope="module")
+def ablations(corpus, runs, tmp_path_factory):
+    """Runs of stage 2 without one of its parts, at a rate of learning that shows, and their pipelines."""
+    folder = tmp_path_factory.mktemp("ablations")
+    for name, options in ABLATIONS.items():
+        call(train_emotion, "--corpus", corpus, "--runs", runs, "--output_dir", runs / name, "--learning_rate", "0.02",
+             "--ema_decay", "0", *options)  # fmt: skip
+        AcceleratorState._reset_state(reset_partial_state=True)
+        GradientState._reset_state()
+        call(assemble, "--corpus", corpus, "--runs", runs, "--output", folder / name, "--emotion", name)
+    return folder
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_an_ablated_part_does_nothing(name, runs, ablations):
+    def weights(run, component):
+        return load_file(runs / run / component / "diffusion_pytorch_model.safetensors")
+
+    before, after = weights("a2et", "a2et"), weights(name, "a2et")
+    changed = {tensor for tensor in before if not torch.equal(before[tensor], after[tensor])}
+    assert bool(changed) == (name != "no_eam") and all("eam" in tensor for tensor in changed)
+    a2et = eat_hf.A2ET.from_pretrained(runs / "a2et/a2et")
+    edn = eat_hf.EDN.from_pretrained(runs / name / "edn")
+    learnt = {tensor: value.clone() for tensor, value in edn.state_dict().items()}
+    edn.initialise_from_a2et(a2et)
+    same = all(torch.equal(value, learnt[tensor]) for tensor, value in edn.state_dict().items())
+    assert same == (name == "no_edn")
+    made = eat_hf.EmotionMapper.load_config(runs / name / "emotion_mapper")["prompts"]
+    assert made == {"shallow": 2, "no_prompts": 1}.get(name, 3)
+
+
+@torch.no_grad()
+def test_pipelines_of_ablations_run_as_they_were_trained(corpus, runs, ablations):
+    """The expression of a whole held-out clip, and frames of it."""
+    recipe = Recipe.load("smoke")
+    options, _ = parse_options(
+        train_emotion.EmotionOptions, "emotion",
+        ["--config", "smoke", "--corpus", str(corpus), "--runs", str(runs), "--output_dir", "out"],
+    )  # fmt: skip
+    data = train_emotion.load_data(options, recipe, 16)[1]
+    clip = data.clips[0]
+    batch = {name: value[None] for name, value in data.windows(clip, np.arange(len(clip.mel))).items()}
+    picture = next(c for c in Corpus(corpus).clips(split="validation", kind="speech") if c.rendered).portrait()
+    frames = {}
+    for name in ABLATIONS:
+        pipe = eat_hf.EATPipeline.from_pretrained(ablations / name)
+        pipe.set_progress_bar_config(disable=True)
+        model = train_emotion.EmotionalA2ET(
+            *(kind.from_pretrained(runs / name / part) for kind, part in
+              ((eat_hf.A2ET, "a2et"), (eat_hf.EmotionMapper, "emotion_mapper"), (eat_hf.EDN, "edn"))),
+            eat_hf.ExpressionBasis.from_pretrained(runs / "pca/expression_basis"),
+        ).eval()  # fmt: skip
+        latent = torch.randn(len(pipe.emotions), 16, generator=torch.Generator().manual_seed(0))
+        trained, guidance = model(batch, latent[clip.emotion][None])
+
+        portrait = pipe.prepare_portrait(picture, align=False)
+        portrait.prediction_map = data.maps[clip.identity][None]
+        pose = HeadPose(*clip.angles.T, clip.translation)
+        prompts = pipe.emotion_mapper(latent, torch.arange(len(latent))).prompts
+        weights = torch.eye(len(latent))[[clip.emotion] * len(clip.mel)]
+        speech = Speech(clip.semantic, clip.mel, torch.zeros(len(clip.mel)))
+        found = pipe.predict_expression(portrait, speech, pose, prompts, weights)
+        expected = trained[0] * hull_volume(portrait.canonical) ** recipe.pipeline["hull_volume_exponent"]
+        # pose pictures are kept as bytes for training
+        torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-3)
+        torch.testing.assert_close(pipe.mix_guidance(prompts, weights), guidance)
+        driving = pipe.drive_keypoints(portrait, pose, found)[:, :2]
+        frames[name] = np.concatenate(list(pipe.render(portrait, driving, guidance)))
+    names = list(frames)
+    assert all(not np.array_equal(frames[a], frames[b]) for i, a in enumerate(names) for b in names[i + 1 :]), (
+        "ablations look the same"
+    )
+
+
+def test_a_stage_2_without_anything_to_learn_is_refused(corpus, runs, tmp_path):
+    with pytest.raises(UserError, match="nothing is left to learn"):
+        call(train_emotion, "--corpus", corpus, "--runs", runs, "--output_dir", tmp_path, "--prompts", "none",
+             "--edn", "false", "--eam", "false")  # fmt: skip
+
+
+def test_pipeline_takes_the_renderer_that_pictures_taught(corpus, runs, tmp_path):
+    call(assemble, "--corpus", corpus, "--runs", runs, "--output", tmp_path, "--emotion", "emotion_pictures")
+    ours, taught = (
+        load_file(folder / "repos_net" / "diffusion_pytorch_model.safetensors")
+        for folder in (tmp_path, runs / "emotion_pictures")
+    )
+    assert [name for name in ours if not torch.equal(ours[name], taught[name])] == ["decoder.to_rgb_and_mask.bias"]
 
 
 def test_stages_become_a_pipeline(corpus, runs, tmp_path):
