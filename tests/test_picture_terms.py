@@ -123,7 +123,7 @@ def draw_batch(count, frames=5):
         "source": (255 * torch.rand(count, 3, 16, 16)).byte().repeat_interleave(16, 2).repeat_interleave(16, 3),
         "real": (255 * torch.rand(count, frames, 3, 256, 256)).byte(),
         "face_squares": torch.tensor([0.0, 0.1, 0.5]).expand(count, frames, 3),
-        "sync_mel": torch.randn(count, frames - 4, 1, 80, 16),
+        "sync_mel": torch.randn(count, max(0, frames - 4), 1, 80, 16),
     }
 
 

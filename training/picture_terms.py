@@ -87,16 +87,16 @@ class ClipPictures:
                 "sync_mel": torch.zeros(windows, 1, 80, 16),
             }
         clip, rows = self.clips[number], self.rows[number]
-        pictures, labels = self.bank.pictures[rows], {name: self.bank.labels[name][rows] for name in self.bank.labels}
+        pictures, landmarks = self.bank.pictures[rows], self.bank.labels["landmarks"][rows, :, :2]
         source = clip.portrait() if clip.metadata.get("portrait") else pictures[0]
-        squares = smooth_squares(expert_boxes(labels["landmarks"][..., :2]))[frames]
+        squares = smooth_squares(expert_boxes(landmarks))[frames]
         sound = sync_mel(clip.waveform())
         mel = mel_input(np.stack([mel_window(sound, start) for start in frames[:windows]])) if windows else None
         return {
             "has_pictures": torch.tensor(1.0),
             "source": torch.from_numpy(source.copy()).permute(2, 0, 1),
             "real": torch.from_numpy(pictures[frames]).permute(0, 3, 1, 2),
-            "canonical": torch.from_numpy(labels["canonical"][0]).float(),
+            "canonical": torch.from_numpy(self.bank.labels["canonical"][rows.start]).float(),
             "face_squares": torch.from_numpy(squares).float(),
             "sync_mel": torch.zeros(0, 1, 80, 16) if mel is None else mel,
         }
