@@ -118,8 +118,11 @@ def corpus(tmp_path_factory):
     clips = [json.loads(line) for line in metadata.read_text().splitlines()]
     for clip in clips:
         clip["split"] = ["train", "validation"][clip["identity"]]
-        if clip["identity"] == 0 and clip["file_name"]:  # both stages that compare pictures should find some
-            clip["emotion"], clip["level"] = "neutral", 0
+        if clip["identity"] == 0:  # both stages that compare pictures should find some: the only clip known as neutral
+            if clip["file_name"]:
+                clip["emotion"], clip["level"] = "neutral", 0
+            elif clip["emotion"] == "neutral":
+                clip["emotion"], clip["level"] = None, None
     metadata.write_text("".join(json.dumps(clip) + "\n" for clip in clips))
     return folder
 
