@@ -1,8 +1,8 @@
-"""Head motion over time: made up, taken from a video, or loaded from a file."""
+"""Head motion and blinks over time: made up, taken from a video, or loaded from a file."""
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -23,10 +23,16 @@ NOD = 3.0  # degrees that the head dips when the voice swells
 DRIFT_SECONDS, SPEECH_SECONDS, NOD_SECONDS = 0.9, 0.22, 0.16  # sigma of the Gaussians that smooth them
 SWAY = 0.008  # standard deviation of the shift, 1 pixel of the 256 frame
 
+BLINK_PAUSE = (2.0, 5.0)  # seconds from one blink to the next
+LIDS_CLOSE, LIDS_OPEN = 0.09, 0.16  # seconds that lids take
+
+
+TRACKS = ("yaw", "pitch", "roll", "translation", "blink")
+
 
 @dataclass
 class HeadMotion:
-    """The pose of the head in every frame.
+    """The pose of the head in every frame, and its blinks.
 
     Attributes:
         yaw, pitch, roll: (F,) degrees. Positive yaw turns the nose to the picture's right, positive pitch lifts it,
@@ -34,6 +40,8 @@ class HeadMotion:
         translation: (F, 3) in units of half the frame: x right, y down, z towards the viewer.
         relative: added to the portrait's own pose (True) or taken in its place (False).
         fps: frames a second.
+        blink: (F,) how far the lids are closed, 0 (left to the expression) to 1 (shut); no blinks by default. It needs
+            a model that knows shut eyes (`blink_deformation` in its configuration).
     """
 
     yaw: Tensor
@@ -42,10 +50,13 @@ class HeadMotion:
     translation: Tensor
     relative: bool = True
     fps: float = FPS
+    blink: Tensor = field(default_factory=lambda: torch.zeros(0))
 
     def __post_init__(self):
         frames = len(self.yaw)
-        shapes = {"yaw": (frames,), "pitch": (frames,), "roll": (frames,), "translation": (frames, 3)}
+        if not len(self.blink):
+            self.blink = torch.zeros(frames)
+        shapes = {name: (frames, 3) if name == "translation" else (frames,) for name in TRACKS}
         for name, shape in shapes.items():
             value = torch.as_tensor(getattr(self, name), dtype=torch.float32)
             if tuple(value.shape) != shape or frames == 0:
@@ -65,7 +76,7 @@ class HeadMotion:
 
     @classmethod
     def natural(cls, frames: int, energy: Tensor, generator: torch.Generator | None = None) -> "HeadMotion":
-        """Motion of somebody talking: a slow drift, livelier and nodding where the voice is loud.
+        """Motion of somebody talking: a slow drift, livelier and nodding where the voice is loud; and blinks.
 
         It starts from the portrait's own pose. Standard deviations are at most 5, 3 and 2 degrees.
 
@@ -92,7 +103,8 @@ class HeadMotion:
         for name, angle in angles.items():
             limit = 2.5 * (DRIFT[name] + SPEECH[name])  # no rare, odd extreme
             angles[name] = ease * limit * (angle / limit).tanh()
-        return cls(angles["yaw"], angles["pitch"], angles["roll"], ease[:, None] * translation)
+        blink = _blinks(frames, generator)
+        return cls(angles["yaw"], angles["pitch"], angles["roll"], ease[:, None] * translation, blink=blink)
 
     def resampled(self, frames: int, fps: float = FPS) -> "HeadMotion":
         """`frames` frames at `fps`: interpolated to the rate, then played forwards and backwards as often as needed."""
@@ -117,16 +129,16 @@ class HeadMotion:
 
     def relative_to_start(self) -> "HeadMotion":
         """The same movement from whatever pose the portrait has."""
-        return replace(self._map(lambda values: values - values[:1]), relative=True)
+        return replace(self._map(lambda values: values - values[:1]), relative=True, blink=self.blink)
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> "HeadMotion":
-        yaw, pitch, roll = (function(angle) for angle in (self.yaw, self.pitch, self.roll))
-        return replace(self, yaw=yaw, pitch=pitch, roll=roll, translation=function(self.translation))
+        yaw, pitch, roll, translation, blink = (function(getattr(self, name)) for name in TRACKS)
+        return replace(self, yaw=yaw, pitch=pitch, roll=roll, translation=translation, blink=blink)
 
     def save(self, path: str | os.PathLike) -> None:
         """Write a safetensors file."""
         packed = self._map(lambda values: values.clone(memory_format=torch.contiguous_format))
-        tensors = {name: getattr(packed, name) for name in ("yaw", "pitch", "roll", "translation")}
+        tensors = {name: getattr(packed, name) for name in TRACKS}
         metadata = {"format": "eat_hf head motion", "relative": str(self.relative), "fps": repr(float(self.fps))}
         save_file(tensors, path, metadata)
 
@@ -142,12 +154,21 @@ class HeadMotion:
         try:
             with safe_open(path, "pt") as file:
                 metadata = file.metadata() or {}
-                yaw, pitch, roll = (file.get_tensor(name) for name in ("yaw", "pitch", "roll"))
-                translation = file.get_tensor("translation")
-            relative = metadata["relative"] == "True"
-            return cls(yaw, pitch, roll, translation, relative, float(metadata["fps"]))
+                yaw, pitch, roll, translation, blink = (file.get_tensor(name) for name in TRACKS)
+            return cls(yaw, pitch, roll, translation, metadata["relative"] == "True", float(metadata["fps"]), blink)
         except (SafetensorError, KeyError, ValueError) as error:
             raise UserError(f"{path} is not a head motion saved by eat_hf ({error}).") from error
+
+
+def _blinks(frames: int, generator: torch.Generator | None) -> Tensor:
+    """(frames,) closure of the lids; each blink is fully shut on one frame, so that no rate of frames misses it."""
+    device = generator.device if generator is not None else "cpu"
+    count = int(frames / FPS / BLINK_PAUSE[0]) + 1
+    pauses = torch.empty(count, device=device).uniform_(*BLINK_PAUSE, generator=generator).cpu()
+    after = torch.arange(frames) - (pauses.cumsum(0) * FPS).round()[:, None]  # frames after each blink
+    closure = 1 - torch.where(after < 0, -after / LIDS_CLOSE, after / LIDS_OPEN) / FPS
+    closure = closure.amax(0).clamp(0, 1)
+    return closure * closure * (3 - 2 * closure)
 
 
 def _gaussian(sigma: float) -> Tensor:

@@ -147,6 +147,8 @@ class EATPipeline(DiffusionPipeline):
             portrait's; "none" leaves them.
         template_landmarks: 68 pairs of pixels that portraits are aligned to; None is `faces.DEFAULT_TEMPLATE`.
         driving_crop_scale: side of the crop of a driving video, in widths of the face.
+        blink_deformation: 3K numbers, what shutting the eyes adds to E' of a face of hull volume 1; None, as
+            published: the model does not blink.
     """
 
     _optional_components = ["speech_encoder"]
@@ -167,6 +169,7 @@ class EATPipeline(DiffusionPipeline):
         driving_centring: str = "clip",
         template_landmarks: Sequence[Sequence[float]] | None = None,
         driving_crop_scale: float = 2.1,
+        blink_deformation: Sequence[float] | None = None,
     ):
         super().__init__()
         for name, value, known in (
@@ -178,6 +181,11 @@ class EATPipeline(DiffusionPipeline):
                 raise ValueError(f"{name} must be one of {known}, not {value!r}.")
         if template_landmarks is not None and np.shape(template_landmarks) != (68, 2):
             raise ValueError(f"template_landmarks must be 68 pairs, not of shape {np.shape(template_landmarks)}.")
+        if blink_deformation is not None and len(blink_deformation) != 3 * expression_basis.config.keypoints:
+            raise ValueError(
+                f"blink_deformation must be {3 * expression_basis.config.keypoints} numbers, three a keypoint, "
+                f"not {len(blink_deformation)}."
+            )
         components = {
             "keypoint_detector": keypoint_detector,
             "motion_estimator": motion_estimator,
@@ -200,6 +208,7 @@ class EATPipeline(DiffusionPipeline):
             driving_centring=driving_centring,
             template_landmarks=None if template_landmarks is None else np.asarray(template_landmarks).tolist(),
             driving_crop_scale=driving_crop_scale,
+            blink_deformation=None if blink_deformation is None else [float(x) for x in blink_deformation],
         )
 
     @classmethod
@@ -309,6 +318,7 @@ class EATPipeline(DiffusionPipeline):
 
         # 6. Move the face
         expression = self.predict_expression(portrait, speech, pose, prompts, weights, batch_size)
+        expression = expression + self.shut_eyes(portrait, motion)
         driving = self.drive_keypoints(portrait, pose, expression)
 
         # 7. Render, as the frames are asked for
@@ -515,6 +525,14 @@ class EATPipeline(DiffusionPipeline):
                     expression[index] += weights[index, emotion, None] * deformation
                     progress.update(n)
         return expression * kp.hull_volume(portrait.canonical) ** self.config.hull_volume_exponent
+
+    def shut_eyes(self, portrait: Portrait, motion: HeadMotion) -> Tensor:
+        """What blinks add to E' of every frame: (F, 3K), or 0 if the model does not blink."""
+        if self.config.blink_deformation is None:
+            return portrait.canonical.new_zeros(())
+        shut = portrait.canonical.new_tensor(self.config.blink_deformation)
+        scale = kp.hull_volume(portrait.canonical) ** self.config.hull_volume_exponent
+        return motion.blink.to(shut)[:, None] * shut * scale
 
     def drive_keypoints(self, portrait: Portrait, pose: HeadPose, expression: Tensor) -> Tensor:
         """K_d (1, F, K, 3) of Eq. 1."""

@@ -49,6 +49,24 @@ def test_natural_motion_is_the_seeds():
     assert not torch.allclose(first.yaw, other.yaw)
 
 
+def test_natural_motion_blinks_every_few_seconds():
+    minute = HeadMotion.natural(1500, torch.ones(1500), generator(0)).blink
+    assert minute.min() == 0 and minute.max() == 1 and len(minute) == 1500
+    shut = (minute == 1).nonzero()[:, 0]
+    assert 12 <= len(shut) <= 30 and shut.diff().min() >= 50 and shut.diff().max() <= 125
+    assert (minute > 0).float().mean() < 0.15  # eyes are open most of the time
+    assert not HeadMotion.still(100).blink.any()
+
+
+def test_blinks_last_through_changes_of_rate_and_start(tmp_path):
+    closure = torch.tensor([0.5, 1.0, 0.0])
+    blinking = motion([1, 2, 3], fps=12.5, blink=closure)
+    assert blinking.resampled(5).blink.tolist() == [0.5, 0.75, 1, 0.5, 0]
+    assert torch.equal(blinking.relative_to_start().blink, closure)
+    blinking.save(tmp_path / "m.safetensors")
+    assert torch.equal(HeadMotion.load(tmp_path / "m.safetensors").blink, closure)
+
+
 def test_short_motion_plays_back_and_forth():
     yaw = motion([0, 1, 2, 3]).resampled(11).yaw
     assert yaw.tolist() == [0, 1, 2, 3, 2, 1, 0, 1, 2, 3, 2]

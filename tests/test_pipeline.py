@@ -241,6 +241,21 @@ def test_hull_volume_scales_the_expression(portrait, prepared):
 # Driving videos
 
 
+def test_blinks_shut_the_eyes_of_models_that_know_how(portrait, audio, prepared):
+    deformation = torch.linspace(-0.1, 0.1, 18)
+    options = {"hull_volume_exponent": 0.5, "driving_centring": "none"}
+    blinking = build_tiny_pipeline(**options, blink_deformation=deformation.tolist())
+    still = HeadMotion.still(3)
+    shut = HeadMotion(still.yaw, still.pitch, still.roll, still.translation, blink=torch.tensor([0.0, 0.5, 1.0]))
+    face = prepared[0]
+    added = blinking.shut_eyes(face, shut)
+    full = deformation * kp.hull_volume(face.canonical) ** 0.5
+    assert torch.allclose(added, torch.stack([0 * full, 0.5 * full, full]), atol=1e-6)
+    frames = [blinking(portrait, audio, head_motion=motion, generator=0).frames for motion in (still, shut)]
+    changed = np.abs(frames[0].astype(int) - frames[1]).max((1, 2, 3))
+    assert changed[0] == 0 and changed[2] > 0
+
+
 def test_head_motion_from_a_video(tiny_pipeline, portrait, audio, tmp_path):
     frames = np.stack([portrait] * 2 + [np.roll(portrait, 4 * i, axis=0) for i in range(6)])
     write_video(tmp_path / "driving.mp4", frames)
@@ -303,6 +318,7 @@ def test_options_are_saved(tmp_path):
         "driving_centring": "none",
         "template_landmarks": template,
         "driving_crop_scale": 1.8,
+        "blink_deformation": [0.25] * 18,
     }
     build_tiny_pipeline(**options).save_pretrained(tmp_path)
     loaded = EATPipeline.from_pretrained(tmp_path)
@@ -325,6 +341,7 @@ def test_a_release_without_speech_encoder_loads_and_says_so(tmp_path, portrait, 
         ({"expression_frame": "world"}, "expression_frame"),
         ({"driving_centring": "maybe"}, "driving_centring"),
         ({"template_landmarks": [[0, 0]]}, "template_landmarks"),
+        ({"blink_deformation": [0.1, 0.2]}, "blink_deformation must be 18 numbers"),
     ],
 )
 def test_wrong_options_are_refused(option, words):

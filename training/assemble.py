@@ -23,7 +23,9 @@ from eat_hf import (
     MotionEstimator,
     RePosNet,
 )
+from eat_hf.keypoints import hull_volume
 
+from .corpus.dataset import Corpus
 from .data import FrameBank
 from .options import latent_folder, parse_options
 
@@ -51,6 +53,28 @@ def template_landmarks(bank: FrameBank) -> np.ndarray:
     mean = np.mean([calm[bank.identity[bank.calm] == i].mean(0) for i in np.unique(bank.identity[bank.calm])], 0)
     mirrored = mean[IBUG_MIRROR] * [-1, 1]
     return ((mean + mirrored) / 2 + 1) * 128 - 0.5
+
+
+def blink_deformation(corpus: str, exponent: float, clips: int = 200) -> list[float] | None:
+    """(3K,) what a blink adds to the lids' keypoints, in units of V ** exponent, mean over people; None if the corpus
+    does not say when people blink."""
+    found = []
+    names = Corpus(corpus).info["keypoint_names"]
+    for clip in Corpus(corpus).clips(split="train", kind="speech")[:clips]:
+        labels = clip.labels()
+        if "arkit" not in labels:
+            return None
+        units = list(labels["arkit_names"])
+        closure = labels["arkit"][:, [units.index("eyeBlinkLeft"), units.index("eyeBlinkRight")]].min(1)
+        if closure.max() < 0.95 or closure.min() > 0.05:
+            continue
+        change = labels["expression"][closure.argmax()] - labels["expression"][closure < 0.05].mean(0)
+        volume = hull_volume(torch.from_numpy(labels["canonical"])[None]).item()
+        found.append(change / volume**exponent)
+    if not found:
+        return None
+    lids = np.array(["lid" in name for name in names])  # other keypoints move by chance
+    return (np.mean(found, 0) * lids[:, None]).flatten().round(5).tolist()
 
 
 # the landmark on the other side of the face
@@ -81,6 +105,7 @@ def main() -> None:
         repos_net=repos_net,
         speech_encoder=DeepSpeechEncoder.from_pretrained(runs / "speech/speech_encoder"),
         expression_basis=ExpressionBasis.from_pretrained(runs / "pca/expression_basis"),
+        blink_deformation=blink_deformation(options.corpus, recipe.pipeline["hull_volume_exponent"]),
         template_landmarks=template_landmarks(FrameBank.load(options.corpus, "train")).round(2).tolist(),
         **recipe.pipeline,
     )
