@@ -236,19 +236,13 @@ def load_pipeline(model: str) -> "EATPipeline":
     """
     import torch
     from diffusers.utils import logging
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     from .pipeline import EATPipeline
 
     logging.set_verbosity_error()
     if not sys.stderr.isatty():
         logging.disable_progress_bar()
-    try:
-        pipeline = EATPipeline.from_pretrained(model)
-    except (OSError, HfHubHTTPError, HFValidationError) as error:
-        place = "folder" if Path(model).exists() else "Hub repository"
-        reason = " ".join(str(error).split()).split(" (")[0].split(". ")[0].rstrip(".")
-        raise UserError(f"The {place} {model} cannot be loaded: {reason}.") from error
+    pipeline = EATPipeline.from_pretrained(model)
     return pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
 
 

@@ -1,8 +1,10 @@
 """The whole path: a portrait and a recording become a talking, emotional video (paper section 3, Fig. 2)."""
 
 import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -14,6 +16,7 @@ from torch import Tensor
 
 from . import keypoints as kp
 from .audio import frame_windows, log_mel
+from .cards import base_card
 from .emotions import Emotion, EmotionTrack, Intensity
 from .errors import UserError
 from .faces import (
@@ -27,6 +30,7 @@ from .faces import (
     detect_faces,
 )
 from .head_motion import HeadMotion
+from .hub import create_repository, explained, push_folder
 from .media import FPS, SAMPLING_RATE, Recording, read_audio, read_image, read_video, write_video
 from .models.a2et import A2ET
 from .models.edn import EDN
@@ -215,9 +219,49 @@ class EATPipeline(DiffusionPipeline):
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs) -> "EATPipeline":
         """Load a local folder or a repository of the Hub, from safetensors alone: no pickle is ever opened.
 
-        Other arguments are those of `DiffusionPipeline.from_pretrained`.
+        Other arguments are those of `DiffusionPipeline.from_pretrained`, among them `revision` and `token`. A Hub
+        repository comes from the cache if the Hub cannot be reached, or must not be (HF_HUB_OFFLINE=1).
+
+        Raises:
+            RepositoryError: the folder or repository cannot be had: a `UserError` and an `OSError`.
         """
-        return super().from_pretrained(pretrained_model_name_or_path, **{"use_safetensors": True, **kwargs})
+        with explained(pretrained_model_name_or_path, kwargs.get("revision")):
+            return super().from_pretrained(pretrained_model_name_or_path, **{"use_safetensors": True, **kwargs})
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | bool | None = None,
+        revision: str | None = None,
+        commit_message: str = "Upload EATPipeline",
+        licence: str | None = None,
+    ) -> str:
+        """Upload the whole pipeline, with its card, to a repository of the Hub; the commit's address.
+
+        The card is the repository's own if it has one, else that of the folder the pipeline was loaded from, else a new
+        one (`cards.base_card`).
+
+        Args:
+            repo_id: OWNER/NAME, or NAME alone; made if it does not exist.
+            private: whether only its owners see it, if it is made; None is what the owner's settings say.
+            token: of the Hub; None is the one that is logged in.
+            revision: branch to upload to, made if it does not exist. Default: main.
+            licence: of a new card, as the Hub names it, such as "cc0-1.0".
+
+        Raises:
+            RepositoryError: the Hub cannot be reached or refuses; or `private` is asked of a public repository.
+        """
+        repo_id = create_repository(repo_id, private=private, token=token)
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            source = Path(self.name_or_path or folder, "README.md")
+            card = source.read_text() if source.is_file() else base_card(self, repo_id, licence=licence)
+            Path(folder, "README.md").write_text(card)
+            return push_folder(
+                folder, repo_id, token=token, revision=revision, commit_message=commit_message, keep_card=True
+            )
 
     @property
     def emotions(self) -> tuple[str, ...]:
