@@ -1,11 +1,14 @@
 """Model cards of pipelines and adapters: the README.md of their folders on the Hub."""
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import httpx
 
 from .hub import REPOSITORY_NAME
 
@@ -94,13 +97,26 @@ def adapter_card(
     )
 
 
+def find_card(place: str | os.PathLike | None) -> ModelCard | None:
+    """The card of a folder or Hub repository; None if it has none, or none can be had."""
+    if place is None:
+        return None
+    card = Path(place, "README.md")
+    if Path(place).is_dir() and not card.is_file():
+        return None
+    try:
+        return ModelCard.load(card if card.is_file() else os.fspath(place), ignore_metadata_errors=True)
+    except (OSError, httpx.HTTPError, HFValidationError):
+        return None
+
+
 def _data(
     repo_id: str,
     licence: str | None,
     metrics: Mapping[str, float] | None,
     dataset: str,
     tags: Sequence[str] = (),
-    **more: str,
+    **more: Any,
 ) -> ModelCardData:
     results = [
         EvalResult(

@@ -269,18 +269,12 @@ def describe(pipeline: "EATPipeline") -> str:
 
 
 def _licence(model: str | None) -> str:
-    from huggingface_hub import ModelCard
-    from huggingface_hub.errors import HfHubHTTPError
+    from .cards import find_card
 
-    unknown = "not stated (the model has no card)"
-    card = Path(model or ".") / "README.md"
-    if model is None or (Path(model).is_dir() and not card.is_file()):
-        return unknown
-    try:
-        data = ModelCard.load(card if card.is_file() else model).data
-    except (OSError, HfHubHTTPError):
-        return unknown
-    return data.get("license_name") or data.get("license") or "not stated"
+    card = find_card(model)
+    if card is None:
+        return "not stated (the model has no card)"
+    return card.data.get("license_name") or card.data.get("license") or "not stated"
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:

