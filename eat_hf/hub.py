@@ -67,7 +67,7 @@ def _explain(error: BaseException, place: str, revision: str | None, purpose: st
     def find(*kinds: type[BaseException]) -> BaseException | None:
         return next((link for link in chain if isinstance(link, kinds)), None)
 
-    if Path(place).exists():
+    if purpose == "read" and Path(place).exists():
         return f"The folder {place} cannot be loaded: {_first_sentence(error)}."
     if find(HFValidationError):
         return f"{place} is neither a folder nor the name of a repository, which is OWNER/NAME."
