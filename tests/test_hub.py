@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -39,22 +40,23 @@ def run(program: str, environment: dict[str, str], *arguments, folder: Path | No
     return json.loads(done.stdout.splitlines()[-1])
 
 
-# [status, stdout, stderr] of one command line after another; a traceback fails the process
+# defines `commands`: [status, stdout, stderr] of one command line after another; a traceback fails the process
 COMMANDS = """
 import contextlib, io, json, sys
-from eat_hf import cli
 
-results = []
-for arguments in json.loads(sys.argv[1]):
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            cli.main(arguments)
-            status = 0
-        except SystemExit as exit:
-            status = exit.code
-    results.append([status, out.getvalue(), err.getvalue()])
-print(json.dumps(results))
+def commands(lines):
+    from eat_hf import cli
+    results = []
+    for arguments in lines:
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                cli.main(arguments)
+                status = 0
+            except SystemExit as exit:
+                status = exit.code
+        results.append([status, out.getvalue(), err.getvalue()])
+    return results
 """
 
 
@@ -99,28 +101,30 @@ for repo_id, options in (
 print(json.dumps([addresses, refused]))
 """
 
-LOAD = """
-import json, sys
+LOAD = (
+    COMMANDS
+    + """
 import numpy as np
 from eat_hf import EATPipeline
 from eat_hf.errors import UserError
 
-image, audio, folder = sys.argv[1:]
+usage, lines = sys.argv[1], json.loads(sys.argv[2])
 refused = []
 for repo_id, options in (
     ("ann/tiny", {"token": False}), ("ann/tiny", {"token": "hf_bob"}), ("ann/tiny", {"revision": "v9"}),
-    ("ann/tiny", {"token": "hf_nobody"}), ("ann/none", {}), ("ann/gated", {"token": "hf_bob"}), ("ann/notes", {}),
+    ("ann/tiny", {"token": "hf_nobody"}), ("ann/none", {}), ("bob/gated", {}), ("ann/notes", {}),
 ):
     try:
         EATPipeline.from_pretrained(repo_id, **options)
     except UserError as error:
         refused.append([str(error), isinstance(error, OSError), type(error.__cause__).__name__])
-pipe = EATPipeline.from_pretrained("ann/tiny")
-np.save(f"{folder}/main.npy", pipe(image, audio, emotion="happy", generator=0).frames)
+exec(usage)  # of the card
 dark = EATPipeline.from_pretrained("ann/tiny", revision="dark/1")
-np.save(f"{folder}/dark.npy", dark(image, audio, emotion="happy", generator=0).frames)
-print(json.dumps(refused))
+for name, pipe in {"main": pipe, "dark": dark}.items():
+    np.save(f"{name}.npy", pipe("portrait.png", "speech.wav", emotion="happy", generator=0).frames)
+print(json.dumps([refused, commands(lines)]))
 """
+)
 
 
 @pytest.fixture(scope="module")
@@ -129,16 +133,46 @@ def pushed(hub, tiny_model, tmp_path_factory):
     return run(PUSH, hub.client_environment(tmp_path_factory.mktemp("ann"), "hf_ann"), tiny_model)
 
 
+@dataclass
+class Loaded:
+    """What a process with a clean cache did with Ann's repositories.
+
+    Attributes:
+        folder: where it worked.
+        home: its cache.
+        refused: what `from_pretrained` said to ids that it must not or cannot load.
+        commands: what became of command lines.
+    """
+
+    folder: Path
+    home: Path
+    refused: list
+    commands: list
+
+
 @pytest.fixture(scope="module")
 def loaded(hub, pushed, portrait_file, recording_file, tmp_path_factory):
-    """(folder of frames, Ann's other home with what was downloaded, what was refused)."""
-    hub.repositories["ann/open"].gated = True
-    hub.repositories["ann/gated"] = hub.repositories["ann/open"]
+    hub.repositories["bob/gated"] = replace(hub.repositories["ann/open"], gated=True)
     hub.repositories["ann/notes"] = Repository()
     hub.repositories["ann/notes"].commit("main", {"README.md": Blob(b"# Notes\n", large=False)})
-    folder, home = tmp_path_factory.mktemp("frames"), tmp_path_factory.mktemp("clean")
-    refused = run(LOAD, hub.client_environment(home, "hf_ann"), portrait_file, recording_file, folder)
-    return folder, home, refused
+    folder, home = tmp_path_factory.mktemp("work"), tmp_path_factory.mktemp("clean")
+    (folder / "portrait.png").symlink_to(portrait_file)
+    (folder / "speech.wav").symlink_to(recording_file)
+    generate = ["generate", "--image", "portrait.png", "--audio", "speech.wav", "-o", "none.mp4", "--model"]
+    lines = [[*generate, "ann/none"], [*generate, "bob/gated"]]
+    environment = hub.client_environment(home, "hf_ann")
+    return Loaded(folder, home, *run(LOAD, environment, usage(card_of(hub)), json.dumps(lines), folder=folder))
+
+
+def card_of(hub: Hub) -> str:
+    """The card that the tiny pipeline was pushed with."""
+    tiny = hub.repositories["ann/tiny"]
+    return tiny.commits[tiny.references["main"]]["README.md"].content.decode()
+
+
+def usage(card: str) -> str:
+    (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    return code
 
 
 def test_a_pipeline_is_pushed_with_its_card(hub, pushed, tiny_model):
@@ -152,8 +186,7 @@ def test_a_pipeline_is_pushed_with_its_card(hub, pushed, tiny_model):
     assert set(files) == saved | {"README.md", ".gitattributes"}
     weights = "a2et/diffusion_pytorch_model.safetensors"
     assert files[weights].content == (tiny_model / weights).read_bytes()
-    card = files["README.md"].content.decode()
-    assert "license: cc0-1.0" in card and 'from_pretrained("ann/tiny")' in card
+    assert "license: cc0-1.0" in card_of(hub) and 'from_pretrained("ann/tiny")' in card_of(hub)
 
 
 def test_a_push_that_must_not_be_is_one_sentence(pushed):
@@ -186,9 +219,8 @@ print("0")
 
 
 def test_a_private_pipeline_loads_by_id_with_a_token(loaded, tiny_pipeline, portrait_file, recording_file, hub):
-    folder, _, _ = loaded
     expected = tiny_pipeline(portrait_file, recording_file, emotion="happy", generator=0).frames
-    main, dark = np.load(folder / "main.npy"), np.load(folder / "dark.npy")
+    main, dark = (np.load(loaded.folder / f"{name}.npy") for name in ("main", "dark"))
     assert np.abs(main.astype(int) - expected).max() <= 1 and main.std() > 10
     assert dark.shape == main.shape and dark.std() < main.std() / 2
     # tokens go to the Hub alone
@@ -197,7 +229,7 @@ def test_a_private_pipeline_loads_by_id_with_a_token(loaded, tiny_pipeline, port
 
 
 def test_a_load_that_cannot_be_is_one_sentence(loaded):
-    sentences, are_oserrors, causes = zip(*loaded[2], strict=True)
+    sentences, are_oserrors, causes = zip(*loaded.refused, strict=True)
     anonymous, stranger, revision, unknown, missing, gated, notes = sentences
     assert all(are_oserrors) and all("\n" not in sentence for sentence in sentences)
     for sentence in (anonymous, stranger):
@@ -205,39 +237,49 @@ def test_a_load_that_cannot_be_is_one_sentence(loaded):
     assert "ann/tiny has no revision v9" in revision and causes[2] == "RevisionNotFoundError"
     assert "does not accept the token" in unknown
     assert "neither a folder nor a Hub repository ann/none" in missing and causes[4] == "RepositoryNotFoundError"
-    assert re.search("ann/gated is gated: ask for access at http.*/ann/gated", gated) and causes[5] == "GatedRepoError"
+    assert re.search("bob/gated is gated: ask for access at http.*/bob/gated", gated) and causes[5] == "GatedRepoError"
     assert "ann/notes is not a model of eat_hf: it has no model_index.json" in notes
 
 
-def test_the_command_line_says_it_in_one_line(hub, loaded, portrait_file, recording_file, tmp_path):
-    generate = ["generate", "--image", str(portrait_file), "--audio", str(recording_file), "-o", "out.mp4", "--model"]
-    commands = [[*generate, "ann/none"], [*generate, "ann/gated"], ["info", "ann/tiny"]]
-    environment = hub.client_environment(tmp_path / "home", "hf_bob")
-    missing, gated, private = run(COMMANDS, environment, json.dumps(commands), folder=tmp_path)
+def test_the_command_line_says_it_in_one_line(loaded):
+    missing, gated = loaded.commands
     one_sentence(missing, "Hub repository ann/none that you may see")
-    one_sentence(gated, "ann/gated is gated")
-    one_sentence(private, "Hub repository ann/tiny that you may see")
-    assert not (tmp_path / "out.mp4").exists()
+    one_sentence(gated, "bob/gated is gated")
+    assert not (loaded.folder / "none.mp4").exists()
+
+
+def test_the_lines_on_the_base_card_run(loaded):
+    assert (loaded.folder / "out.mp4").stat().st_size > 1000
 
 
 def test_offline_the_cache_is_enough(hub, loaded):
-    _, home, _ = loaded
     asked = len(hub.log)
-    environment = hub.client_environment(home, HF_HUB_OFFLINE="1")
-    cached, missing = run(COMMANDS, environment, json.dumps([["info", "ann/tiny"], ["info", "ann/open"]]))
-    assert cached[0] == 0 and "licence: cc0-1.0" in cached[1], cached
+    program = COMMANDS + "\nprint(json.dumps(commands([['info', 'ann/tiny'], ['info', 'ann/open']])))"
+    cached, missing = run(program, hub.client_environment(loaded.home, HF_HUB_OFFLINE="1"))
+    assert cached[0] == 0 and "emotions: angry" in cached[1] and "licence: cc0-1.0" in cached[1], cached
     one_sentence(missing, "ann/open is not in the cache .* HF_HUB_OFFLINE")
     assert len(hub.log) == asked
 
 
 def test_without_a_network_the_cache_is_enough(hub, loaded):
-    _, home, _ = loaded
+    program = """
+import json
+from eat_hf.errors import UserError
+from eat_hf.hub import fetch_folder
+found = str(fetch_folder("ann/tiny", ["model_index.json"]))
+try:
+    fetch_folder("ann/open")
+except UserError as error:
+    print(json.dumps([found, str(error)]))
+"""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # and nobody listens
-        environment = hub.client_environment(home) | {"HF_ENDPOINT": f"http://127.0.0.1:{unused.getsockname()[1]}"}
-        cached, missing = run(COMMANDS, environment, json.dumps([["info", "ann/tiny"], ["info", "ann/open"]]))
-    assert cached[0] == 0 and "emotions: angry" in cached[1], cached
-    one_sentence(missing, "The Hub at http.* cannot be reached for ann/open")
+        environment = hub.client_environment(loaded.home) | {
+            "HF_ENDPOINT": f"http://127.0.0.1:{unused.getsockname()[1]}"
+        }
+        found, error = run(program, environment)
+    assert (Path(found) / "model_index.json").is_file() and str(loaded.home) in found
+    assert "cannot be reached for ann/open" in error and "\n" not in error
 
 
 # Folders -------------------------------------------------------------------------------------------------------------
@@ -302,11 +344,6 @@ ADAPTER = {
 MEASURED = {"Emotion accuracy (%)": 87.5, "PSNR (dB)": 26.125}
 
 
-def usage(card: str) -> str:
-    (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
-    return code
-
-
 def test_cards_say_what_the_hub_asks_for():
     pipeline = build_tiny_pipeline()
     options = {"licence": LICENCE, "metrics": MEASURED, "dataset": "made-up clips", "samples": ["samples/sad.png"]}
@@ -338,8 +375,8 @@ def pipeline_share(pipeline) -> float:
     ]
     modules = [m for part in network for m in part.modules() if type(m).__name__ == "EmotionalAdaptationModule"]
     adaptation = [pipeline.emotion_mapper, pipeline.edn, *modules]
-    count = lambda parts: sum(p.numel() for part in parts for p in part.parameters())  # noqa: E731
-    return count(adaptation) / count(network)
+    sizes = [sum(p.numel() for part in parts for p in part.parameters()) for parts in (adaptation, network)]
+    return sizes[0] / sizes[1]
 
 
 def test_what_is_not_known_is_not_in_a_card(tmp_path, monkeypatch):
@@ -374,12 +411,3 @@ print(json.dumps(verdicts))
         (tmp_path / name).write_text(content)
     good_verdict, bad_verdict = run(program, hub.client_environment(tmp_path), tmp_path / "good", tmp_path / "bad")
     assert good_verdict == "" and "base_model '/tmp/tiny' is no repository" in bad_verdict
-
-
-def test_the_base_cards_lines_run(hub, pushed, portrait_file, recording_file, tmp_path):
-    repository = hub.repositories["ann/tiny"]
-    card = repository.commits[repository.references["main"]]["README.md"].content.decode()
-    (tmp_path / "portrait.png").symlink_to(portrait_file)
-    (tmp_path / "speech.wav").symlink_to(recording_file)
-    run(usage(card) + "\nprint(0)", hub.client_environment(tmp_path / "home", "hf_ann"), folder=tmp_path)
-    assert (tmp_path / "out.mp4").stat().st_size > 1000
