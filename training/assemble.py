@@ -75,7 +75,7 @@ def blink_deformation(corpus: str, exponent: float, clips: int = 200) -> list[fl
     if not found:
         return None
     lids = np.array(["lid" in name for name in names])  # other keypoints move by chance
-    return (np.mean(found, 0) * lids[:, None]).flatten().round(5).tolist()
+    return np.where(lids[:, None], np.mean(found, 0), 0).flatten().round(5).tolist()
 
 
 # the landmark on the other side of the face

@@ -213,7 +213,7 @@ def main() -> None:
     write_page(report, output / "report.html", figures.values())
     summary = replace(report, methods=tuple(replace(method, clips=()) for method in report.methods))
     summary.save(Path(options.model) / "measured.json")
-    refresh_card(Path(options.model) / "README.md", report, "make reproduce")
+    refresh_card(Path(options.model) / "README.md", report, command.strip())
     print(f"{output / 'report.html'}, {output / 'report.json'} and the card of {options.model} are written.")
 
 
