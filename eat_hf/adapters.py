@@ -11,6 +11,7 @@ base's with a few modules exchanged, see `graft`.
 import copy
 import hashlib
 import json
+import math
 import os
 import warnings
 from collections.abc import Sequence
@@ -272,16 +273,14 @@ class EmotionAdapter:
 
     @property
     def num_parameters(self) -> int:
-        return sum(tensor.numel() for tensor in self.tensors().values())
+        return sum(parameter.numel() for part in self.parts.values() for parameter in part.parameters())
 
     def adapt(self, pipeline: "EATPipeline") -> Adaptation:
         """The networks of a pipeline with this adapter's modules."""
         networks = {}
         for component in ("emotion_mapper", "a2et", "edn", "repos_net"):
             own = {
-                name.partition(".")[2]: part
-                for name, part in self.parts.items()
-                if name.partition(".")[0] == component
+                name.partition(".")[2]: part for name, part in self.parts.items() if name.partition(".")[0] == component
             }
             networks[component] = graft(pipeline.components[component], own)
         return Adaptation(self.config.emotions, **networks)
@@ -301,6 +300,25 @@ class EmotionAdapter:
             (folder / CARD).write_text(adapter_card(self), encoding="utf8")
         except (SafetensorError, OSError) as error:
             raise UserError(f"The adapter cannot be written to {folder}: {error}.") from error
+
+
+def count_parameters(folder: Path) -> dict[str, int]:
+    """Parameters in an adapter's folder by part, without the statistics of EDN's batch norm.
+
+    Raises:
+        UserError: its weights cannot be read.
+    """
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    sizes = {"head of M": 0, "EDN": 0, "EAM": 0}
+    try:
+        with safe_open(folder / WEIGHTS, "pt") as stored:
+            for name in stored.keys():
+                if not name.endswith(statistics):
+                    part = {"emotion_mapper": "head of M", "edn": "EDN"}.get(name.partition(".")[0], "EAM")
+                    sizes[part] += math.prod(stored.get_slice(name).get_shape())
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{folder / WEIGHTS} cannot be read: {error}.") from error
+    return sizes
 
 
 def _copies(pipeline: "EATPipeline", head: int, count: int) -> Parts:

@@ -735,9 +735,7 @@ class EATPipeline(DiffusionPipeline):
         )[None]
         return kp.centre_on_source(driving, portrait.keypoints) if self.config.driving_centring == "clip" else driving
 
-    def mix_guidance(
-        self, prompts: Tensor, weights: Tensor, adaptations: Sequence[Adaptation] | None = None
-    ) -> Tensor:
+    def mix_guidance(self, prompts: Tensor, weights: Tensor, adaptations: Sequence[Adaptation] | None = None) -> Tensor:
         """Guidance embedding e of the renderer: (1, width), or (1, F, width) if the emotion changes.
 
         Embeddings of several adaptations do not mean the same, so each has a mean of its own: then the last axis holds
