@@ -213,33 +213,21 @@ def evaluate(
 @app.command()
 def info(model: Annotated[str | None, typer.Argument(help="Folder or Hub id.", show_default=False)] = None) -> None:
     """Show a model's parts, their sizes, its emotions and its licence; or what an emotion adapter is."""
-    from .adapters import CONFIG, AdapterConfig
+    from .adapters import CONFIG, AdapterConfig, find_adapter
 
-    if model is not None and (Path(model) / CONFIG).is_file():
-        print(describe_adapter(AdapterConfig.load(Path(model)), Path(model)))
-        return
-    try:
-        pipeline = load_pipeline(find_model(model))
-    except UserError:
-        if model is None or Path(model).exists() or not _has_on_hub(model, CONFIG):
-            raise
-        from .adapters import find_adapter
-
-        folder = find_adapter(model)
-        print(describe_adapter(AdapterConfig.load(folder), folder))
-        return
-    print(describe(pipeline))
-
-
-def _has_on_hub(repo_id: str, file: str) -> bool:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    try:
-        hf_hub_download(repo_id, file)
-    except (OSError, HfHubHTTPError, HFValidationError):
-        return False
-    return True
+    folder = Path(model) if model is not None and (Path(model) / CONFIG).is_file() else None
+    if folder is None:
+        try:
+            print(describe(load_pipeline(find_model(model))))
+            return
+        except UserError as no_pipeline:
+            if model is None or Path(model).exists():
+                raise
+            try:  # a repository of the Hub may hold either
+                folder = find_adapter(model)
+            except UserError:
+                raise no_pipeline from None
+    print(describe_adapter(AdapterConfig.load(folder), folder))
 
 
 def find_model(model: str | None = None) -> str:

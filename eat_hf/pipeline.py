@@ -566,7 +566,7 @@ class EATPipeline(DiffusionPipeline):
         padded = torch.nn.functional.pad(waveform, (0, max(0, frames * hop - len(waveform))))[: frames * hop]
         return Speech(semantic=semantic, mel=mel, energy=padded.reshape(frames, hop).square().mean(1).sqrt())
 
-    # In the following steps, `adaptations` are those whose emotions prompts and weights are of; None is the model's own.
+    # In the following steps, `adaptations` are those whose emotions prompts and weights are of; None: the model's own.
 
     @torch.no_grad()
     def draw_prompts(
