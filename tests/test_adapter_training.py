@@ -46,7 +46,7 @@ def base(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
-    """Five clips of a smirk, one of them held out, and one of another person's happiness."""
+    """Two clips of a smirk and three of a held-out person's; and one of happiness, which is not to be learnt from."""
     folder = tmp_path_factory.mktemp("clips")
     build_corpus(Plan(folder, 2, speech_clips=0, latent_clips=3, seed=5, frames_per_clip=12, range_frames=2),
                  workers=1, progress=False)  # fmt: skip

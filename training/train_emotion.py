@@ -22,9 +22,8 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-
 from accelerate import PartialState
+from torch import Tensor, nn
 
 from eat_hf import A2ET, EDN, EATPipeline, EmotionMapper, ExpressionBasis
 from eat_hf.adapters import EmotionAdapter
