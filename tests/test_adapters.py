@@ -295,7 +295,7 @@ def test_threads_with_different_adapters_do_not_meet(pipe, crop, portrait, folde
     chunks = pipe.stream(portrait, AUDIO, "smirk", generator=0, batch_size=2)
     first = next(chunks)
     pipe.unload_adapter("smirk")
-    assert np.array_equal(np.concatenate([first, *chunks]), alone[0])
+    assert difference(np.concatenate([first, *chunks]), alone[0]) <= 1
 
 
 # Mistakes
