@@ -14,6 +14,7 @@ from typer.exceptions import Abort, TyperException
 from .errors import InputWarning, UserError
 
 if TYPE_CHECKING:
+    from .adapters import AdapterConfig
     from .evaluation.report import ParameterShare
     from .pipeline import EATPipeline
 
@@ -39,7 +40,8 @@ def generate(
         str | None, typer.Option(help=f"Folder or Hub id. Default: ${MODEL_VARIABLE}, else the bundled model.")
     ] = None,
     emotion: Annotated[
-        str | None, typer.Option(help="A name, or a mixture: happy=0.7,surprised=0.3. Default: neutral.")
+        str | None,
+        typer.Option(help="A name, or a mixture: happy=0.7,surprised=0.3. Default: the first adapter's, else neutral."),
     ] = None,
     timeline: Annotated[
         str | None, typer.Option(help="Emotions by time in seconds: 0:neutral,1.5:happy.", show_default=False)
@@ -53,6 +55,10 @@ def generate(
     face: Annotated[
         int | None, typer.Option(help="Which of several faces, from 0 in order of prominence.", show_default=False)
     ] = None,
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option(help="Folder or Hub id of an emotion adapter; may be given again.", show_default=False),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same video.")] = None,
     paste_back: Annotated[bool, typer.Option("--paste-back", help="Put the face back into the whole picture.")] = False,
 ) -> None:
@@ -65,7 +71,7 @@ def generate(
     from .media import VideoWriter, check_video_target, read_audio, read_image
 
     # everything that can be wrong and is quick to see comes before the model is loaded
-    felt = parse_timeline(timeline) if timeline is not None else parse_emotion(emotion or "neutral")
+    felt = parse_timeline(timeline) if timeline is not None else parse_emotion(emotion) if emotion else None
     strength = parse_intensity(intensity)
     check_video_target(output)
     for given in (image, audio, Path(head_motion)):
@@ -78,6 +84,11 @@ def generate(
     chosen = choose_face(detect_faces(picture), face)
 
     pipeline = load_pipeline(model)
+    own = len(pipeline.emotions)
+    for place in adapter or ():
+        pipeline.load_adapter(place)
+    if felt is None:
+        felt = pipeline.emotions[own] if adapter else "neutral"
     chunks = pipeline.stream(
         picture,
         recording,
@@ -201,8 +212,22 @@ def evaluate(
 
 @app.command()
 def info(model: Annotated[str | None, typer.Argument(help="Folder or Hub id.", show_default=False)] = None) -> None:
-    """Show a model's parts, their sizes, its emotions and its licence."""
-    print(describe(load_pipeline(find_model(model))))
+    """Show a model's parts, their sizes, its emotions and its licence; or what an emotion adapter is."""
+    from .adapters import CONFIG, AdapterConfig, find_adapter
+
+    folder = Path(model) if model is not None and (Path(model) / CONFIG).is_file() else None
+    if folder is None:
+        try:
+            print(describe(load_pipeline(find_model(model))))
+            return
+        except UserError as no_pipeline:
+            if model is None or Path(model).exists():
+                raise
+            try:  # a repository of the Hub may hold either
+                folder = find_adapter(model)
+            except UserError:
+                raise no_pipeline from None
+    print(describe_adapter(AdapterConfig.load(folder), folder))
 
 
 def find_model(model: str | None = None) -> str:
@@ -265,6 +290,21 @@ def describe(pipeline: "EATPipeline") -> str:
         lines.append(f"{name:<32}{size:>14}")
     lines.append(f"emotions: {', '.join(pipeline.emotions)}")
     lines.append(f"licence: {_licence(pipeline.name_or_path)}")
+    return "\n".join(lines)
+
+
+def describe_adapter(config: "AdapterConfig", folder: Path) -> str:
+    """An adapter's emotions, base, size by part and share of the base, training facts and licence."""
+    from .adapters import count_parameters
+
+    sizes = count_parameters(folder)
+    rows = [*sizes.items(), ("adapter", sum(sizes.values())), ("base", config.base_parameters)]
+    lines = [f"emotion adapter: {', '.join(config.emotions)}", f"base: {config.base_model}"]
+    lines += [f"{'part':<32}{'parameters':>14}{'of the base':>13}"]
+    lines += [f"{name:<32}{size:>14,}{size / config.base_parameters:>13.2%}" for name, size in rows]
+    lines += [f"prompts: {config.prompt_type}", f"made with: eat_hf {config.library_version}"]
+    lines += [f"training: {', '.join(f'{name} {value}' for name, value in config.training.items()) or 'not stated'}"]
+    lines += [f"licence: {_licence(str(folder))}"]
     return "\n".join(lines)
 
 

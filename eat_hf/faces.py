@@ -5,6 +5,7 @@ pixel coordinates (x, y) with (0, 0) in the middle of the top left pixel.
 """
 
 import functools
+import threading
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -68,6 +69,8 @@ class AlignedPortrait:
 
 # Detection -----------------------------------------------------------------------------------------------------------
 
+_DETECTING = threading.Lock()  # dlib's detectors keep state while they look, and threads would break each other's
+
 
 @functools.cache
 def _frontal_detector():
@@ -125,7 +128,9 @@ def _shrink_or_enlarge(image: np.ndarray, scale: float) -> np.ndarray:
 def frontal_faces(image: np.ndarray, side: int) -> list[np.ndarray]:
     """Boxes (4,) left, top, right, bottom of the frontal faces in a copy of a picture whose longer side is `side`."""
     copy, scale = _scaled(image, side)
-    return [_corners(box) / scale for box in _frontal_detector().run(copy, 0, FRONTAL_SCORE)[0]]
+    with _DETECTING:
+        boxes = _frontal_detector().run(copy, 0, FRONTAL_SCORE)[0]
+    return [_corners(box) / scale for box in boxes]
 
 
 def predict_landmarks(image: np.ndarray, box: np.ndarray, side: int) -> np.ndarray:
@@ -142,14 +147,16 @@ def _frontal_faces(image: np.ndarray) -> list[tuple[np.ndarray, float, np.ndarra
     candidates = []
     for side in DETECTION_SIDES:
         copy, scale = _scaled(image, side)
-        boxes, scores, _ = _frontal_detector().run(copy, 0, FRONTAL_SCORE)
+        with _DETECTING:
+            boxes, scores, _ = _frontal_detector().run(copy, 0, FRONTAL_SCORE)
         candidates += [(_corners(b) / scale, s, copy, scale) for b, s in zip(boxes, scores, strict=True)]
     return _without_overlaps(candidates)
 
 
 def _network_faces(image: np.ndarray) -> list[tuple[np.ndarray, float, np.ndarray, float]]:
     copy, scale = _scaled(image, DETECTION_SIDES[0])
-    found = [d for d in _network_detector()(copy, 0) if d.confidence > NETWORK_SCORE]
+    with _DETECTING:
+        found = [d for d in _network_detector()(copy, 0) if d.confidence > NETWORK_SCORE]
     return _without_overlaps([(_corners(d.rect) / scale, d.confidence, copy, scale) for d in found])
 
 

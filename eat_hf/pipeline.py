@@ -2,8 +2,9 @@
 
 import os
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from . import keypoints as kp
+from .adapters import RESERVED, Adaptation, EmotionAdapter, MixedEAM, find_adapter, graft
 from .audio import frame_windows, log_mel
 from .cards import base_card, find_card
 from .emotions import Emotion, EmotionTrack, Intensity
@@ -44,6 +46,8 @@ from .pose_pictures import pose_pictures
 
 DRIVING_SMOOTHING = 0.04  # seconds; takes the estimator's tremble out of a driving video's pose
 LONGEST_SEARCH = 50  # frames of a driving video in which a face must show up
+
+_LOADING = threading.Lock()  # held while a pipeline's adapters change
 
 ImageInput = str | os.PathLike | Image.Image | np.ndarray
 AudioInput = str | os.PathLike | tuple[np.ndarray, int] | Recording
@@ -176,6 +180,7 @@ class EATPipeline(DiffusionPipeline):
         blink_deformation: Sequence[float] | None = None,
     ):
         super().__init__()
+        self._adapters: dict[str, EmotionAdapter] = {}  # never changed, only replaced: others may be reading it
         for name, value, known in (
             ("keypoint_space", keypoint_space, ("canonical", "posed")),
             ("expression_frame", expression_frame, ("camera", "head")),
@@ -294,8 +299,103 @@ class EATPipeline(DiffusionPipeline):
 
     @property
     def emotions(self) -> tuple[str, ...]:
-        """Names that `emotion` may be or mix."""
-        return tuple(self.emotion_mapper.config.emotions)
+        """Names that `emotion` may be or mix: the model's own, then those of loaded adapters."""
+        loaded = self._adapters.values()
+        return (*self.emotion_mapper.config.emotions, *(name for adapter in loaded for name in adapter.config.emotions))
+
+    # Adapters --------------------------------------------------------------------------------------------------------
+
+    @property
+    def adapters(self) -> dict[str, EmotionAdapter]:
+        """The loaded adapters by name."""
+        return dict(self._adapters)
+
+    def load_adapter(
+        self,
+        path_or_id: str | os.PathLike,
+        name: str | None = None,
+        *,
+        revision: str | None = None,
+        subfolder: str | None = None,
+        token: str | bool | None = None,
+    ) -> str:
+        """Add the emotions of an adapter to `emotions`. The model's own networks do not change.
+
+        Any number of adapters may be loaded, from any thread; clips that are being generated do not notice.
+
+        Args:
+            path_or_id: a folder, or a repository of the Hub.
+            name: what the adapter is called here, and its emotion, if it has one. Default: the emotion's own name.
+            revision, subfolder, token: of the repository; a folder may have a subfolder, too.
+
+        Returns:
+            The name, for `unload_adapter` and `save_adapter`.
+
+        Raises:
+            UserError: there is no such adapter, it does not fit this model, or the name is taken.
+        """
+        folder = find_adapter(path_or_id, revision, subfolder, token)
+        return self.add_adapter(EmotionAdapter.load(folder, self), name)
+
+    def add_adapter(self, adapter: EmotionAdapter, name: str | None = None) -> str:
+        """`load_adapter` of one that is there already, such as one that was just made for this model."""
+        if name is not None and len(adapter.config.emotions) == 1:
+            adapter = replace(adapter, config=replace(adapter.config, emotions=(name,)))
+        name = name or "+".join(adapter.config.emotions)
+        for part in adapter.parts.values():
+            part.eval().requires_grad_(False)
+        with _LOADING:
+            for emotion in adapter.config.emotions:
+                if not emotion.strip() or set(emotion) & set(RESERVED):
+                    raise UserError(f"An emotion cannot be called {emotion!r}; give the adapter another name.")
+                if emotion in self.emotions:
+                    raise UserError(f"There is an emotion {emotion!r} already; give the adapter another name.")
+            if name in self._adapters:
+                raise UserError(f"There is an adapter {name!r} already; unload it first, or give another name.")
+            self._adapters = {**self._adapters, name: adapter}
+        return name
+
+    def unload_adapter(self, name: str) -> None:
+        """Forget an adapter and its emotions.
+
+        Raises:
+            UserError: there is none of that name.
+        """
+        with _LOADING:
+            self._loaded(name)
+            self._adapters = {other: adapter for other, adapter in self._adapters.items() if other != name}
+
+    def save_adapter(self, name: str, directory: str | os.PathLike) -> None:
+        """Write a loaded adapter as a folder that `load_adapter` reads.
+
+        Raises:
+            UserError: there is none of that name, or the folder cannot be written.
+        """
+        self._loaded(name).save(directory)
+
+    def _loaded(self, name: str) -> EmotionAdapter:
+        if name not in self._adapters:
+            loaded = ", ".join(self._adapters) or "none"
+            raise UserError(f"There is no adapter {name!r}; loaded: {loaded}.")
+        return self._adapters[name]
+
+    @property
+    def adaptations(self) -> tuple[Adaptation, ...]:
+        """The emotional adaptation that is the model's own, then those of loaded adapters, in the order of `emotions`.
+
+        A snapshot: loading and unloading do not change it.
+        """
+        emotions = tuple(self.emotion_mapper.config.emotions)
+        own = Adaptation(emotions, self.emotion_mapper, self.a2et, self.edn, self.repos_net)
+        return (own, *(adapter.adapt(self) for adapter in self._adapters.values()))
+
+    def to(self, *args, **kwargs) -> "EATPipeline":
+        """`DiffusionPipeline.to`, adapters included."""
+        super().to(*args, **kwargs)
+        for adapter in self._adapters.values():
+            for part in adapter.parts.values():
+                part.to(self.device, self.dtype)
+        return self
 
     # Generation ------------------------------------------------------------------------------------------------------
 
@@ -371,7 +471,9 @@ class EATPipeline(DiffusionPipeline):
         """
         # 1. Check the input
         self.check_inputs(batch_size, head_motion)
-        track = None if emotion is None else EmotionTrack.create(emotion, intensity, self.emotions)
+        adaptations = self.adaptations  # as of now, whatever other threads load and unload
+        known = [name for adaptation in adaptations for name in adaptation.emotions]
+        track = None if emotion is None else EmotionTrack.create(emotion, intensity, known)
         if isinstance(generator, int):
             generator = torch.Generator().manual_seed(generator)
         recording = read_audio(audio)
@@ -380,22 +482,28 @@ class EATPipeline(DiffusionPipeline):
         portrait = self.prepare_portrait(image, face, align)
         speech = self.encode_audio(recording)
         prompts = weights = guidance = None
-        if track is not None:
-            prompts = self.draw_prompts(generator)
-            weights = torch.from_numpy(track.weights(recording.num_frames, self.emotions)).to(prompts)
-            guidance = self.mix_guidance(prompts, weights)
+        if track is None:
+            adaptations = adaptations[:1]
+        else:
+            frames = recording.num_frames
+            # what does not show takes no part: a clip is the same whatever else is loaded
+            adaptations = tuple(a for a in adaptations if track.weights(frames, a.emotions).any())
+            emotions = [name for adaptation in adaptations for name in adaptation.emotions]
+            prompts = self.draw_prompts(generator, adaptations)
+            weights = torch.from_numpy(track.weights(frames, emotions)).to(prompts)
+            guidance = self.mix_guidance(prompts, weights, adaptations)
 
         # 5. Move the head
         motion = self.prepare_motion(head_motion, recording.num_frames, speech.energy, generator, align)
         pose = self.pose_head(portrait, motion)
 
         # 6. Move the face
-        expression = self.predict_expression(portrait, speech, pose, prompts, weights, batch_size)
+        expression = self.predict_expression(portrait, speech, pose, prompts, weights, batch_size, adaptations)
         expression = expression + self.shut_eyes(portrait, motion)
         driving = self.drive_keypoints(portrait, pose, expression)
 
         # 7. Render, as the frames are asked for
-        return self.render(portrait, driving, guidance, batch_size, paste_back)
+        return self.render(portrait, driving, guidance, batch_size, paste_back, adaptations)
 
     def check_inputs(self, batch_size: int, head_motion: HeadMotionInput) -> None:
         """Raise on arguments that can be judged without any work."""
@@ -458,17 +566,26 @@ class EATPipeline(DiffusionPipeline):
         padded = torch.nn.functional.pad(waveform, (0, max(0, frames * hop - len(waveform))))[: frames * hop]
         return Speech(semantic=semantic, mel=mel, energy=padded.reshape(frames, hop).square().mean(1).sqrt())
 
+    # In the following steps, `adaptations` are those whose emotions prompts and weights are of; None: the model's own.
+
     @torch.no_grad()
-    def draw_prompts(self, generator: torch.Generator | None = None) -> Tensor:
+    def draw_prompts(
+        self, generator: torch.Generator | None = None, adaptations: Sequence[Adaptation] | None = None
+    ) -> Tensor:
         """Prompts of all emotions (emotions, prompts, width).
 
-        Noise is drawn for all of them, in their order, so that an emotion looks the same alone and in a mixture.
+        Noise is drawn for all of the model's own, in their order, so that an emotion looks the same alone and in a
+        mixture. Adapters' emotions share that noise, so that nothing else depends on what is loaded.
         """
-        count = len(self.emotions)
+        count = len(self.emotion_mapper.config.emotions)
         device = generator.device if generator is not None else "cpu"
         latent = torch.randn(count, self.emotion_mapper.config.latent, generator=generator, device=device)
         latent = latent.to(self._execution_device)
-        return self.emotion_mapper(latent, torch.arange(count, device=latent.device)).prompts
+        prompts = []
+        for adaptation in adaptations or self.adaptations[:1]:
+            ids = torch.arange(len(adaptation.emotions), device=latent.device)
+            prompts.append(adaptation.emotion_mapper(latent[ids % count], ids).prompts)
+        return torch.cat(prompts)
 
     def prepare_motion(
         self,
@@ -548,11 +665,13 @@ class EATPipeline(DiffusionPipeline):
         prompts: Tensor | None,
         weights: Tensor | None,
         batch_size: int = 8,
+        adaptations: Sequence[Adaptation] | None = None,
     ) -> Tensor:
         """E' of every frame, (F, 3K): A2ET and EDN for each emotion that shows, mixed by weights (F, emotions).
 
         Without prompts, A2ET alone, as it was before emotional adaptation.
         """
+        owners = [adaptation for adaptation in adaptations or self.adaptations[:1] for _ in adaptation.emotions]
         a2et = self.a2et
         radius = a2et.config.window // 2
         frames = len(speech.mel)
@@ -578,10 +697,11 @@ class EATPipeline(DiffusionPipeline):
         with self.progress_bar(total=int((weights != 0).sum())) as progress:
             progress.set_description("expression")
             for emotion in (weights != 0).any(0).nonzero()[:, 0]:
+                a2et, edn = owners[emotion].a2et, owners[emotion].edn
                 prompt = None if prompts is None else prompts[emotion, None]
                 guidance = None if prompt is None else prompt[:, 0]
                 face = a2et.face_features(portrait.prediction_map, guidance)
-                emotional = 0.0 if prompt is None else self.edn(face, prompt).expression
+                emotional = 0.0 if prompt is None else edn(face, prompt).expression
                 for index in weights[:, emotion].nonzero()[:, 0].split(batch_size):
                     n = len(index)
                     coefficients = a2et.predict(
@@ -615,9 +735,22 @@ class EATPipeline(DiffusionPipeline):
         )[None]
         return kp.centre_on_source(driving, portrait.keypoints) if self.config.driving_centring == "clip" else driving
 
-    def mix_guidance(self, prompts: Tensor, weights: Tensor) -> Tensor:
-        """Guidance embedding e of the renderer: (1, width), or (1, F, width) if the emotion changes."""
-        mixed = weights @ prompts[:, 0]
+    def mix_guidance(self, prompts: Tensor, weights: Tensor, adaptations: Sequence[Adaptation] | None = None) -> Tensor:
+        """Guidance embedding e of the renderer: (1, width), or (1, F, width) if the emotion changes.
+
+        Embeddings of several adaptations do not mean the same, so each has a mean of its own: then the last axis holds
+        the share of each in the frame and its e, one after the other, as `MixedEAM` reads them.
+        """
+        embeddings = prompts[:, 0]
+        if adaptations is None or len(adaptations) == 1:
+            mixed = weights @ embeddings
+        else:
+            sizes = [len(adaptation.emotions) for adaptation in adaptations]
+            parts = []
+            for own, share_of_each in zip(embeddings.split(sizes), weights.split(sizes, 1), strict=True):
+                share = share_of_each.sum(1, keepdim=True)
+                parts += [share, share_of_each @ own / torch.where(share == 0, 1, share)]
+            mixed = torch.cat(parts, 1)
         return mixed[:1] if bool((weights == weights[:1]).all()) else mixed[None]
 
     def render(
@@ -627,8 +760,14 @@ class EATPipeline(DiffusionPipeline):
         guidance: Tensor | None,
         batch_size: int = 8,
         paste_back: bool = False,
+        adaptations: Sequence[Adaptation] | None = None,
     ) -> Iterator[np.ndarray]:
         """Frames of driving keypoints (1, F, K, 3), in chunks (n, H, W, 3) uint8."""
+        if adaptations is None or len(adaptations) == 1:
+            repos_net = adaptations[0].repos_net if adaptations else self.repos_net
+        else:
+            mixed = MixedEAM([adaptation.repos_net.volume_eam for adaptation in adaptations])
+            repos_net = graft(self.repos_net, {"volume_eam": mixed})
         paste = PasteBack(portrait.picture, portrait.matrix) if paste_back else None
         with self.progress_bar(total=driving.shape[1]) as progress:
             progress.set_description("frames")
@@ -636,7 +775,7 @@ class EATPipeline(DiffusionPipeline):
                 part = slice(start, start + batch_size)
                 e = guidance[:, part] if guidance is not None and guidance.dim() == 3 else guidance
                 with torch.no_grad():
-                    rendered = self.repos_net.render(portrait.features, portrait.keypoints, driving[:, part], e)
+                    rendered = repos_net.render(portrait.features, portrait.keypoints, driving[:, part], e)
                 frames = _to_uint8(rendered.frames[0])
                 if paste is not None:
                     frames = np.stack([paste(frame) for frame in frames])

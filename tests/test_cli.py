@@ -14,6 +14,7 @@ from conftest import voice
 from PIL import Image
 
 from eat_hf import cli
+from eat_hf.adapters import EmotionAdapter
 
 
 def eat_hf(*arguments, **options):
@@ -167,6 +168,26 @@ def test_info_names_parts_shares_emotions_and_licence(in_process, tiny_pipeline,
     assert sum(sizes[name] for name in (*network, "EAM")) == sizes["network"] == sum(counts[n] for n in network)
     assert sum(float(rows[name][2].rstrip("%")) for name in (*network, "EAM")) == pytest.approx(100, abs=0.05)
     assert "emotions: angry, contempt" in out and "licence: apache-2.0" in out
+
+
+def test_adapters_on_the_command_line(in_process, tiny_pipeline, tiny_model, inputs, tmp_path):
+    EmotionAdapter.create(tiny_pipeline, ["smirk"], "happy", {"steps": 3}).save(tmp_path / "smirk")
+    status, out, _ = in_process("info", tmp_path / "smirk")
+    rows = {line.split()[0]: line.split() for line in out.splitlines()}
+    own = tiny_pipeline.emotion_mapper.heads[0], tiny_pipeline.edn
+    head, edn = (sum(p.numel() for p in part.parameters()) for part in own)
+    assert status == 0 and "emotion adapter: smirk" in out and "training: steps 3" in out
+    assert rows["head"][3] == f"{head:,}" and rows["EDN"][1] == f"{edn:,}"
+    total, base = (int(rows[name][1].replace(",", "")) for name in ("adapter", "base"))
+    assert rows["adapter"][2] == f"{total / base:.2%}" and rows["base"][2] == "100.00%"
+
+    common = ("generate", "--image", inputs["portrait"], "--audio", inputs["recording"], "--model", tiny_model)
+    mixed = ("--adapter", tmp_path / "smirk", "--emotion", "smirk=1,sad=1", "--head-motion", "still")
+    status, _, err = in_process(*common, *mixed, "-o", tmp_path / "out.mp4")
+    assert status == 0 and (tmp_path / "out.mp4").is_file(), err
+    status, _, err = in_process(*common, "--adapter", tmp_path, "-o", tmp_path / "other.mp4")
+    assert status == 2 and "is not the folder of an adapter" in one_line(err)
+    assert not (tmp_path / "other.mp4").exists()
 
 
 def test_the_environment_names_the_default_model(in_process, monkeypatch, tiny_model):

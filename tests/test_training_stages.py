@@ -71,6 +71,7 @@ STAGES = {
     "enhancement": train_enhancement.EnhancementOptions, "speech": train_speech.SpeechOptions,
     "pca": fit_pca.PCAOptions, "a2et": train_a2et.A2ETOptions,
     "a2et_pictures": train_a2et.A2ETOptions, "emotion": train_emotion.EmotionOptions,
+    "adapter": train_emotion.EmotionOptions,
     "sync": train_sync.SyncOptions, "emotion_judge": train_emotion_judge.EmotionJudgeOptions,
     "assemble": assemble.AssembleOptions, "sheet": contact_sheet.SheetOptions,
 }  # fmt: skip

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .picture_terms import ClipPictures
 
 RADIUS = 5  # frames on either side of a window's centre
-NEUTRAL, UNKNOWN = EMOTIONS.index("neutral"), -1
+NEUTRAL, UNKNOWN, OTHER = EMOTIONS.index("neutral"), -1, -2
 LATENTS = ("yaw", "pitch", "roll", "translation", "canonical", "expression")
 
 
@@ -40,7 +40,7 @@ class MotionClip:
         angles: (T, 3) yaw, pitch, roll in degrees; translation: (T, 3).
         expression: (T, 3K), E / V ** p as A2ET and EDN predict it.
         scale: V ** p, which turns that into E.
-        emotion: index into the eight emotions, `UNKNOWN` where nobody knows.
+        emotion: index into the eight emotions, `UNKNOWN` where nobody knows, `OTHER` for one that is none of them.
         level: 0 (neutral) to 3, None where nobody knows.
         identity: of the corpus.
     """
@@ -186,7 +186,11 @@ def encode_clip(clip: Clip, speech_encoder: DeepSpeechEncoder, pose_size: int, e
         translation=labels["translation"],
         expression=labels["expression"].flatten(1) / scale,
         scale=scale,
-        emotion=UNKNOWN if clip.emotion is None else EMOTIONS.index(clip.emotion),
+        emotion=UNKNOWN
+        if clip.emotion is None
+        else EMOTIONS.index(clip.emotion)
+        if clip.emotion in EMOTIONS
+        else OTHER,
         level=clip.level,
         identity=clip.identity,
     )

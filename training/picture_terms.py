@@ -198,6 +198,15 @@ def load_picture_terms(options: PictureOptions, runs: Path, recipe: Recipe, fram
         recipe.pipeline["keypoint_space"],
         recipe.pipeline["expression_frame"],
     )
+    return make_picture_terms(options, networks, frames)
+
+
+def make_picture_terms(options: PictureOptions, networks: Reenactment, frames: int) -> PictureTerms:
+    """The terms that the options ask for, rendered by some networks.
+
+    Raises:
+        UserError: there is no sync expert, too few frames for it, or no perceptual network.
+    """
     perceptual = sync = None
     if options.perceptual_weight and options.perceptual_backbone != "none":
         perceptual = PerceptualLoss(options.perceptual_backbone, options.perceptual_weight)

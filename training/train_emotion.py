@@ -5,26 +5,46 @@
 With terms on pictures (see `training.picture_terms`) the EAM of RePos-Net learns, too. The paper's ablations are
 options: `--prompts` (Table 4), `--edn` and `--eam` (Table 5), the weights of losses (Table 6), `--data_share`. A part
 that is left out is saved as one that does nothing, so that the pipeline runs every variant as it was trained.
+
+A new emotion, as an adapter on top of a finished model, from a few clips of it:
+
+    accelerate launch -m training.train_emotion --stage adapter --base checkpoints_card/eat-demo --adapter smirk \\
+        --corpus CLIPS --output_dir runs/smirk
+
+The adapter's head of M, its EDN and its EAMs start as copies of the base's; the base stays as it is.
 """
 
+import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from torch import Tensor, nn
 
-from eat_hf import A2ET, EDN, EmotionMapper, ExpressionBasis
+from eat_hf import A2ET, EDN, EATPipeline, EmotionMapper, ExpressionBasis
+from eat_hf.adapters import EmotionAdapter
+from eat_hf.cli import find_model
 from eat_hf.errors import UserError
 from eat_hf.models.emotion_mapper import EMOTIONS
 
-from .loop import Batch, Losses, train
+from .corpus.dataset import Corpus
+from .loop import Batch, Losses, main_process_first, train
 from .motion_data import A2ET_INPUTS, MotionClip, MotionData
 from .options import parse_options
-from .picture_terms import PictureTerms, check_pictures, load_picture_terms, weigh_pictures
+from .picture_terms import (
+    ClipPictures,
+    PictureTerms,
+    check_pictures,
+    load_picture_terms,
+    make_picture_terms,
+    weigh_pictures,
+)
 from .train_a2et import A2ETOptions, correlation, load_data, mouth_weights, opening
+from .train_enhancement import Reenactment
 
 CONTEMPT = EMOTIONS.index("contempt")
 MOUTH_CORNERS = ("mouth_corner_left", "mouth_corner_right")
@@ -49,6 +69,11 @@ class EmotionOptions(A2ETOptions):
     one_sided_contempt: bool = field(
         default=True, metadata={"help": "Learn contempt from the clips alone that show it on the commoner side."}
     )
+    adapter: str = field(
+        default="", metadata={"help": "Name of a new emotion: learn it as an adapter, from the clips of the corpus."}
+    )
+    base: str = field(default="checkpoints_card/eat-demo", metadata={"help": "What an adapter is for: folder, Hub id."})
+    start: str = field(default="neutral", metadata={"help": "Emotion of the base whose head of M an adapter copies."})
 
 
 class EmotionalA2ET(nn.Module):
@@ -183,8 +208,96 @@ def evaluate(model: EmotionalA2ET, data: MotionData, pools: list[list[int]], cli
     }
 
 
+def clips_of(emotion: str, corpus_dir: str, split: str) -> list[int]:
+    """Numbers of the speech clips of a split that show a new emotion: those that say so or, if none does, those that
+    say nothing."""
+    labels = [clip.emotion for clip in Corpus(corpus_dir).clips(split=split, kind="speech")]
+    return [n for n, label in enumerate(labels) if label == (emotion if emotion in labels else None)]
+
+
+@torch.no_grad()
+def keypoint_error(model: EmotionalA2ET, data: MotionData, pool: list[int], emotion: int, clips: int = 40) -> float:
+    """Mean distance, pixels of the 256 frame, to the keypoints of whole clips, if head number `emotion` of M shows."""
+    errors, device = [], model.a2et.device
+    generator = torch.Generator().manual_seed(0)
+    for number in pool[:clips]:
+        clip = data.clips[number]
+        batch = data.windows(clip, np.arange(len(clip.mel))) | {"emotion": torch.tensor(emotion)}
+        latent = torch.randn(1, model.mapper.config.latent, generator=generator)
+        predicted = model({name: value[None].to(device) for name, value in batch.items()}, latent.to(device))[0][0]
+        difference = (predicted.cpu() - clip.expression).unflatten(-1, (-1, 3))[..., :2] * clip.scale * 128
+        errors.append(difference.norm(dim=-1).mean().item())
+    return float(np.mean(errors))
+
+
+def train_adapter(options: EmotionOptions) -> None:
+    """Learn a new emotion on top of a finished model, and save it in `output_dir`/adapter.
+
+    Raises:
+        UserError: the base, the emotion it starts from, the adapter's name or the clips cannot be used.
+    """
+    pipeline = EATPipeline.from_pretrained(find_model(options.base))
+    adapter = EmotionAdapter.create(pipeline, [options.adapter], options.start)
+    pipeline.add_adapter(adapter)
+    own, adapted = pipeline.adaptations
+    if pipeline.speech_encoder is None:
+        raise UserError(f"{options.base} has no speech encoder, so it cannot learn from clips.")
+    hears = pipeline.speech_encoder, pipeline.keypoint_detector, pipeline.a2et.config.pose_size
+    with main_process_first():
+        pools = {split: clips_of(options.adapter, options.corpus, split) for split in ("train", "validation")}
+        if not pools["train"]:
+            raise UserError(f"{options.corpus} has no clips of {options.adapter}, or of no named emotion, to train on.")
+        splits = {
+            split: MotionData(options.corpus, split, *hears, pipeline.config.hull_volume_exponent)
+            for split, pool in pools.items()
+            if pool
+        }
+        if options.compare_pictures():
+            splits["train"].pictures = ClipPictures(options.corpus, "train")
+    data, pool = splits["train"], pools["train"]
+
+    torch.manual_seed(options.seed)
+    basis = pipeline.expression_basis
+    before = EmotionalA2ET(own.a2et, own.emotion_mapper, own.edn, basis, False, False)
+    model = EmotionalA2ET(adapted.a2et, adapted.emotion_mapper, adapted.edn, basis, options.edn, options.eam)
+    model.mapper.requires_grad_(False)
+    model.mapper.heads.requires_grad_(True)
+    pictures = None
+    if data.pictures:
+        check_pictures(options.corpus, data.pictures, pool)
+        settings = pipeline.config.keypoint_space, pipeline.config.expression_frame
+        networks = Reenactment(pipeline.keypoint_detector, pipeline.motion_estimator, adapted.repos_net, *settings)
+        pictures = make_picture_terms(options, networks, options.frames)
+        adapted.repos_net.volume_eam.requires_grad_(options.eam)
+
+    def draw(rng: np.random.Generator, count: int) -> Batch:
+        batch = data.draw(rng, count, options.frames, pool) | {"emotion": torch.zeros(count, dtype=torch.long)}
+        return weigh_pictures(batch) | {"latent": torch.randn(count, model.mapper.config.latent)}
+
+    def evaluate_adapter() -> dict[str, float]:
+        before.to(model.a2et.device).eval()
+        start = own.emotions.index(options.start)
+        return {
+            f"{split}_{name}": keypoint_error(network, found, pools[split], head)
+            for split, found in splits.items()
+            for name, network, head in (("keypoints_px", model, 0), ("keypoints_before_px", before, start))
+        }
+
+    task = EmotionTask(model, mouth_weights(data.keypoint_names), options, pictures)
+    results = train(task, draw, options, {}, evaluate_adapter)
+    if PartialState().is_main_process:
+        output = Path(options.output_dir)
+        record = json.loads((output / "results.json").read_text())["training"]
+        people = len({data.clips[number].identity for number in pool})
+        facts = {"clips": len(pool), "people": people, "start": options.start, **record, **results}
+        EmotionAdapter(replace(adapter.config, training=facts), adapter.parts).save(output / "adapter")
+
+
 def main() -> None:
     options, recipe = parse_options(EmotionOptions, "emotion")
+    if options.adapter:
+        train_adapter(options)
+        return
     runs = Path(options.runs)
     if options.prompts == "none" and not options.edn and not options.eam:
         raise UserError("Without prompts, EDN and EAM nothing is left to learn: that is the A2ET of stage 1.")

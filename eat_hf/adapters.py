@@ -1,0 +1,395 @@
+"""Emotion adapters: an emotion as a small add-on to a frozen talking head, in a folder of its own.
+
+    adapter_config.json         which emotions, which base they were made for, how they were trained
+    adapter_model.safetensors   the head of M for these emotions, EDN, and the EAMs of A2ET and RePos-Net
+    README.md                   the model card
+
+An adapter shares everything else with its base, and nothing of the base changes when it is used: its networks are the
+base's with a few modules exchanged, see `graft`.
+"""
+
+import copy
+import hashlib
+import json
+import math
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import torch
+from huggingface_hub import ModelCard, ModelCardData, hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from . import __version__
+from .errors import InputWarning, UserError
+from .evaluation.parameters import parameter_shares
+from .models.a2et import A2ET
+from .models.eam import EmotionalAdaptationModule
+from .models.edn import EDN
+from .models.emotion_mapper import EmotionMapper
+from .models.repos_net import RePosNet
+
+if TYPE_CHECKING:
+    from .pipeline import EATPipeline
+
+CONFIG, WEIGHTS, CARD = "adapter_config.json", "adapter_model.safetensors", "README.md"
+SETTINGS = ("keypoint_space", "expression_frame", "hull_volume_exponent", "driving_centring")
+RESERVED = "=,+:"  # the command line separates names with them
+
+Parts = dict[str, nn.Module]
+Module = TypeVar("Module", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """What adapter_config.json says.
+
+    Attributes:
+        emotions: their names, in the order of their heads of M.
+        base_model: name of the base.
+        base_fingerprint: of the base's frozen weights, see `fingerprint`.
+        base_parameters: of the base's network, as the paper counts them.
+        prompt_type: "deep", "shallow" or "none" (Table 4), like the base's.
+        library_version: of eat_hf, when the adapter was made.
+        training: facts about the training; free.
+    """
+
+    emotions: tuple[str, ...]
+    base_model: str
+    base_fingerprint: dict[str, str]
+    base_parameters: int
+    prompt_type: str
+    library_version: str = __version__
+    training: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, folder: Path) -> "AdapterConfig":
+        """Read the folder's adapter_config.json; a key that this version does not know is a warning.
+
+        Raises:
+            UserError: it cannot be read, or a key is missing or not what it should be.
+        """
+        path = folder / CONFIG
+        try:
+            found = json.loads(path.read_text(encoding="utf8"))
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise UserError(f"{path} cannot be read: {error}.") from error
+        if not isinstance(found, dict):
+            raise UserError(f"{path} must hold one JSON object.")
+        known = {key.name: key for key in fields(cls)}
+        unknown = sorted(set(found) - set(known))
+        if unknown:
+            warnings.warn(f"{path} has keys that are not used: {', '.join(unknown)}.", InputWarning, stacklevel=2)
+        kinds = {"emotions": list, "base_fingerprint": dict, "base_parameters": int, "training": dict}
+        for name in known:
+            required = name not in ("library_version", "training")
+            if name not in found and required:
+                raise UserError(f"{path} lacks the key {name!r}.")
+            if name in found and not isinstance(found[name], kinds.get(name, str)):
+                raise UserError(f"{path}: {name} must be a JSON {kinds.get(name, str).__name__}, not {found[name]!r}.")
+        if not found["emotions"] or not all(isinstance(name, str) and name for name in found["emotions"]):
+            raise UserError(f"{path}: emotions must be names, at least one, not {found['emotions']!r}.")
+        values = {name: found[name] for name in known if name in found}
+        return cls(**values | {"emotions": tuple(found["emotions"])})
+
+
+# Networks -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """Some emotions and the networks that show them: the base's own, or the base's with an adapter's modules."""
+
+    emotions: tuple[str, ...]
+    emotion_mapper: EmotionMapper
+    a2et: A2ET
+    edn: EDN
+    repos_net: RePosNet
+
+
+class MixedEAM(nn.Module):
+    """The renderer's EAMs of several adaptations as one, for frames that show emotions of more than one.
+
+    Each modulates the feature map as its own guidance says; the results are averaged by share, which is the same as
+    averaging gamma and beta.
+    """
+
+    def __init__(self, modules: Sequence[EmotionalAdaptationModule]):
+        super().__init__()
+        self.eams = nn.ModuleList(modules)
+
+    def forward(self, x: Tensor, guidance: Tensor) -> Tensor:
+        """x (N, C, ...), guidance (N, EAMs * (1 + width)): share and embedding e of each -> (N, C, ...)."""
+        parts = guidance.unflatten(1, (len(self.eams), -1)).unbind(1)
+        shape = (-1, *(1,) * (x.dim() - 1))
+        return sum(
+            (part[:, 0].view(shape) * eam(x, part[:, 1:]) for eam, part in zip(self.eams, parts, strict=True)),
+            torch.zeros((), device=x.device, dtype=x.dtype),
+        )
+
+
+def graft(host: Module, parts: Parts) -> Module:
+    """`host` with the modules of some names exchanged.
+
+    Only what contains them is new; all else, weights included, is shared and not changed. So any number of threads
+    can run the host and its grafts at the same time, which `torch.func.functional_call` does not allow.
+    """
+    if "" in parts:
+        return cast(Module, parts[""])
+    grafted = copy.copy(host)
+    grafted._modules = dict(host._modules)
+    for child in {name.partition(".")[0] for name in parts}:
+        below = {name.partition(".")[2]: part for name, part in parts.items() if name.partition(".")[0] == child}
+        grafted._modules[child] = graft(host._modules[child], below)  # type: ignore[type-var]
+    return grafted
+
+
+def adaptation_parts(pipeline: "EATPipeline") -> Parts:
+    """The modules of the pipeline's own emotional adaptation by name: what an adapter has its own of."""
+    parts: Parts = {"emotion_mapper.heads": pipeline.emotion_mapper.heads, "edn": pipeline.edn}
+    for host in ("a2et", "repos_net"):
+        for name, module in pipeline.components[host].named_modules():
+            if isinstance(module, EmotionalAdaptationModule):
+                parts[f"{host}.{name}"] = module
+    return parts
+
+
+def prompt_type(pipeline: "EATPipeline") -> str:
+    """Which prompts M makes beside the guidance embedding: "deep", "shallow" or "none" (Table 4)."""
+    return {1: "none", 2: "shallow"}.get(pipeline.emotion_mapper.config.prompts, "deep")
+
+
+def fingerprint(pipeline: "EATPipeline") -> dict[str, str]:
+    """A digest of every component without its emotional adaptation, and of the settings that give outputs their units.
+
+    Two bases of the same fingerprint have the same frozen weights, wherever they lie.
+    """
+    own = tuple(f"{name}." for name in adaptation_parts(pipeline))
+    digests = {"settings": hashlib.sha256(json.dumps([pipeline.config[name] for name in SETTINGS]).encode())}
+    for component, module in sorted(pipeline.components.items()):
+        if not isinstance(module, nn.Module):
+            continue  # a release without speech encoder
+        frozen = {f"{component}.{name}": tensor for name, tensor in module.state_dict().items()}
+        for name in sorted(name for name in frozen if not name.startswith(own)):
+            digest = digests.setdefault(component, hashlib.sha256())
+            tensor = frozen[name].detach().cpu().contiguous()
+            digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+            digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return {name: digest.hexdigest()[:16] for name, digest in digests.items()}
+
+
+# Adapters -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class EmotionAdapter:
+    """The modules of some emotions, on top of a base.
+
+    Attributes:
+        config: what it is.
+        parts: its modules, by the names that `adaptation_parts` gives the base's; `emotion_mapper.heads` are those of
+            its own emotions.
+    """
+
+    config: AdapterConfig
+    parts: Parts
+
+    @classmethod
+    def create(
+        cls, pipeline: "EATPipeline", emotions: Sequence[str], start: str, training: dict[str, Any] | None = None
+    ) -> "EmotionAdapter":
+        """New emotions, which so far look like one of the base: copies of its modules.
+
+        Args:
+            emotions: their names.
+            start: the base's emotion whose head of M they start from.
+            training: facts for the config.
+
+        Raises:
+            UserError: the base has no emotion `start`.
+        """
+        known = list(pipeline.emotion_mapper.config.emotions)
+        if start not in known:
+            raise UserError(f"The base has no emotion {start!r} to start from, only {', '.join(known)}.")
+        folder = Path(pipeline.name_or_path or "")
+        config = AdapterConfig(
+            emotions=tuple(emotions),
+            base_model=folder.resolve().name if folder.is_dir() else str(pipeline.name_or_path),
+            base_fingerprint=fingerprint(pipeline),
+            base_parameters=sum(part.parameters for part in parameter_shares(pipeline)),
+            prompt_type=prompt_type(pipeline),
+            training=training or {},
+        )
+        return cls(config, _copies(pipeline, known.index(start), len(emotions)))
+
+    @classmethod
+    def load(cls, folder: Path, pipeline: "EATPipeline") -> "EmotionAdapter":
+        """Read an adapter's folder, for a base.
+
+        Raises:
+            UserError: it is no adapter, was made for another base, or its tensors are not those that it needs.
+        """
+        config, path = AdapterConfig.load(folder), folder / WEIGHTS
+        present = fingerprint(pipeline)
+        # a part that only one of the two has, such as a speech encoder, cannot be compared
+        common = present.keys() & config.base_fingerprint.keys()
+        different = sorted(name for name in common if present[name] != config.base_fingerprint[name])
+        if different or not common:
+            raise UserError(
+                f"The adapter {folder} was made for the base {config.base_model}, and this model differs from that in "
+                f"{', '.join(different) or 'everything'}."
+            )
+        if config.prompt_type != prompt_type(pipeline):
+            raise UserError(
+                f"The adapter {folder} has {config.prompt_type} prompts, and this model {prompt_type(pipeline)} ones."
+            )
+        if not path.is_file():
+            pickles = sorted(p.name for p in folder.glob("adapter_model.*") if p.suffix in (".bin", ".pt", ".pth"))
+            reason = f"; {pickles[0]} is a pickle, which could run any program and is never opened" if pickles else ""
+            raise UserError(f"The adapter {folder} has no {WEIGHTS}{reason}.")
+        adapter = cls(config, _copies(pipeline, 0, len(config.emotions)))
+        expected = adapter.tensors()
+        try:
+            with safe_open(path, "pt") as stored:
+                shapes = {name: tuple(stored.get_slice(name).get_shape()) for name in stored.keys()}
+                _check_tensors({name: tuple(tensor.shape) for name, tensor in expected.items()}, shapes, path)
+                for name, tensor in expected.items():
+                    tensor.copy_(stored.get_tensor(name))
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{path} cannot be read: {error}.") from error
+        return adapter
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Its weights by name, as saved."""
+        return {
+            f"{name}.{own}": tensor for name, part in self.parts.items() for own, tensor in part.state_dict().items()
+        }
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(parameter.numel() for part in self.parts.values() for parameter in part.parameters())
+
+    def adapt(self, pipeline: "EATPipeline") -> Adaptation:
+        """The networks of a pipeline with this adapter's modules."""
+        networks = {}
+        for component in ("emotion_mapper", "a2et", "edn", "repos_net"):
+            own = {
+                name.partition(".")[2]: part for name, part in self.parts.items() if name.partition(".")[0] == component
+            }
+            networks[component] = graft(pipeline.components[component], own)
+        return Adaptation(self.config.emotions, **networks)
+
+    def save(self, directory: str | os.PathLike) -> None:
+        """Write the adapter's folder.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        folder = Path(directory)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors().items()}
+            save_file(tensors, folder / WEIGHTS, {"format": "pt"})
+            (folder / CONFIG).write_text(json.dumps(asdict(self.config), indent=2) + "\n", encoding="utf8")
+            (folder / CARD).write_text(adapter_card(self), encoding="utf8")
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"The adapter cannot be written to {folder}: {error}.") from error
+
+
+def count_parameters(folder: Path) -> dict[str, int]:
+    """Parameters in an adapter's folder by part, without the statistics of EDN's batch norm.
+
+    Raises:
+        UserError: its weights cannot be read.
+    """
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    sizes = {"head of M": 0, "EDN": 0, "EAM": 0}
+    try:
+        with safe_open(folder / WEIGHTS, "pt") as stored:
+            for name in stored.keys():
+                if not name.endswith(statistics):
+                    part = {"emotion_mapper": "head of M", "edn": "EDN"}.get(name.partition(".")[0], "EAM")
+                    sizes[part] += math.prod(stored.get_slice(name).get_shape())
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{folder / WEIGHTS} cannot be read: {error}.") from error
+    return sizes
+
+
+def _copies(pipeline: "EATPipeline", head: int, count: int) -> Parts:
+    """The pipeline's own parts, copied; `count` times one of its heads of M."""
+    parts = adaptation_parts(pipeline)
+    heads = cast(nn.ModuleList, parts["emotion_mapper.heads"])
+    parts["emotion_mapper.heads"] = nn.ModuleList([heads[head]] * count)
+    return {
+        name: nn.ModuleList(copy.deepcopy(module) for module in part)
+        if isinstance(part, nn.ModuleList)  # one by one: a copy of the list would hold the same head `count` times
+        else copy.deepcopy(part)
+        for name, part in parts.items()
+    }
+
+
+def _check_tensors(expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]], path: Path) -> None:
+    for missing in sorted(set(expected) - set(found))[:1]:
+        raise UserError(f"{path} lacks the tensor {missing}.")
+    for unexpected in sorted(set(found) - set(expected))[:1]:
+        raise UserError(f"{path} has a tensor {unexpected}, which is no part of an adapter of this model.")
+    for name, shape in expected.items():
+        if found[name] != shape:
+            raise UserError(f"{path}: the tensor {name} has the shape {found[name]}, but this model needs {shape}.")
+
+
+def adapter_card(adapter: EmotionAdapter) -> str:
+    """The model card, README.md."""
+    config = adapter.config
+    names = ", ".join(config.emotions)
+    data = ModelCardData(
+        base_model=config.base_model,
+        library_name="eat_hf",
+        tags=["talking-head", "emotion", "adapter"],
+    )
+    share = adapter.num_parameters / config.base_parameters
+    text = (
+        f"# {names}\n\nAn emotion adapter for {config.base_model}: {adapter.num_parameters:,} parameters, {share:.2%} "
+        f'of the base.\n\n```python\npipe.load_adapter("PATH_OR_ID")\n'
+        f'out = pipe(image, audio, emotion="{config.emotions[0]}")\n```\n'
+    )
+    return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}"))
+
+
+# Places ---------------------------------------------------------------------------------------------------------------
+
+
+def find_adapter(
+    path_or_id: str | os.PathLike,
+    revision: str | None = None,
+    subfolder: str | None = None,
+    token: str | bool | None = None,
+) -> Path:
+    """The local folder of an adapter, downloaded from the Hub unless it is one already.
+
+    Raises:
+        UserError: there is no such adapter.
+    """
+    folder = Path(path_or_id, subfolder or "")
+    if Path(path_or_id).exists():
+        if not (folder / CONFIG).is_file():
+            raise UserError(f"{folder} is not the folder of an adapter: it has no {CONFIG}.")
+        return folder
+    name = os.fspath(path_or_id)
+    if Path(name).is_absolute() or name.count("/") != 1:
+        raise UserError(f"The adapter {name} does not exist.")
+    try:
+        for file in (CONFIG, WEIGHTS):
+            found = hf_hub_download(name, file, subfolder=subfolder, revision=revision, token=token)
+    except EntryNotFoundError as error:
+        raise UserError(f"The Hub repository {name} is not an adapter: it has no {file}.") from error
+    except (OSError, HfHubHTTPError, HFValidationError) as error:
+        reason = " ".join(str(error).split()).split(" (")[0].split(". ")[0].rstrip(".")
+        raise UserError(f"The adapter {name} cannot be downloaded: {reason}.") from error
+    return Path(found).parent
