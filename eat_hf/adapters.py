@@ -20,15 +20,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
-from huggingface_hub import ModelCard, ModelCardData, hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from . import __version__
+from .cards import adapter_card
 from .errors import InputWarning, UserError
 from .evaluation.parameters import parameter_shares
+from .hub import RepositoryError, fetch_folder
 from .models.a2et import A2ET
 from .models.eam import EmotionalAdaptationModule
 from .models.edn import EDN
@@ -297,7 +297,9 @@ class EmotionAdapter:
             tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors().items()}
             save_file(tensors, folder / WEIGHTS, {"format": "pt"})
             (folder / CONFIG).write_text(json.dumps(asdict(self.config), indent=2) + "\n", encoding="utf8")
-            (folder / CARD).write_text(adapter_card(self), encoding="utf8")
+            (folder / CARD).write_text(
+                adapter_card(asdict(self.config), parameters=self.num_parameters), encoding="utf8"
+            )
         except (SafetensorError, OSError) as error:
             raise UserError(f"The adapter cannot be written to {folder}: {error}.") from error
 
@@ -344,27 +346,6 @@ def _check_tensors(expected: dict[str, tuple[int, ...]], found: dict[str, tuple[
             raise UserError(f"{path}: the tensor {name} has the shape {found[name]}, but this model needs {shape}.")
 
 
-def adapter_card(adapter: EmotionAdapter) -> str:
-    """The model card, README.md."""
-    config = adapter.config
-    names = ", ".join(config.emotions)
-    data = ModelCardData(
-        base_model=config.base_model,
-        library_name="eat_hf",
-        tags=["talking-head", "emotion", "adapter"],
-    )
-    share = adapter.num_parameters / config.base_parameters
-    text = (
-        f"# {names}\n\nAn emotion adapter for {config.base_model}: {adapter.num_parameters:,} parameters, {share:.2%} "
-        f'of the base.\n\n```python\npipe.load_adapter("PATH_OR_ID")\n'
-        f'out = pipe(image, audio, emotion="{config.emotions[0]}")\n```\n'
-    )
-    return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}"))
-
-
-# Places ---------------------------------------------------------------------------------------------------------------
-
-
 def find_adapter(
     path_or_id: str | os.PathLike,
     revision: str | None = None,
@@ -374,22 +355,10 @@ def find_adapter(
     """The local folder of an adapter, downloaded from the Hub unless it is one already.
 
     Raises:
-        UserError: there is no such adapter.
+        RepositoryError: there is no such adapter, or it cannot be had.
     """
-    folder = Path(path_or_id, subfolder or "")
-    if Path(path_or_id).exists():
-        if not (folder / CONFIG).is_file():
-            raise UserError(f"{folder} is not the folder of an adapter: it has no {CONFIG}.")
-        return folder
-    name = os.fspath(path_or_id)
-    if Path(name).is_absolute() or name.count("/") != 1:
-        raise UserError(f"The adapter {name} does not exist.")
-    try:
-        for file in (CONFIG, WEIGHTS):
-            found = hf_hub_download(name, file, subfolder=subfolder, revision=revision, token=token)
-    except EntryNotFoundError as error:
-        raise UserError(f"The Hub repository {name} is not an adapter: it has no {file}.") from error
-    except (OSError, HfHubHTTPError, HFValidationError) as error:
-        reason = " ".join(str(error).split()).split(" (")[0].split(". ")[0].rstrip(".")
-        raise UserError(f"The adapter {name} cannot be downloaded: {reason}.") from error
-    return Path(found).parent
+    wanted = (CONFIG, WEIGHTS, CARD)
+    folder = fetch_folder(path_or_id, wanted, revision=revision, subfolder=subfolder, token=token)
+    if not (folder / CONFIG).is_file():
+        raise RepositoryError(f"{path_or_id} is not an adapter: it has no {CONFIG}.")
+    return folder
