@@ -1,6 +1,7 @@
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -154,8 +155,9 @@ def test_a_programming_error_keeps_its_traceback(in_process, monkeypatch, inputs
 
 
 def test_info_names_parts_shares_emotions_and_licence(in_process, tiny_pipeline, tiny_model, tmp_path):
-    (tiny_model / "README.md").write_text("---\nlicense: apache-2.0\n---\n# Tiny\n")
-    status, out, _ = in_process("info", tiny_model)
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    (model / "README.md").write_text("---\nlicense: apache-2.0\n---\n# Tiny\n")
+    status, out, _ = in_process("info", model)
     assert status == 0
     rows = {line.split()[0]: line.split() for line in out.splitlines()}
     sizes = {name: int(row[1].replace(",", "")) for name, row in rows.items() if len(row) > 1 and row[1][0].isdigit()}
@@ -186,7 +188,7 @@ def test_adapters_on_the_command_line(in_process, tiny_pipeline, tiny_model, inp
     status, _, err = in_process(*common, *mixed, "-o", tmp_path / "out.mp4")
     assert status == 0 and (tmp_path / "out.mp4").is_file(), err
     status, _, err = in_process(*common, "--adapter", tmp_path, "-o", tmp_path / "other.mp4")
-    assert status == 2 and "is not the folder of an adapter" in one_line(err)
+    assert status == 2 and "is not an adapter" in one_line(err)
     assert not (tmp_path / "other.mp4").exists()
 
 
