@@ -13,6 +13,7 @@ import hashlib
 import json
 import math
 import os
+import tempfile
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -285,8 +286,11 @@ class EmotionAdapter:
             networks[component] = graft(pipeline.components[component], own)
         return Adaptation(self.config.emotions, **networks)
 
-    def save(self, directory: str | os.PathLike) -> None:
+    def save(self, directory: str | os.PathLike, **card: Any) -> None:
         """Write the adapter's folder.
+
+        Args:
+            card: what `cards.adapter_card` shall say beyond the config.
 
         Raises:
             UserError: it cannot be written.
@@ -294,12 +298,16 @@ class EmotionAdapter:
         folder = Path(directory)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors().items()}
-            save_file(tensors, folder / WEIGHTS, {"format": "pt"})
-            (folder / CONFIG).write_text(json.dumps(asdict(self.config), indent=2) + "\n", encoding="utf8")
-            (folder / CARD).write_text(
-                adapter_card(asdict(self.config), parameters=self.num_parameters), encoding="utf8"
-            )
+            # each file whole or not at all, and the config, which makes it an adapter, last
+            with tempfile.TemporaryDirectory(dir=folder) as name:
+                new = Path(name)
+                tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors().items()}
+                save_file(tensors, new / WEIGHTS, {"format": "pt"})
+                text = adapter_card(asdict(self.config), parameters=self.num_parameters, **card)
+                (new / CARD).write_text(text, encoding="utf8")
+                (new / CONFIG).write_text(json.dumps(asdict(self.config), indent=2) + "\n", encoding="utf8")
+                for file in (WEIGHTS, CARD, CONFIG):
+                    (new / file).replace(folder / file)
         except (SafetensorError, OSError) as error:
             raise UserError(f"The adapter cannot be written to {folder}: {error}.") from error
 

@@ -75,6 +75,13 @@ def log_mel(waveform: Tensor) -> Tensor:
     return ((torch.log(1e-5 + power) + 4) / 4).reshape(*waveform.shape[:-1], -1, MEL_BANDS)
 
 
+def loudness(waveform: Tensor, frames: int) -> Tensor:
+    """(N,) samples at 16 kHz -> (frames,) root mean square of the sound of every video frame; silence after the end."""
+    hop = SAMPLING_RATE // FRAME_RATE
+    padded = torch.nn.functional.pad(waveform, (0, max(0, frames * hop - len(waveform))))[: frames * hop]
+    return padded.reshape(frames, hop).square().mean(1).sqrt()
+
+
 def sync_mel(waveform: np.ndarray) -> np.ndarray:
     """The spectrogram of the sync expert (Wav2Lip's): (N,) float at 16 kHz -> (1 + N // 200, 80) float32 in [-4, 4].
 

@@ -121,9 +121,9 @@ def _data(
     results = [
         EvalResult(
             task_type=TASK,
-            dataset_type=_slug(dataset),
+            dataset_type=slug(dataset),
             dataset_name=dataset,
-            metric_type=_slug(name),
+            metric_type=slug(name),
             metric_name=name,
             metric_value=value,
         )
@@ -150,7 +150,7 @@ def _title(repo_id: str) -> str:
     return "EAT" if repo_id == A_FOLDER else PurePosixPath(repo_id).name
 
 
-def _slug(name: str) -> str:
+def slug(name: str) -> str:
     return re.sub(r"\W+", "_", name).strip("_").lower()
 
 

@@ -26,7 +26,6 @@ SWAY = 0.008  # standard deviation of the shift, 1 pixel of the 256 frame
 BLINK_PAUSE = (2.0, 5.0)  # seconds from one blink to the next
 LIDS_CLOSE, LIDS_OPEN = 0.09, 0.16  # seconds that lids take
 
-
 TRACKS = ("yaw", "pitch", "roll", "translation", "blink")
 
 

@@ -3,7 +3,7 @@
 import os
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -17,8 +17,8 @@ from torch import Tensor
 
 from . import keypoints as kp
 from .adapters import RESERVED, Adaptation, EmotionAdapter, MixedEAM, find_adapter, graft
-from .audio import frame_windows, log_mel
-from .cards import base_card, find_card
+from .audio import frame_windows, log_mel, loudness
+from .cards import base_card, find_card, slug
 from .emotions import Emotion, EmotionTrack, Intensity
 from .errors import UserError
 from .faces import (
@@ -33,7 +33,7 @@ from .faces import (
 )
 from .head_motion import HeadMotion
 from .hub import RepositoryError, create_repository, explained, fetch_folder, push_folder
-from .media import FPS, SAMPLING_RATE, Recording, read_audio, read_image, read_video, write_video
+from .media import FPS, Recording, read_audio, read_image, read_video, write_video
 from .models.a2et import A2ET
 from .models.edn import EDN
 from .models.emotion_mapper import EmotionMapper
@@ -373,6 +373,52 @@ class EATPipeline(DiffusionPipeline):
         """
         self._loaded(name).save(directory)
 
+    def push_adapter_to_hub(
+        self,
+        name: str,
+        repo_id: str,
+        *,
+        base_model: str | None = None,
+        private: bool | None = None,
+        token: str | bool | None = None,
+        revision: str | None = None,
+        commit_message: str = "Upload emotion adapter",
+        licence: str | None = None,
+        metrics: Mapping[str, float] | None = None,
+        samples: Mapping[str, ImageInput] | None = None,
+    ) -> str:
+        """Upload a loaded adapter, with its card, to a repository of the Hub; the commit's address.
+
+        A card that the repository has already stays as it is.
+
+        Args:
+            name: of the adapter.
+            repo_id: OWNER/NAME, or NAME alone; made if it does not exist.
+            base_model: repository of this model, for people who load the adapter; needed if it was loaded from a
+                folder, whose path means nothing to them.
+            private, token, revision: as for `push_to_hub`.
+            licence: as the Hub names it, such as "cc0-1.0"; official weights pass theirs, cc-by-nc-4.0, on.
+            metrics: what was measured on held-out clips, by name, for the card.
+            samples: pictures for the card, by caption, such as frames of the emotion.
+
+        Raises:
+            UserError: there is no adapter of that name, or a picture cannot be read.
+            RepositoryError: the Hub cannot be reached or refuses; or `private` is asked of a public repository.
+        """
+        adapter = self._loaded(name)
+        if base_model is not None:
+            adapter = replace(adapter, config=replace(adapter.config, base_model=base_model))
+        pictures = {f"samples/{slug(caption)}.png": read_image(each) for caption, each in (samples or {}).items()}
+        repo_id = create_repository(repo_id, private=private, token=token)
+        with tempfile.TemporaryDirectory() as folder:
+            adapter.save(folder, repo_id=repo_id, licence=licence, metrics=metrics, samples=list(pictures))
+            for path, picture in pictures.items():
+                Path(folder, path).parent.mkdir(exist_ok=True)
+                Image.fromarray(picture).save(Path(folder, path))
+            return push_folder(
+                folder, repo_id, token=token, revision=revision, commit_message=commit_message, keep_card=True
+            )
+
     def _loaded(self, name: str) -> EmotionAdapter:
         if name not in self._adapters:
             loaded = ", ".join(self._adapters) or "none"
@@ -562,9 +608,7 @@ class EATPipeline(DiffusionPipeline):
         # the last frame may begin after the last whole window
         semantic = _fit_length(self.speech_encoder(waveform[None].to(self._execution_device))[0], frames)
         mel = _fit_length(log_mel(waveform), frames).to(semantic)
-        hop = SAMPLING_RATE // FPS
-        padded = torch.nn.functional.pad(waveform, (0, max(0, frames * hop - len(waveform))))[: frames * hop]
-        return Speech(semantic=semantic, mel=mel, energy=padded.reshape(frames, hop).square().mean(1).sqrt())
+        return Speech(semantic=semantic, mel=mel, energy=loudness(waveform, frames))
 
     # In the following steps, `adaptations` are those whose emotions prompts and weights are of; None: the model's own.
 

@@ -9,7 +9,10 @@ offers it. As on the real Hub, large files lie on another host, to which the tok
 import base64
 import hashlib
 import json
+import os
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,6 +23,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import yaml
 
 LARGE = (".safetensors", ".npy", ".png", ".jpg", ".mp4")  # what the Hub's own .gitattributes keeps in LFS
+ROOT = Path(__file__).resolve().parents[1]
 NAME = r"(?P<repo>[\w.-]+/[\w.-]+)"
 
 
@@ -373,3 +377,23 @@ ROUTES: list[tuple[tuple[str, ...], str, Callable]] = [
     (("GET", "HEAD"), r"/storage/(?P<oid>[0-9a-f]{64})", Handler.fetch),
     (("GET", "HEAD"), rf"/{NAME}/resolve/(?P<revision>[^/]+)/(?P<path>.+)", Handler.resolve),
 ]
+
+
+def run(program: str, environment: dict[str, str], *arguments, folder: Path | None = None):
+    """A program as its own process, with the client's environment; what it prints as JSON on its last line."""
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        env={**clean, "PYTHONPATH": paths, **environment},
+        capture_output=True,
+        text=True,
+        cwd=folder,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def usage(card: str) -> str:
+    (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    return code

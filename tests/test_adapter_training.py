@@ -8,6 +8,8 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState
 from conftest import voice
+from hub_server import Hub, run, usage
+from huggingface_hub import ModelCard
 from training_runs import in_two_processes
 
 pytest.importorskip("espeakng_loader", reason="espeak-ng comes with `pip install espeakng-loader`")
@@ -122,6 +124,81 @@ def test_two_processes_learn_what_one_does(base, clips, learnt, tmp_path):
     losses = [[json.loads(line)["latent"] for line in log] for log in logs]
     np.testing.assert_allclose(*losses, rtol=1e-3)
     assert (tmp_path / "two" / "adapter" / WEIGHTS).is_file()
+
+
+PUSH = """
+import json, sys
+from eat_hf import EATPipeline
+from eat_hf.errors import UserError
+
+base, adapter, picture = sys.argv[1:]
+pipe = EATPipeline.from_pretrained(base)
+pipe.load_adapter(adapter)
+addresses = [
+    pipe.push_to_hub("ann/base", licence="cc0-1.0"),
+    pipe.push_adapter_to_hub(
+        "smirk", "smirk", base_model="ann/base", private=True, licence="cc0-1.0",
+        metrics={"keypoint error (px)": 1.25}, samples={"a smirk": picture},
+    ),
+]
+refused = []
+for name, repo_id, options in (
+    ("wince", "ann/wince", {}), ("smirk", "bob/smirk", {}), ("smirk", "ann/smirk2", {"samples": {"a": "none.png"}}),
+):
+    try:
+        pipe.push_adapter_to_hub(name, repo_id, **options)
+    except UserError as error:
+        refused.append(str(error))
+print(json.dumps([addresses, refused]))
+"""
+PULL = """
+import json, sys
+import numpy as np
+exec(sys.argv[1])  # the lines on the card
+pipe.set_progress_bar_config(disable=True)
+mixture = {"smirk": 0.5, "happy": 0.5}
+for name, emotion in {"smirk": "smirk", "mixture": mixture}.items():
+    np.save(f"{name}.npy", pipe("portrait.png", "speech.wav", emotion, head_motion="still", generator=1).frames)
+print("0")
+"""
+
+
+def test_a_learnt_adapter_goes_over_the_hub(base, learnt, portrait_file, recording_file, tmp_path):
+    """Trained here, pushed, and loaded by a process with a clean cache, which follows the card: the same frames."""
+    hub = Hub()
+    try:
+        for name in ("ann", "bob"):
+            hub.add_user(name)
+        pushed = run(PUSH, hub.client_environment(tmp_path / "ann", "hf_ann"), base, learnt / "adapter", portrait_file)
+        addresses, (no_adapter, no_right, no_picture) = pushed
+        repositories = [url.partition("/commit/")[0].removeprefix(hub.endpoint) for url in addresses]
+        assert repositories == ["/ann/base", "/ann/smirk"]
+        assert "no adapter 'wince'" in no_adapter and "bob/smirk" in no_right and "none.png" in no_picture
+        assert hub.repositories["ann/smirk"].private and "ann/smirk2" not in hub.repositories
+
+        smirk = hub.repositories["ann/smirk"]
+        files = smirk.commits[smirk.references["main"]]
+        assert {CONFIG, WEIGHTS, "README.md", "samples/a_smirk.png"} <= set(files)
+        assert json.loads(files[CONFIG].content)["base_model"] == "ann/base"
+        card = ModelCard(files["README.md"].content.decode())
+        assert card.data.base_model == "ann/base" and card.data.license == "cc0-1.0"
+        assert card.data.eval_results[0].metric_value == 1.25 and "![a smirk](samples/a_smirk.png)" in card.text
+
+        work = tmp_path / "work"
+        work.mkdir()
+        (work / "portrait.png").symlink_to(portrait_file)
+        (work / "speech.wav").symlink_to(recording_file)
+        run(PULL, hub.client_environment(tmp_path / "clean", "hf_ann"), usage(card.content), folder=work)
+    finally:
+        hub.close()
+
+    pipe = EATPipeline.from_pretrained(base)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.load_adapter(learnt / "adapter")
+    for name, emotion in {"smirk": "smirk", "mixture": {"smirk": 0.5, "happy": 0.5}}.items():
+        frames = pipe(portrait_file, recording_file, emotion, head_motion="still", generator=1).frames
+        np.testing.assert_array_equal(np.load(work / f"{name}.npy"), frames)
+    assert (work / "out.mp4").stat().st_size > 1000
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,12 @@ def test_mfcc_equals_python_speech_features(samples):
     np.testing.assert_allclose(audio.mfcc(values), expected, rtol=1e-9, atol=1e-9)
 
 
+def test_loudness_of_every_frame():
+    waveform = torch.from_numpy(np.concatenate([np.full(640, 0.5), np.tile([0.25, -0.25], 320), np.ones(320)]))
+    assert audio.loudness(waveform, 4).tolist() == pytest.approx([0.5, 0.25, np.sqrt(0.5), 0])
+    assert audio.loudness(waveform, 2).tolist() == pytest.approx([0.5, 0.25])
+
+
 def test_mfcc_of_silence_equals_python_speech_features():
     values = np.zeros(8_000, np.int16)
     values[4_000:4_100] = 1_000

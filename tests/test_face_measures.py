@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from training.face_measures import change_between, follow_loudness, loudness, measure_face
+from training.face_measures import change_between, follow_loudness, measure_face
 
 EYE_DISTANCE = 60
 
@@ -86,12 +86,6 @@ def test_changes_are_of_the_frames_with_a_face_in_both_clips():
     assert change_between(measure_face(emotional), measure_face(neutral))["jaw"] == pytest.approx(0.1)
     lost = np.full((3, 68, 2), np.nan)
     assert np.isnan(list(change_between(measure_face(lost), measure_face(neutral)).values())).all()
-
-
-def test_loudness_of_every_frame():
-    waveform = np.concatenate([np.full(640, 0.5), np.tile([0.25, -0.25], 320), np.ones(320)])
-    assert loudness(waveform, 4) == pytest.approx([0.5, 0.25, np.sqrt(0.5), 0])
-    assert loudness(waveform, 2) == pytest.approx([0.5, 0.25])
 
 
 @pytest.mark.parametrize("lag", [-5, -2, 0, 3, 5])

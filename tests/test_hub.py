@@ -5,8 +5,6 @@ import json
 import os
 import re
 import socket
-import subprocess
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,30 +12,14 @@ import numpy as np
 import pytest
 import yaml
 from conftest import build_tiny_pipeline
-from hub_server import Blob, Hub, Repository
+from hub_server import Blob, Hub, Repository, run, usage
 from huggingface_hub import ModelCard
 
 from eat_hf.cards import adapter_card, base_card
 from eat_hf.errors import UserError
 from eat_hf.hub import RepositoryError, fetch_folder
 
-ROOT = Path(__file__).resolve().parents[1]
 LICENCE = "cc0-1.0"
-
-
-def run(program: str, environment: dict[str, str], *arguments, folder: Path | None = None):
-    """A program as its own process, with the client's environment; what it prints as JSON on its last line."""
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
-    done = subprocess.run(
-        [sys.executable, "-c", program, *map(str, arguments)],
-        env={**clean, "PYTHONPATH": paths, **environment},
-        capture_output=True,
-        text=True,
-        cwd=folder,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 # defines `commands`: [status, stdout, stderr] of one command line after another; a traceback fails the process
@@ -168,11 +150,6 @@ def card_of(hub: Hub) -> str:
     """The card that the tiny pipeline was pushed with."""
     tiny = hub.repositories["ann/tiny"]
     return tiny.commits[tiny.references["main"]]["README.md"].content.decode()
-
-
-def usage(card: str) -> str:
-    (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
-    return code
 
 
 def test_a_pipeline_is_pushed_with_its_card(hub, pushed, tiny_model):
@@ -406,8 +383,8 @@ for path in sys.argv[1:]:
 print(json.dumps(verdicts))
 """
     good = adapter_card(ADAPTER, "ann/smirk", licence=LICENCE, metrics=MEASURED)
-    cards = {"good": good, "bad": good.replace("base_model: ann/tiny", "base_model: /tmp/tiny")}
+    cards = {"good": good, "bad": good.replace("base_model: ann/tiny", "base_model: ../tiny")}
     for name, content in cards.items():
         (tmp_path / name).write_text(content)
     good_verdict, bad_verdict = run(program, hub.client_environment(tmp_path), tmp_path / "good", tmp_path / "bad")
-    assert good_verdict == "" and "base_model '/tmp/tiny' is no repository" in bad_verdict
+    assert good_verdict == "" and "base_model '../tiny' is no repository" in bad_verdict

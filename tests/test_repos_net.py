@@ -106,11 +106,54 @@ def test_a_crop_is_a_part_of_the_frame():
     pictures, source, driving, _ = clips(2, 1, 256)
     features = model.encode(pictures)
     whole = model.render(features, source, driving).frames[:, 0]
-    crop = Crop(torch.tensor([[10, 20], [32, 0]]), 24)
+    crop = Crop(torch.tensor([[10, 20], [32, 0]]), 24, 24)
     part = model.render(features, source, driving, crop=crop).frames[:, 0]
     margin = 48  # pixels at the cut edge, where convolutions miss what was cut off
     inside = (slice(None), slice(None), slice(margin, -margin), slice(margin, -margin))
     torch.testing.assert_close(part[inside], crop.cut(whole, 4)[inside], atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_drawing_the_mouth_alone_is_exact():
+    """Decoding the surroundings of the mouth gives what decoding the whole frame would."""
+    whole, part = build(EXTENDED), build(EXTENDED | {"redraw": "mouth"})
+    part.load_state_dict(whole.state_dict())
+    whole.decoder.to_rgb_and_mask.bias[3] += 100  # its mask copies all but the mouth, too
+    pictures, source, driving, guidance = clips(2, 3, 256)
+    driving[..., :2] *= 0.4  # small mouths, each elsewhere
+    driving[0, 0, :, 0] += 0.8  # partly off the frame
+    expected = whole(pictures, source, driving, guidance)
+    made = part(pictures, source, driving, guidance)
+    torch.testing.assert_close(made.frames, expected.frames, atol=1e-6, rtol=1e-5)
+    copied = (made.frames == made.warped_picture).float().mean()
+    assert 0.5 < copied < 1
+    changed = part(pictures, source, driving + 0.02, guidance).frames
+    assert (changed - expected.frames).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_a_portrait_that_shows_its_teeth_lends_them():
+    """The colours between the lips of the portrait matter to those between the lips of the frame, unless it is shut."""
+    model = build(EXTENDED | {"redraw": "mouth"})
+    model.to_volume.weight.zero_(), model.to_volume.bias.zero_(), model.to_details.weight.zero_()
+    lips = list(EXTENDED["inner_mouth"])
+    opened = torch.tensor([[-0.3, 0.0, 0.1], [0.0, -0.15, 0.1], [0.3, 0.0, 0.1], [0.0, 0.15, 0.1]])
+    _, source, _, _ = clips(1, 1, 256)
+    source[0, lips] = opened
+    driving = source[:, None].clone()
+    shut = source.clone()
+    shut[0, lips, 1] = 0
+
+    def mouths(keypoints):
+        return [
+            model(torch.full((1, 3, 256, 256), colour), keypoints, driving).frames[0, 0, :, 126:130, 126:130]
+            for colour in (0.1, 0.9)
+        ]
+
+    dark, bright = mouths(source)
+    assert (dark - bright).abs().mean() > 1e-3
+    dark, bright = mouths(shut)
+    torch.testing.assert_close(dark, bright, atol=1e-3, rtol=0)
 
 
 @torch.no_grad()

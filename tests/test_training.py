@@ -2,12 +2,15 @@
 
 import pytest
 import torch
+from test_repos_net import EXTENDED, KEYPOINTS, clips
 
+from eat_hf import RePosNet
 from eat_hf.keypoints import compose_keypoints, rotation_from_degrees
 from training.augment import degrees_of, transform_similarity
 from training.losses import feature_weight, gradient_l1
 from training.motion_data import MotionClip, MotionData
 from training.train_emotion import CONTEMPT, MOUTH_CORNERS, by_emotion, contempt_side
+from training.train_renderer import RendererOptions, RendererTask
 
 
 def posed_batch(count=3, keypoints=6):
@@ -63,6 +66,29 @@ def test_losses_know_better_from_worse():
     assert gradient_l1(target + 0.3, target) < 1e-5 < gradient_l1(torch.rand(1, 3, 16, 16), target)
     weight = feature_weight(torch.tensor([[[0.0, 0.0, 0.0]]]), 32)
     assert weight.max() > 5 and weight[0, 0, 0, 0] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("redraw", ["anywhere", "mouth"])
+def test_the_renderer_learns_what_it_may_draw(redraw):
+    """The mask where it may draw anywhere; what is between the lips where it draws nothing else."""
+    torch.manual_seed(0)
+    lips = [5, 6, 7, 8]
+    model = RePosNet(**EXTENDED | {"redraw": redraw}).train()
+    task = RendererTask(model, RendererOptions(""), [f"lip_{n}" for n in range(KEYPOINTS)])
+    pictures, source, driving, _ = clips(2, 1, 256)
+    driving[:, 0, lips, :2] = torch.tensor([[-0.3, 0.0], [0.0, -0.3], [0.3, 0.0], [0.0, 0.3]])
+    points = torch.stack([source, driving[:, 0]], 1)
+    pairs = {
+        "pictures": torch.stack([pictures, pictures.flip(0)], 1),
+        "keypoints": points,
+        "landmarks": torch.rand(2, 2, 68, 3) - 0.5,
+    }
+    losses = task(task.augment(pairs))
+    assert all(loss.isfinite() for loss in losses.values())
+    assert ("mask" in losses, "mouth" in losses) == (redraw == "anywhere", redraw == "mouth")
+    sum(losses.values()).backward()
+    assert model.decoder.to_rgb_and_mask.weight.grad[:3].abs().sum() > 0
+    assert (model.decoder.to_rgb_and_mask.weight.grad[3].abs().sum() > 0) == (redraw == "anywhere")
 
 
 def clip_of(emotion, left, right):

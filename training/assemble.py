@@ -39,13 +39,6 @@ class AssembleOptions:
     emotion: str = field(default="emotion", metadata={"help": "Which of the runs is that of stage 2."})
     output: str = field(default="checkpoints_card/eat-demo", metadata={"help": "Where the pipeline goes."})
     half: bool = field(default=True, metadata={"help": "Store float16, in half the space; it is read as float32."})
-    copy_bias: float = field(
-        default=30.0,
-        metadata={
-            "help": "Added to the blending mask's bias: outside the mouth copy rather than redraw, which on pictures "
-            "unlike the corpus can go wrong; 30 copies everywhere (costs 0.05 dB on the corpus)."
-        },
-    )
 
 
 def template_landmarks(bank: FrameBank) -> np.ndarray:
@@ -60,8 +53,8 @@ def blink_deformation(corpus: str, exponent: float, clips: int = 200) -> list[fl
     """(3K,) what a blink adds to the lids' keypoints, in units of V ** exponent, mean over people; None if the corpus
     does not say when people blink."""
     found = []
-    names = Corpus(corpus).info["keypoint_names"]
-    for clip in Corpus(corpus).clips(split="train", kind="speech")[:clips]:
+    source = Corpus(corpus)
+    for clip in source.clips(split="train", kind="speech")[:clips]:
         labels = clip.labels()
         if "arkit" not in labels:
             return None
@@ -74,7 +67,7 @@ def blink_deformation(corpus: str, exponent: float, clips: int = 200) -> list[fl
         found.append(change / volume**exponent)
     if not found:
         return None
-    lids = np.array(["lid" in name for name in names])  # other keypoints move by chance
+    lids = np.array(["lid" in name for name in source.info["keypoint_names"]])  # other keypoints move by chance
     return np.where(lids[:, None], np.mean(found, 0), 0).flatten().round(5).tolist()
 
 
@@ -94,9 +87,6 @@ def main() -> None:
     repos_net = RePosNet.from_pretrained(
         emotion / "repos_net" if (emotion / "repos_net").exists() else latent_folder(runs, "repos_net")
     )
-    if options.copy_bias:  # the published network has no such mask
-        with torch.no_grad():
-            repos_net.decoder.to_rgb_and_mask.bias[3] += options.copy_bias
     pipeline = EATPipeline(
         keypoint_detector=CanonicalKeypointDetector.from_pretrained(latent_folder(runs, "keypoint_detector")),
         motion_estimator=MotionEstimator.from_pretrained(latent_folder(runs, "motion_estimator")),

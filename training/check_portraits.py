@@ -37,6 +37,7 @@ from rich.text import Text
 from tqdm import tqdm
 
 from eat_hf import EATPipeline
+from eat_hf.audio import loudness
 from eat_hf.errors import UserError
 from eat_hf.evaluation.identity import cosine_similarity, describe_faces
 from eat_hf.evaluation.jitter import background_jitter
@@ -45,7 +46,7 @@ from eat_hf.faces import choose_face, detect_faces
 from eat_hf.media import FPS, SAMPLING_RATE, read_audio, read_image
 
 from .contact_sheet import column_order, draw_sheet, find_portraits
-from .face_measures import MEASURES, change_between, follow_loudness, loudness, measure_face
+from .face_measures import MEASURES, change_between, follow_loudness, measure_face
 from .options import parse_options
 
 HOP = SAMPLING_RATE // FPS  # samples a frame
@@ -155,7 +156,7 @@ def spoken_part(waveform: np.ndarray, frames: int) -> np.ndarray:
     Raises:
         UserError: it is silent.
     """
-    loud = loudness(waveform, math.ceil(len(waveform) / HOP))
+    loud = loudness(torch.from_numpy(waveform), math.ceil(len(waveform) / HOP)).numpy()
     if not loud.any():
         raise UserError("The recording is silent; lips can only follow a voice.")
     start = int(np.argmax(loud >= QUIET * loud.max())) * HOP
@@ -178,9 +179,9 @@ def check_portrait(
     landmarks = face.landmarks @ portrait.matrix[:, :2].T + portrait.matrix[:, 2]
     descriptor = describe_faces(portrait.crop[None], landmarks[None])
     # the first frames of one motion for all clips, or else poses would be taken for expressions
-    loud = loudness(sound, math.ceil(len(sound) / HOP))
+    loud = loudness(torch.from_numpy(sound), math.ceil(len(sound) / HOP))
     generator = torch.Generator().manual_seed(options.seed)
-    motion = pipe.prepare_motion(options.head_motion, len(loud), torch.from_numpy(loud), generator)
+    motion = pipe.prepare_motion(options.head_motion, len(loud), loud, generator)
     clips = {}
     for emotion in column_order(pipe.emotions):
         heard = sound if emotion == NEUTRAL else sound[: options.emotion_frames * HOP]
@@ -188,7 +189,7 @@ def check_portrait(
         clips[emotion] = look_at(out.frames, descriptor, options.emotion_frames // 2)
     neutral = clips[NEUTRAL].measures
     changes = {emotion: change_between(clip.measures, neutral) for emotion, clip in clips.items() if emotion != NEUTRAL}
-    checks = [*check_clips(clips, loud), *check_emotions(changes)]
+    checks = [*check_clips(clips, loud.numpy()), *check_emotions(changes)]
     return PortraitResult(name, portrait.crop, checks, clips, changes, time.perf_counter() - start)
 
 

@@ -90,9 +90,7 @@ class FrameBank:
     def label(self, name: str, index: np.ndarray) -> Tensor:
         return torch.from_numpy(self.labels[name][index]).float()
 
-    def draw_pairs(
-        self, rng: np.random.Generator, count: int, calm_share: float = 0.6
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def draw_pairs(self, rng: np.random.Generator, count: int, calm_share: float) -> tuple[np.ndarray, np.ndarray]:
         """Indices of source and driving frames of the same clip; most sources are calm, as portraits are."""
         driving = rng.integers(len(self.identity), size=count)
         source = np.empty_like(driving)

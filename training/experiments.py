@@ -44,7 +44,7 @@ from eat_hf.evaluation.report import MethodResults, write_atomically
 
 from .assemble import AssembleOptions
 from .corpus.build import build_corpus
-from .corpus.dataset import Clip
+from .corpus.dataset import Clip, keypoint_index
 from .corpus.heads import KEYPOINT_NAMES
 from .experiments_page import write_results
 from .options import Recipe, parse_options
@@ -504,7 +504,7 @@ def parameters(configs: list[str]) -> dict[str, Any]:
 def empty_pipeline(recipe: Recipe) -> EATPipeline:
     """The pipeline of a config without memory for its weights."""
     indices = {
-        name: [KEYPOINT_NAMES.index(point) for point in getattr(recipe, name)]
+        name: keypoint_index(list(KEYPOINT_NAMES), *getattr(recipe, name))
         for name in ("rigid_keypoints", "inner_mouth")
     }
     sizes = recipe.components

@@ -2,8 +2,6 @@
 
 import numpy as np
 
-from eat_hf.media import FPS, SAMPLING_RATE
-
 MEASURES = {
     "mouth_opening": "gap between the inner lips",
     "jaw": "how far the chin is below the eyes",
@@ -71,13 +69,6 @@ def change_between(emotional: dict[str, np.ndarray], neutral: dict[str, np.ndarr
     lower, higher = sorted((change["left_corner"], change["right_corner"]))
     change["one_corner"] = min(higher, higher - lower)
     return change
-
-
-def loudness(waveform: np.ndarray, frames: int) -> np.ndarray:
-    """(N,) samples at 16 kHz -> (frames,) root mean square of the sound of every video frame; silence after the end."""
-    hop = SAMPLING_RATE // FPS
-    padded = np.pad(waveform, (0, max(0, frames * hop - len(waveform))))[: frames * hop]
-    return np.sqrt(np.square(padded.reshape(frames, hop), dtype=np.float64).mean(1))
 
 
 def follow_loudness(opening: np.ndarray, loud: np.ndarray, max_lag: int = 5) -> tuple[float, int]:

@@ -155,11 +155,24 @@ class MotionData:
 A2ET_INPUTS = ("semantic", "mel", "pose_images", "yaw", "pitch", "roll", "translation", "prediction_map")
 
 
+def keypoint_error(clip: MotionClip, expression: Tensor | float) -> float:
+    """Mean distance, pixels of the 256 frame, of the clip's keypoints to those of another expression (T, 3K)."""
+    difference = (expression - clip.expression).unflatten(-1, (-1, 3))[..., :2] * clip.scale * 128
+    return difference.norm(dim=-1).mean().item()
+
+
 @torch.no_grad()
 def encode_portrait(detector: CanonicalKeypointDetector, clip: Clip) -> Tensor:
     """Prediction map (K, D, H, W) of a clip's portrait or, where it has none, of its first, near neutral frame."""
     picture = clip.portrait() if clip.metadata.get("portrait") else clip.frames()[0]
     return detector(torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 255).prediction_map[0]
+
+
+def emotion_number(name: str | None) -> int:
+    """As `MotionClip` holds it."""
+    if name is None:
+        return UNKNOWN
+    return EMOTIONS.index(name) if name in EMOTIONS else OTHER
 
 
 @torch.no_grad()
@@ -186,11 +199,7 @@ def encode_clip(clip: Clip, speech_encoder: DeepSpeechEncoder, pose_size: int, e
         translation=labels["translation"],
         expression=labels["expression"].flatten(1) / scale,
         scale=scale,
-        emotion=UNKNOWN
-        if clip.emotion is None
-        else EMOTIONS.index(clip.emotion)
-        if clip.emotion in EMOTIONS
-        else OTHER,
+        emotion=emotion_number(clip.emotion),
         level=clip.level,
         identity=clip.identity,
     )

@@ -19,7 +19,7 @@ from eat_hf import A2ET, CanonicalKeypointDetector, DeepSpeechEncoder, Expressio
 
 from .corpus.dataset import keypoint_index
 from .loop import Batch, Losses, main_process_first, train
-from .motion_data import A2ET_INPUTS, NEUTRAL, UNKNOWN, MotionData
+from .motion_data import A2ET_INPUTS, NEUTRAL, UNKNOWN, MotionData, keypoint_error
 from .options import Recipe, latent_folder, parse_options
 from .picture_terms import (
     ClipPictures,
@@ -119,9 +119,8 @@ def evaluate(model: A2ET, basis: ExpressionBasis, data: MotionData, pool: list[i
         batch = data.windows(clip, np.arange(len(clip.mel)))
         out = model(**{name: batch[name][None].to(model.device) for name in A2ET_INPUTS})
         predicted = basis(out.coefficients)[0].cpu()
-        difference = (predicted - clip.expression).unflatten(-1, (-1, 3))[..., :2] * clip.scale * 128
-        errors.append(difference.norm(dim=-1).mean().item())
-        still.append(clip.expression.unflatten(-1, (-1, 3))[..., :2].mul(clip.scale * 128).norm(dim=-1).mean().item())
+        errors.append(keypoint_error(clip, predicted))
+        still.append(keypoint_error(clip, 0.0))
         truth = opening(clip.expression, data.keypoint_names)
         if truth.std() > 1e-3:
             openings.append(correlation(opening(predicted, data.keypoint_names), truth))

@@ -33,7 +33,7 @@ from eat_hf.models.emotion_mapper import EMOTIONS
 
 from .corpus.dataset import Corpus
 from .loop import Batch, Losses, main_process_first, train
-from .motion_data import A2ET_INPUTS, MotionClip, MotionData
+from .motion_data import A2ET_INPUTS, MotionClip, MotionData, keypoint_error
 from .options import parse_options
 from .picture_terms import (
     ClipPictures,
@@ -193,8 +193,7 @@ def evaluate(model: EmotionalA2ET, data: MotionData, pools: list[list[int]], cli
         batch = {name: value[None].to(model.a2et.device) for name, value in batch.items()}
         latent = torch.randn(1, model.mapper.config.latent, generator=generator)
         predicted = model(batch, latent.to(model.a2et.device))[0][0].cpu()
-        difference = (predicted - clip.expression).unflatten(-1, (-1, 3))[..., :2] * clip.scale * 128
-        errors.append(difference.norm(dim=-1).mean().item())
+        errors.append(keypoint_error(clip, predicted))
         truth = opening(clip.expression, names)
         if truth.std() > 1e-3:
             openings.append(correlation(opening(predicted, names), truth))
@@ -216,7 +215,7 @@ def clips_of(emotion: str, corpus_dir: str, split: str) -> list[int]:
 
 
 @torch.no_grad()
-def keypoint_error(model: EmotionalA2ET, data: MotionData, pool: list[int], emotion: int, clips: int = 40) -> float:
+def adapter_error(model: EmotionalA2ET, data: MotionData, pool: list[int], emotion: int, clips: int = 40) -> float:
     """Mean distance, pixels of the 256 frame, to the keypoints of whole clips, if head number `emotion` of M shows."""
     errors, device = [], model.a2et.device
     generator = torch.Generator().manual_seed(0)
@@ -225,8 +224,7 @@ def keypoint_error(model: EmotionalA2ET, data: MotionData, pool: list[int], emot
         batch = data.windows(clip, np.arange(len(clip.mel))) | {"emotion": torch.tensor(emotion)}
         latent = torch.randn(1, model.mapper.config.latent, generator=generator)
         predicted = model({name: value[None].to(device) for name, value in batch.items()}, latent.to(device))[0][0]
-        difference = (predicted.cpu() - clip.expression).unflatten(-1, (-1, 3))[..., :2] * clip.scale * 128
-        errors.append(difference.norm(dim=-1).mean().item())
+        errors.append(keypoint_error(clip, predicted.cpu()))
     return float(np.mean(errors))
 
 
@@ -278,7 +276,7 @@ def train_adapter(options: EmotionOptions) -> None:
         before.to(model.a2et.device).eval()
         start = own.emotions.index(options.start)
         return {
-            f"{split}_{name}": keypoint_error(network, found, pools[split], head)
+            f"{split}_{name}": adapter_error(network, found, pools[split], head)
             for split, found in splits.items()
             for name, network, head in (("keypoints_px", model, 0), ("keypoints_before_px", before, start))
         }

@@ -36,7 +36,7 @@ from .loop import Batch, LoopOptions, Losses, main_process_first, train
 from .losses import face_region, feature_matching, generator_hinge, keypoint_prior
 from .options import parse_options
 from .perceptual import PerceptualLoss
-from .train_renderer import psnr
+from .train_renderer import picture_grid, psnr
 
 
 @dataclass
@@ -227,9 +227,7 @@ def show(networks: Reenactment, bank: FrameBank, pairs: int = 4) -> dict[str, np
     """A picture: held-out pairs from top to bottom; source, driving and its rendering side by side."""
     batch = draw_pairs(bank, np.random.default_rng(0), pairs, calm_share=1.0)
     source, driving = batch["pictures"].to(networks.repos_net.device).unbind(1)
-    rows = torch.cat([source, driving, networks(source, driving)[0]], 3)  # (pairs, 3, 256, 768)
-    sheet = torch.cat(rows.unbind(), 1).clamp(0, 1).mul(255).round().byte()
-    return {"pairs": sheet.permute(1, 2, 0).cpu().numpy()}
+    return {"pairs": picture_grid(source, driving, networks(source, driving)[0])}
 
 
 def main() -> None:

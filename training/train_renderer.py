@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from eat_hf import RePosNet
 from eat_hf.errors import UserError
-from eat_hf.models.repos_net import Crop, warp_picture
+from eat_hf.models.repos_net import Crop, polygon_coverage, warp_picture
 
 from .augment import jitter_colour
 from .corpus.dataset import keypoint_index
@@ -32,6 +32,7 @@ from .options import parse_options
 OCCLUDED = ("jaw", "temple", "chin", "forehead")  # the outline slides over the surface as the head turns
 FINE = ("lip", "mouth", "lid", "brow", "nose")  # what speech and expressions move
 CELLS = 64  # of the feature map across the frame
+OPEN = 500  # colour values inside mouths below which a batch of them counts for less
 
 
 @dataclass
@@ -43,10 +44,14 @@ class RendererOptions(LoopOptions):
     motion_only: bool = field(default=False, metadata={"help": "Train the motion network alone."})
     shared_noise: float = field(default=0.015, metadata={"help": "Keypoint noise that source and driving share."})
     own_noise: float = field(default=0.005, metadata={"help": "Keypoint noise of each by itself."})
+    calm_share: float = field(
+        default=0.6,
+        metadata={"help": "Share of pairs whose source is near neutral and near frontal, as portraits are."},
+    )
     crop_cells: int = field(default=32, metadata={"help": "Side of the part that is decoded, in 64ths of the frame."})
 
 
-def draw(bank: FrameBank, rng: np.random.Generator, count: int, calm_share: float = 0.6) -> Batch:
+def draw(bank: FrameBank, rng: np.random.Generator, count: int, calm_share: float) -> Batch:
     source, driving = bank.draw_pairs(rng, count, calm_share)
     pictures = torch.stack([bank.pixel_values(source), bank.pixel_values(driving)], 1)
     return {
@@ -84,6 +89,7 @@ class RendererTask(nn.Module):
         super().__init__()
         self.model, self.options = model, options
         self.fine = [n for n, name in enumerate(names) if any(part in name for part in FINE)]
+        self.drawn = list(model.config.inner_mouth) if model.config.redraw == "mouth" else self.fine
         self.visible = torch.tensor([not any(part in name for part in OCCLUDED) for name in names])
 
     def augment(self, pairs: Batch) -> Batch:
@@ -103,7 +109,7 @@ class RendererTask(nn.Module):
             "landmarks_visible": visibility(pairs["landmarks"][:, 1], torch.arange(68) >= 17),
         }
         if not self.options.motion_only:
-            centre = exact[:, 1, self.fine][:, torch.randint(len(self.fine), (1,)), :2].squeeze(1)
+            centre = exact[:, 1, self.drawn][:, torch.randint(len(self.drawn), (1,)), :2].squeeze(1)
             elsewhere = torch.rand(len(centre), 1) < 0.25
             anywhere = torch.empty_like(centre).uniform_(-1, 1)
             centre = torch.where(elsewhere, anywhere, centre + 0.15 * torch.randn_like(centre))
@@ -134,7 +140,7 @@ class RendererTask(nn.Module):
 
     def picture(self, batch: Batch) -> Losses:
         driving = batch["driving"]
-        crop = Crop(batch["corners"], self.options.crop_cells)
+        crop = Crop(batch["corners"], self.options.crop_cells, self.options.crop_cells)
         encoded, moved = self.model.encode(batch["source"]), batch["driving_keypoints"][:, None]
         out = self.model.render(encoded, batch["source_keypoints"], moved, crop=crop)
         target = crop.cut(driving, driving.shape[-1] // CELLS)
@@ -143,21 +149,29 @@ class RendererTask(nn.Module):
         frames, warped, synthesised, logits = (
             tensor[:, 0] for tensor in (out.frames, out.warped_picture, out.synthesised, out.mask_logits)
         )
-        # the mask learns which of the two pictures is closer to the truth, wherever they differ enough to tell
         with torch.no_grad():
-            warp_error = F.avg_pool2d((warped - target).abs().mean(1, True), 5, 1, 2)
-            own_error = F.avg_pool2d((synthesised - target).abs().mean(1, True), 5, 1, 2)
-            copy = torch.sigmoid(80 * (own_error - warp_error + 0.012))
-            certainty = (10 * (own_error - warp_error).abs()).clamp(max=2) * weight
-        mask = F.binary_cross_entropy_with_logits(logits, copy, reduction="none")
-        return {
+            warp_error, own_error = (
+                F.avg_pool2d((picture - target).abs().mean(1, True), 5, 1, 2) for picture in (warped, synthesised)
+            )
+        losses = {
             "picture": 8 * ((frames - target).abs() * weight).mean(),
             "gradient": 4 * gradient_l1(frames, target),
             "synthesised": 3 * ((synthesised - target).abs() * weight * (0.5 + 15 * warp_error)).mean(),
             "warp": 2 * ((warped - target).abs() * weight).clamp(max=1).mean(),
-            "mask": 0.3 * (mask * certainty).mean(),
             "flow": 2 * self.flow(out.displacement[:, 0], batch),
         }
+        if self.model.config.redraw == "anywhere":
+            # the mask learns which of the two is closer to the truth, wherever they differ enough to tell
+            copy = torch.sigmoid(80 * (own_error - warp_error + 0.012))
+            certainty = (10 * (own_error - warp_error).abs()).clamp(max=2) * weight
+            mask = F.binary_cross_entropy_with_logits(logits, copy, reduction="none")
+            losses["mask"] = 0.3 * (mask * certainty).mean()
+        else:
+            # nothing else that is drawn is seen; openings are small, so their pixels count for more
+            lips = batch["keypoints"][:, 1, list(self.model.config.inner_mouth), :2]
+            opening = crop.cut(polygon_coverage(lips, driving.shape[-1]), driving.shape[-1] // CELLS)
+            losses["mouth"] = 4 * ((frames - target).abs() * opening).sum() / opening.sum().clamp_min(OPEN)
+        return losses
 
 
 def psnr(a: Tensor, b: Tensor, where: Tensor | None = None) -> Tensor:
@@ -165,6 +179,12 @@ def psnr(a: Tensor, b: Tensor, where: Tensor | None = None) -> Tensor:
     error = (a - b).square().mean(1, True)
     where = torch.ones_like(error) if where is None else where
     return -10 * torch.log10((error * where).sum((1, 2, 3)) / where.sum((1, 2, 3)) + 1e-9)
+
+
+def picture_grid(*columns: Tensor) -> np.ndarray:
+    """Pictures (N, 3, H, W) in [0, 1] of every column, from top to bottom -> (N * H, columns * W, 3) uint8."""
+    sheet = torch.cat(torch.cat(columns, 3).unbind(), 1)
+    return sheet.clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
 
 
 @torch.no_grad()
@@ -195,9 +215,7 @@ def show(model: RePosNet, bank: FrameBank, pairs: int = 4) -> dict[str, np.ndarr
     source, driving = batch["pictures"].unbind(1)
     source_keypoints, driving_keypoints = batch["keypoints"].unbind(1)
     out = model(source, source_keypoints, driving_keypoints[:, None])
-    rows = torch.cat([source, driving, out.frames[:, 0], out.warped_picture[:, 0]], 3)  # (pairs, 3, 256, 1024)
-    sheet = torch.cat(rows.unbind(), 1).clamp(0, 1).mul(255).round().byte()
-    return {"pairs": sheet.permute(1, 2, 0).cpu().numpy()}
+    return {"pairs": picture_grid(source, driving, out.frames[:, 0], out.warped_picture[:, 0])}
 
 
 def main() -> None:
@@ -209,7 +227,8 @@ def main() -> None:
     names = bank.keypoint_names
     indices = {name: keypoint_index(names, *getattr(recipe, name)) for name in ("rigid_keypoints", "inner_mouth")}
     if options.initial:
-        model = RePosNet.from_pretrained(options.initial)
+        redraw = recipe.components["repos_net"].get("redraw", "anywhere")
+        model = RePosNet.from_pretrained(options.initial, redraw=redraw)
     else:
         model = RePosNet(**recipe.components["repos_net"], **indices)
     if not model.config.detail_skip:
@@ -225,7 +244,7 @@ def main() -> None:
     task = RendererTask(model, options, names)
     train(
         task,
-        lambda rng, count: task.augment(draw(bank, rng, count)),
+        lambda rng, count: task.augment(draw(bank, rng, count, options.calm_share)),
         options,
         {"repos_net": model},
         lambda: evaluate(model, held_out),

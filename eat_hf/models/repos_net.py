@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -37,7 +38,8 @@ class RePosNetOutput(BaseOutput):
     frames: (B, F, 3, 256, 256) in [0, 1].
     deformation: (B, F, D, H, W, 3) and occlusion: (B, F, 1, H, W), see `MotionField`.
     mask: (B, F, K + 1, D, H, W), published network only.
-    displacement, warped_picture, synthesised, mask_logits: extensions only, for training.
+    displacement, warped_picture: extensions only.
+    synthesised, mask_logits: for training; with `redraw="mouth"` only where a crop was asked for.
     """
 
     frames: Tensor
@@ -52,23 +54,43 @@ class RePosNetOutput(BaseOutput):
 
 @dataclass
 class Crop:
-    """A square part of each of N frames.
+    """A part of each of N frames, of the same size in all of them.
 
     Attributes:
         corners: (N, 2) integers, (top, left) in cells of the feature map (64 across the frame).
-        size: cells along a side.
+        height, width: in cells.
     """
 
     corners: Tensor
-    size: int
+    height: int
+    width: int
+
+    @classmethod
+    def around(cls, points: Tensor, margin: int, cells: int) -> "Crop":
+        """The smallest that holds points (N, P, 2) in [-1, 1] and `margin` cells around them, within the frame."""
+        where = (points.detach().flip(-1) + 1) / 2 * cells  # (y, x)
+        first = (where.amin(1).floor().long() - margin).clamp(0, cells)
+        last = (where.amax(1).ceil().long() + margin).clamp(0, cells)
+        height, width = (last - first).amax(0).clamp_min(1).tolist()
+        largest = torch.tensor([cells - height, cells - width], device=first.device)
+        return cls(first.minimum(largest), height, width)
+
+    def _places(self, scale: int) -> list[tuple[slice, slice]]:
+        return [
+            (slice(top, top + self.height * scale), slice(left, left + self.width * scale))
+            for top, left in (self.corners * scale).tolist()
+        ]
 
     def cut(self, maps: Tensor, scale: int) -> Tensor:
-        """maps (N, C, H, W) with `scale` pixels a cell -> (N, C, size * scale, size * scale)."""
-        side = self.size * scale
-        starts = (self.corners * scale).tolist()
-        return torch.stack(
-            [m[:, top : top + side, left : left + side] for m, (top, left) in zip(maps, starts, strict=True)]
-        )
+        """maps (N, C, H, W) with `scale` pixels a cell -> (N, C, height * scale, width * scale)."""
+        return torch.stack([m[:, rows, columns] for m, (rows, columns) in zip(maps, self._places(scale), strict=True)])
+
+    def paste(self, parts: Tensor, maps: Tensor, scale: int) -> Tensor:
+        """maps (N, C, H, W) with their parts, as `cut` gives them, replaced."""
+        whole = maps.clone()
+        for n, (rows, columns) in enumerate(self._places(scale)):
+            whole[n, :, rows, columns] = parts[n]
+        return whole
 
 
 def warp_picture(picture: Tensor, displacement: Tensor, cut: Callable[[Tensor], Tensor] = lambda maps: maps) -> Tensor:
@@ -121,6 +143,9 @@ class RePosNet(ModelMixin, ConfigMixin):
             `inner_mouth`. The first convolution then works on 2x2 pixels at a time.
         detail_channels: width of the shallow features that are carried over.
         inner_mouth: indices of the keypoints around the opening of the mouth, in order.
+        redraw: where `detail_skip` may draw instead of copying: "anywhere", as its mask decides, or "mouth", only
+            between the lips, so that nothing else can go wrong on pictures unlike those of the training; then only
+            that part of the frame is decoded, for the rest is known.
     """
 
     @register_to_config
@@ -144,6 +169,7 @@ class RePosNet(ModelMixin, ConfigMixin):
         detail_skip: bool = False,
         detail_channels: int = 16,
         inner_mouth: tuple[int, ...] = (),
+        redraw: Literal["anywhere", "mouth"] = "anywhere",
     ):
         super().__init__()
         flat = volume_channels * volume_depth
@@ -233,15 +259,14 @@ class RePosNet(ModelMixin, ConfigMixin):
         clips, count = driving_keypoints.shape[:2]
         volume = self.adapt(source, guidance, count)
         driving = driving_keypoints.flatten(0, 1)
-        source_keypoints = repeat_per_frame(source_keypoints, count)
-        if self.config.detail_skip:
-            field = self.move(repeat_per_frame(source.picture, count), source_keypoints, driving)
-            output = self._decode_with_details(source, volume, field, driving, crop)
+        moving = repeat_per_frame(source_keypoints, count)
+        if self.config.affine_motion:
+            field = self.move(repeat_per_frame(source.picture, count), moving, driving)
         else:
-            if self.config.affine_motion:
-                field = self.move(repeat_per_frame(source.picture, count), source_keypoints, driving)
-            else:
-                field = self.dense_motion(volume, source_keypoints, driving)
+            field = self.dense_motion(volume, moving, driving)
+        if self.config.detail_skip:
+            output = self._decode_with_details(source, volume, field, source_keypoints, driving, crop)
+        else:
             warped = self.project(self.flatten(self._warp_volume(volume, field.deformation)))
             output = {**field, "frames": self.decoder(warped * field.occlusion)}
         return RePosNetOutput(**{name: value.unflatten(0, (clips, count)) for name, value in output.items()})
@@ -254,12 +279,28 @@ class RePosNet(ModelMixin, ConfigMixin):
         padding = "border" if self.config.affine_motion else "zeros"
         return F.grid_sample(volume, deformation, padding_mode=padding, align_corners=False).flatten(1, 2)
 
+    def _mouth_polygon(self, keypoints: Tensor) -> Tensor:
+        """Keypoints (N, K, 3) -> (N, P, 2), the opening of the mouth."""
+        return keypoints[:, list(self.config.inner_mouth), :2]
+
     def _decode_with_details(
-        self, source: SourceFeatures, volume: Tensor, field: MotionField, driving: Tensor, crop: Crop | None
+        self,
+        source: SourceFeatures,
+        volume: Tensor,
+        field: MotionField,
+        source_keypoints: Tensor,
+        driving: Tensor,
+        crop: Crop | None,
     ) -> dict[str, Tensor]:
-        assert source.details is not None and field.displacement is not None  # this configuration always has them
+        assert isinstance(self.decoder, DetailDecoder)  # as this configuration always has it, and what follows
+        assert source.details is not None and field.displacement is not None
         count = len(driving) // len(source.picture)
         size = field.occlusion.shape[-1]
+        mouth_only = self.config.redraw == "mouth"
+        whole = crop is None and mouth_only  # a frame is asked for, and a part of it needs to be drawn
+        if whole:
+            # a cell for the soft rim of the mouth, another for the convolution that makes the feature map
+            crop = Crop.around(self._mouth_polygon(driving), self.decoder.reach + 2, size)
 
         def cut(maps: Tensor) -> Tensor:
             return maps if crop is None else crop.cut(maps, maps.shape[-1] // size)
@@ -269,25 +310,27 @@ class RePosNet(ModelMixin, ConfigMixin):
             torch.exp(-0.5 * ((grid - driving[..., i : i + 1]) / AffineDenseMotion.HEAT_WIDTH).square()) for i in (0, 1)
         )
         heat = cut(heat_y.unsqueeze(-1) * heat_x.unsqueeze(-2))
-        mouth = polygon_coverage(driving[:, list(self.config.inner_mouth), :2], 2 * size)
+        mouth = polygon_coverage(self._mouth_polygon(driving), 2 * size)
         small_mouth = cut(F.avg_pool2d(mouth, 2))
-        mouth = cut(F.interpolate(mouth, scale_factor=2, mode="bilinear"))
+        mouth = F.interpolate(mouth, scale_factor=2, mode="bilinear")
 
         deformation = cut(field.deformation.movedim(-1, 1).flatten(1, 2)).unflatten(1, (3, -1)).movedim(1, -1)
         occlusion = cut(field.occlusion)
         warped = self._warp_volume(volume, deformation)
         feature_map = self.flatten(torch.cat([warped, self.heat_features(heat), small_mouth], 1)) * occlusion
 
+        # where the portrait's own mouth is open, it shows teeth or a tongue that may be used
+        own_mouth = polygon_coverage(self._mouth_polygon(source_keypoints), source.picture.shape[-1])
+        pictures = repeat_per_frame(torch.cat([source.picture, own_mouth], 1), count)
+        picture, shown = warp_picture(pictures, field.displacement).split([3, 1], 1)
         details = warp_picture(repeat_per_frame(source.details, count), field.displacement, cut)
-        picture = warp_picture(repeat_per_frame(source.picture, count), field.displacement, cut)
-        frames, synthesised, logits = self.decoder(feature_map, details, picture, mouth)
-        return {
-            **field,
-            "frames": frames,
-            "warped_picture": picture,
-            "synthesised": synthesised,
-            "mask_logits": logits,
-        }
+        frames, synthesised, logits = self.decoder(
+            feature_map, details, cut(picture), cut(mouth), cut(mouth * (1 - shown)), mouth_only
+        )
+        drawn = {} if whole else {"synthesised": synthesised, "mask_logits": logits}
+        if whole and crop is not None:
+            frames = crop.paste(frames, picture, picture.shape[-1] // size)
+        return {**field, "frames": frames, "warped_picture": picture if whole else cut(picture), **drawn}
 
     def forward(
         self,
