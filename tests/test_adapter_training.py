@@ -89,6 +89,7 @@ def test_an_adapter_is_learnt_and_saved(base, learnt):
     assert (facts["clips"], facts["people"], facts["steps"], facts["start"]) == (2, 1, 12, "neutral")
     assert facts["train_keypoints_px"] < 0.95 * facts["train_keypoints_before_px"]
     assert facts["validation_keypoints_px"] > 0
+    assert 0 <= facts["validation_recognised"] <= 1 and facts["train_recognised"] > 0
     lines = [json.loads(line) for line in (learnt / "log.jsonl").read_text().splitlines()]
     assert lines[-1]["latent"] < lines[0]["latent"]
 

@@ -163,6 +163,20 @@ def test_a_corpus_for_judges_shares_nothing_with_the_others(tmp_path):
         build_corpus(dataclasses.replace(plan, judge=False), progress=False)
 
 
+def test_a_corpus_of_an_expression_that_no_model_knows(tmp_path):
+    plan = Plan(tmp_path, identities=2, speech_clips=0, latent_clips=2, seed=1, range_frames=0, expression="wince")
+    build_corpus(plan, progress=False)
+    corpus = Corpus(tmp_path)
+    assert {(clip.emotion, clip.level) for clip in corpus.clips()} == {("wince", 3)}
+    units = list(corpus.info["arkit_names"])
+    lids = [units.index(f"eyeSquint{side}") for side in ("Left", "Right")]
+    assert all(clip.labels()["arkit"][:, lids].mean() > 0.4 for clip in corpus.clips())
+    with pytest.raises(ValueError, match="was made with expression wince"):
+        build_corpus(dataclasses.replace(plan, expression=""), progress=False)
+    with pytest.raises(ValueError, match="one of wince, pout, not 'happy'"):
+        build_corpus(dataclasses.replace(plan, output=tmp_path / "other", expression="happy"), progress=False)
+
+
 def test_one_split_alone_is_the_same_as_within_the_whole(tmp_path):
     plan = Plan(tmp_path / "whole", identities=8, speech_clips=0, latent_clips=1, range_frames=0)
     part = dataclasses.replace(plan, output=tmp_path / "part", splits=("test",))

@@ -14,7 +14,8 @@ One layout for all data, a Hugging Face dataset folder:
 Kinds: "range_of_motion", unrelated frames of every identity, and "speech", rendered or (``--latent-clips``) labels
 and sound only. Train, validation and test share no identity, no sentence and no voice. ``--judge`` makes a corpus of
 another kind, all of one split "judge", for the networks that score results: its sentences are in no other split, and
-with another seed its people are others, too. ``--splits test`` makes only the people of the test split. The seed
+with another seed its people are others, too. ``--splits test`` makes only the people of the test split. ``--expression
+wince`` makes clips of an expression that is none of the eight, strongest level, to learn an adapter from. The seed
 decides everything: every clip has a seed of its own, so neither the number of workers nor an interruption changes the
 result; running the same command again makes only what is missing.
 """
@@ -35,7 +36,7 @@ from threadpoolctl import threadpool_limits
 
 from training.corpus import heads
 from training.corpus.animation import animate
-from training.corpus.emotions import EMOTIONS, EmotionStyle, sample_style
+from training.corpus.emotions import EMOTIONS, HELD_OUT, EmotionStyle, sample_style
 from training.corpus.files import (
     package_versions,
     read_metadata,
@@ -79,6 +80,7 @@ class Plan:
     range_frames: int = 32
     judge: bool = False
     splits: tuple[str, ...] = ()
+    expression: str = ""
 
     def rng(self, *stream: int) -> np.random.Generator:
         """Random numbers of one purpose, e.g. (_SPEECH, identity, clip); the same on every machine."""
@@ -101,7 +103,10 @@ def split_of_identities(plan: Plan) -> list[str]:
 
 
 def _emotion_of(plan: Plan, stream: int, identity: int, clip: int) -> tuple[str, int]:
-    """Emotion and level of an identity's clip: decks of ten, 3 neutral and one of each other, levels in turn."""
+    """Emotion and level of an identity's clip: decks of ten, 3 neutral and one of each other, levels in turn; or the
+    plan's one expression."""
+    if plan.expression:
+        return plan.expression, 3
     others = [e for e in EMOTIONS if e != "neutral"]
     deck, place = divmod(clip, len(others) + NEUTRAL_SHARE)
     emotion = plan.rng(_DECK, stream, identity, deck).permutation(others + ["neutral"] * NEUTRAL_SHARE)[place]
@@ -119,7 +124,7 @@ def _speech_for(plan: Plan, split: str, gender: str, identity: int, emotion: str
         return room_tone(rng.uniform(1.2, 2.6), rng)
     voices = VOICES[split][gender]
     voice = voices[int((plan.rng(_VOICE, identity) if own_voice else rng).integers(len(voices)))]
-    sounds_like = emotion, level
+    sounds_like = (emotion, level) if emotion in EMOTIONS else ("neutral", 0)
     if rng.random() < MIXED_PROSODY:
         sounds_like = str(rng.choice(EMOTIONS)), int(rng.integers(1, 4))
     prosody, candidates = prosody_of(*sounds_like, rng), rng.permutation(sentences(split))
@@ -232,8 +237,8 @@ def _check_resumable(plan: Plan) -> None:
     existing = plan.output / "corpus.json"
     if existing.is_file():
         was = json.loads(existing.read_text(encoding="utf8"))
-        for name in ("seed", "identities", "frames_per_clip", "range_frames", "judge"):
-            if was.get(name, False) != getattr(plan, name):
+        for name in ("seed", "identities", "frames_per_clip", "range_frames", "judge", "expression"):
+            if was.get(name, getattr(Plan, name, None)) != getattr(plan, name):
                 raise ValueError(f"{plan.output} was made with {name} {was[name]}, not {getattr(plan, name)}: "
                                  "use another --output, or the same value to continue it")  # fmt: skip
     elif (plan.output / "clips").is_dir() and any((plan.output / "clips").iterdir()):
@@ -247,6 +252,8 @@ def build_corpus(plan: Plan, workers: int = 1, progress: bool = True) -> None:
         raise ValueError("a corpus needs at least 1 identity and 0 or more clips")
     if plan.frames_per_clip < 10 or plan.range_frames < 0:
         raise ValueError("speech clips need at least 10 frames, range-of-motion clips 0 (none) or more")
+    if plan.expression not in ("", *HELD_OUT):
+        raise ValueError(f"the expression must be one of {', '.join(HELD_OUT)}, not {plan.expression!r}")
     if plan.speech_clips or plan.latent_clips:
         from training.corpus.speech import synthesize
 
@@ -257,12 +264,13 @@ def build_corpus(plan: Plan, workers: int = 1, progress: bool = True) -> None:
     write_text(plan.output / "corpus.json", json.dumps({
         "seed": plan.seed, "identities": plan.identities, "speech_clips": plan.speech_clips,
         "latent_clips": plan.latent_clips, "frames_per_clip": plan.frames_per_clip, "range_frames": plan.range_frames,
-        "judge": plan.judge, "splits": list(plan.splits),
+        "judge": plan.judge, "splits": list(plan.splits), "expression": plan.expression,
         "fps": FPS, "sampling_rate": SAMPLE_RATE, "versions": package_versions(*PACKAGES),
         "command": f"python -m training.corpus.build --output DIR --identities {plan.identities} --speech-clips "
         f"{plan.speech_clips} --latent-clips {plan.latent_clips} --seed {plan.seed} --frames-per-clip "
         f"{plan.frames_per_clip} --range-frames {plan.range_frames}" + " --judge" * plan.judge
-        + " ".join(["", "--splits", *plan.splits] if plan.splits else []),
+        + " ".join(["", "--splits", *plan.splits] if plan.splits else [])
+        + f" --expression {plan.expression}" * bool(plan.expression),
         "keypoint_names": list(heads.KEYPOINT_NAMES), "landmark_names": list(heads.LANDMARK_NAMES),
         "arkit_names": list(heads.ARKIT_NAMES), "emotions": list(EMOTIONS),
     }, indent=2) + "\n")  # fmt: skip
@@ -316,6 +324,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--judge", action="store_true", help="a corpus to train judges on: see above")
     parser.add_argument("--splits", nargs="+", default=[], choices=["train", "validation", "test"],
                         help="make only the identities of these splits; all by default")  # fmt: skip
+    parser.add_argument("--expression", default="", choices=HELD_OUT, help="what all speech clips show; see above")
     parser.add_argument("--workers", type=int, default=2, help="processes")
     return parser.parse_args(argv)
 

@@ -17,10 +17,12 @@ from scipy.ndimage import gaussian_filter1d
 from training.corpus.heads import ARKIT_INDEX, ARKIT_NAMES
 from training.corpus.visemes import FPS, MouthMotion, close_lips
 
-__all__ = ["EMOTIONS", "LEVELS", "EmotionStyle", "combine", "emotion_motion", "emotion_pose", "sample_style",
-           "sway"]  # fmt: skip
+__all__ = ["EMOTIONS", "HELD_OUT", "LEVELS", "EmotionStyle", "combine", "emotion_motion", "emotion_pose",
+           "sample_style", "sway"]  # fmt: skip
 
 EMOTIONS: tuple[str, ...] = ("angry", "contempt", "disgusted", "fear", "happy", "neutral", "sad", "surprised")
+HELD_OUT: tuple[str, ...] = ("wince", "pout")
+"""Expressions that no model learns with the eight: they are for adapters."""
 LEVELS: tuple[float, ...] = (0.0, 0.45, 0.78, 1.1)
 """Share of the expression at level 0 (neutral), 1, 2, 3; the strongest units saturate at level 3."""
 
@@ -188,10 +190,36 @@ _FORMS: dict[str, tuple[dict[str, float], ...]] = {
     ),
 }
 
+_HELD_OUT_FORMS: dict[str, dict[str, float]] = {
+    # 4 + 6 + 7 + 9 + 20, eyes nearly shut: pain
+    "wince": {
+        "browDown": 0.85,
+        "browInnerUp": 0.15,
+        "eyeBlink": 0.6,
+        "eyeSquint": 0.9,
+        "cheekSquint": 0.9,
+        "noseSneer": 0.55,
+        "mouthStretch": 0.85,
+        "mouthUpperUp": 0.3,
+        "mouthLowerDown": 0.3,
+    },
+    # 1 + 17 + 18, lips pushed out
+    "pout": {
+        "browInnerUp": 0.8,
+        "browDown": 0.25,
+        "mouthPucker": 0.75,
+        "mouthShrugLower": 0.8,
+        "mouthShrugUpper": 0.25,
+        "mouthFrown": 0.3,
+        "jawForward": 0.2,
+    },
+}
+
 # Posture: yaw, pitch (positive looks up), roll in degrees at level 3.
 _POSTURE = {
     "neutral": (0.0, 0.0, 0.0), "angry": (0.0, -3.0, 0.0), "contempt": (4.0, 4.5, 2.5), "disgusted": (3.5, 1.5, -2.0),
     "fear": (0.0, 2.5, 0.0), "happy": (0.0, 1.0, 2.0), "sad": (0.0, -5.0, 2.5), "surprised": (0.0, 2.5, 0.0),
+    "wince": (3.0, -2.0, 3.0), "pout": (0.0, -2.5, 2.0),
 }  # fmt: skip
 
 
@@ -269,14 +297,19 @@ def emotion_motion(emotion: str, level: int, style: EmotionStyle, energy: np.nda
                    rng: np.random.Generator) -> np.ndarray:  # fmt: skip
     """ARKit weights (T, 52) of an emotion alone, without speech.
 
-    emotion: one of ``EMOTIONS``; level: 0 for neutral, else 1-3; energy (T,): loudness in [0, 1], which emphasises.
+    emotion: one of ``EMOTIONS`` or ``HELD_OUT``; level: 0 for neutral, else 1-3; energy (T,): loudness in [0, 1],
+    which emphasises.
     Raises ValueError for another emotion or a level that does not fit it.
     """
-    if emotion not in EMOTIONS or level not in ((0,) if emotion == "neutral" else (1, 2, 3)):
-        raise ValueError(f"no emotion {emotion!r} at level {level}: neutral has level 0, {EMOTIONS} have 1, 2, 3")
+    if emotion not in EMOTIONS + HELD_OUT or level not in ((0,) if emotion == "neutral" else (1, 2, 3)):
+        raise ValueError(f"no emotion {emotion!r} at level {level}: neutral has level 0, {EMOTIONS + HELD_OUT} have "
+                         "1, 2, 3")  # fmt: skip
     frames = len(energy)
-    forms = np.stack([_vector(form) for form in _FORMS[emotion]])
-    mixture = rng.dirichlet(0.15 + 4 * style.leanings[emotion])
+    if emotion in HELD_OUT:
+        forms, mixture = _vector(_HELD_OUT_FORMS[emotion])[None], np.ones(1)
+    else:
+        forms = np.stack([_vector(form) for form in _FORMS[emotion]])
+        mixture = rng.dirichlet(0.15 + 4 * style.leanings[emotion])
     # Two forms are partly blended, partly chosen, and may change places slowly within the clip.
     drift = np.stack([sway(frames, 1.5, rng) for _ in forms], axis=1) if len(forms) > 1 else np.zeros((frames, 1))
     shares = mixture * np.exp(0.35 * drift)
