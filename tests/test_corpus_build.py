@@ -11,6 +11,7 @@ pytest.importorskip("espeakng_loader", reason="espeak-ng comes with `pip install
 
 from training.corpus import build, heads  # noqa: E402
 from training.corpus.build import Plan, build_corpus, split_of_identities  # noqa: E402
+from training.corpus.captions import ACTIONS, make_wish  # noqa: E402
 from training.corpus.dataset import Corpus  # noqa: E402
 from training.corpus.sentences import sentences  # noqa: E402
 from training.corpus.speech import VOICES  # noqa: E402
@@ -173,8 +174,24 @@ def test_a_corpus_of_an_expression_that_no_model_knows(tmp_path):
     assert all(clip.labels()["arkit"][:, lids].mean() > 0.4 for clip in corpus.clips())
     with pytest.raises(ValueError, match="was made with expression wince"):
         build_corpus(dataclasses.replace(plan, expression=""), progress=False)
-    with pytest.raises(ValueError, match="one of wince, pout, not 'happy'"):
+    with pytest.raises(ValueError, match="one of wince, pout, wishes, not 'happy'"):
         build_corpus(dataclasses.replace(plan, output=tmp_path / "other", expression="happy"), progress=False)
+
+
+def test_a_corpus_of_wishes_says_what_every_frame_shows(tmp_path):
+    plan = Plan(tmp_path, identities=1, speech_clips=0, latent_clips=2, seed=1, range_frames=8, expression="wishes")
+    build_corpus(plan, progress=False)
+    ranges, *speech = Corpus(tmp_path).clips()
+    assert {clip.emotion for clip in speech} == {"wishes"}
+    for clip, frames in ((ranges, 8), *((clip, 1) for clip in speech)):
+        wishes = [make_wish(tuple(map(tuple, parts))) for parts in clip.metadata["wish"]]
+        assert len(wishes) == frames
+        shown = clip.labels()["arkit"]
+        shown = shown[3:] if clip is ranges else shown.mean(0, keepdims=True)
+        for wish, arkit in zip(wishes[3:] if clip is ranges else wishes, shown, strict=True):
+            actions = [part for part in wish.parts if part[0] in ACTIONS]  # emotions have several forms
+            wanted = make_wish(tuple(actions)).arkit if actions else wish.arkit * 0
+            assert (arkit[wanted > 0.6] > 0.2).all()
 
 
 def test_one_split_alone_is_the_same_as_within_the_whole(tmp_path):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from training.corpus.emotions import EmotionStyle, combine, emotion_motion, emotion_pose, sway
+from training.corpus.emotions import EmotionStyle, combine, emotion_motion, emotion_pose, sway, wish_motion
 from training.corpus.heads import ARKIT_INDEX, ARKIT_NAMES
 from training.corpus.speech import Speech
 from training.corpus.visemes import FPS, mouth_motion
@@ -79,17 +79,24 @@ def _head(frames: int, energy: np.ndarray, base: np.ndarray, rng: np.random.Gene
     return limit(yaw, 15.0), limit(pitch, 9.0), limit(roll, 7.0), np.clip(shift, -0.06, 0.06)
 
 
-def animate(speech: Speech, emotion: str, level: int, style: EmotionStyle, rng: np.random.Generator) -> ClipAnimation:
+def animate(speech: Speech, emotion: str, level: int, style: EmotionStyle, rng: np.random.Generator,
+            wish: np.ndarray | None = None) -> ClipAnimation:  # fmt: skip
     """Animate a face that says ``speech`` with an emotion ("neutral", "happy", ...) at level 0-3.
 
-    style: the person's, from ``sample_style``. T = speech.frames. Same arguments and generator state, same result.
+    style: the person's, from ``sample_style``.
+    wish: ARKit weights (52,) of an expression to show in its place. T = speech.frames. Same arguments and generator
+    state, same result.
     """
     frames = speech.frames
     energy = speech.energy[:frames]
     # Angry and happy voices articulate more widely than sad ones.
     effort = 1 + 0.15 * speech.prosody.effort
     mouth = mouth_motion(speech.phonemes, speech.times, energy, strength=style.articulation * effort)
-    arkit = combine(mouth, emotion_motion(emotion, level, style, energy, rng))
+    if wish is None:
+        felt = emotion_motion(emotion, level, style, energy, rng)
+    else:
+        felt = wish_motion(wish, style, energy, rng)
+    arkit = combine(mouth, felt)
     yaw, pitch, roll, translation = _head(frames, energy, emotion_pose(emotion, level, style, rng), rng)
 
     right, up = _gaze(frames, yaw, pitch, rng)

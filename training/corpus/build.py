@@ -15,7 +15,9 @@ Kinds: "range_of_motion", unrelated frames of every identity, and "speech", rend
 and sound only. Train, validation and test share no identity, no sentence and no voice. ``--judge`` makes a corpus of
 another kind, all of one split "judge", for the networks that score results: its sentences are in no other split, and
 with another seed its people are others, too. ``--splits test`` makes only the people of the test split. ``--expression
-wince`` makes clips of an expression that is none of the eight, strongest level, to learn an adapter from. The seed
+wince`` makes clips of an expression that is none of the eight, strongest level, to learn an adapter from;
+``--expression wishes`` clips and frames of expressions that sentences ask for (``captions``), each another: its parts
+are in the line's ``wish``, of a range-of-motion clip one wish a frame. The seed
 decides everything: every clip has a seed of its own, so neither the number of workers nor an interruption changes the
 result; running the same command again makes only what is missing.
 """
@@ -36,6 +38,7 @@ from threadpoolctl import threadpool_limits
 
 from training.corpus import heads
 from training.corpus.animation import animate
+from training.corpus.captions import Wish, sample_wish
 from training.corpus.emotions import EMOTIONS, HELD_OUT, EmotionStyle, sample_style
 from training.corpus.files import (
     package_versions,
@@ -55,6 +58,7 @@ from training.corpus.visemes import FPS
 
 __all__ = ["Plan", "build_corpus", "split_of_identities"]
 
+WISHES = "wishes"
 NEUTRAL_SHARE = 3  # of every 10 speech clips; each of the 7 emotions has one
 SILENT_SHARE = 0.04  # of the speech clips contain no speech
 # of the speech clips sound like some other emotion than the face shows, or else a network would read the emotion off
@@ -169,13 +173,21 @@ def _make_clip(plan: Plan, job: _ClipJob, identity: int, person: heads.Identity,
     """Make one clip and write its files. Returns its number of frames."""
     rng = plan.rng(job.stream, identity, job.index)
     speech, emotion, level = None, "neutral", 0
+    wishes: list[Wish] = []
+
+    def draw_wish(rng: np.random.Generator) -> np.ndarray:
+        wishes.append(sample_wish(rng))
+        return wishes[-1].arkit
+
+    wished = plan.expression == WISHES
     if job.kind == "range_of_motion":
-        motion = heads.range_of_motion(person, rng, plan.range_frames)
+        drawn = draw_wish if wished else heads.random_expression
+        motion = heads.range_of_motion(person, rng, plan.range_frames, drawn)
     else:
         emotion, level = _emotion_of(plan, job.stream, identity, job.index)
         gender = "female" if person.attributes["female"] > 0.5 else "male"
         speech = _speech_for(plan, split, gender, identity, emotion, level, job.stream == _SPEECH, rng)
-        a = animate(speech, emotion, level, style, rng)
+        a = animate(speech, "neutral" if wished else emotion, level, style, rng, draw_wish(rng) if wished else None)
         motion = Motion(a.arkit, a.yaw, a.pitch, a.roll, a.translation)
 
     labels = clip_labels(person, motion.arkit, motion.yaw, motion.pitch, motion.roll, motion.translation)
@@ -211,6 +223,7 @@ def _make_clip(plan: Plan, job: _ClipJob, identity: int, person: heads.Identity,
         "voice": speech.voice if speech else "",
         "frames": len(motion.yaw),
         "seed": plan.seed,
+        **({"wish": [wish.parts for wish in wishes]} if wished else {}),
     })  # fmt: skip
     return len(motion.yaw)
 
@@ -252,8 +265,8 @@ def build_corpus(plan: Plan, workers: int = 1, progress: bool = True) -> None:
         raise ValueError("a corpus needs at least 1 identity and 0 or more clips")
     if plan.frames_per_clip < 10 or plan.range_frames < 0:
         raise ValueError("speech clips need at least 10 frames, range-of-motion clips 0 (none) or more")
-    if plan.expression not in ("", *HELD_OUT):
-        raise ValueError(f"the expression must be one of {', '.join(HELD_OUT)}, not {plan.expression!r}")
+    if plan.expression not in ("", *HELD_OUT, WISHES):
+        raise ValueError(f"the expression must be one of {', '.join((*HELD_OUT, WISHES))}, not {plan.expression!r}")
     if plan.speech_clips or plan.latent_clips:
         from training.corpus.speech import synthesize
 
@@ -324,7 +337,9 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--judge", action="store_true", help="a corpus to train judges on: see above")
     parser.add_argument("--splits", nargs="+", default=[], choices=["train", "validation", "test"],
                         help="make only the identities of these splits; all by default")  # fmt: skip
-    parser.add_argument("--expression", default="", choices=HELD_OUT, help="what all speech clips show; see above")
+    parser.add_argument(
+        "--expression", default="", choices=(*HELD_OUT, WISHES), help="what all speech clips show; see above"
+    )
     parser.add_argument("--workers", type=int, default=2, help="processes")
     return parser.parse_args(argv)
 

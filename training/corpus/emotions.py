@@ -18,7 +18,7 @@ from training.corpus.heads import ARKIT_INDEX, ARKIT_NAMES
 from training.corpus.visemes import FPS, MouthMotion, close_lips
 
 __all__ = ["EMOTIONS", "HELD_OUT", "LEVELS", "EmotionStyle", "combine", "emotion_motion", "emotion_pose",
-           "sample_style", "sway"]  # fmt: skip
+           "form_weights", "sample_style", "sway", "wish_motion"]  # fmt: skip
 
 EMOTIONS: tuple[str, ...] = ("angry", "contempt", "disgusted", "fear", "happy", "neutral", "sad", "surprised")
 HELD_OUT: tuple[str, ...] = ("wince", "pout")
@@ -232,6 +232,11 @@ def _vector(form: dict[str, float]) -> np.ndarray:
     return weights
 
 
+def form_weights(emotion: str) -> np.ndarray:
+    """ARKit weights (forms, 52) of the forms in which people show an emotion, at full strength."""
+    return np.stack([_vector(form) for form in _FORMS[emotion]])
+
+
 # Regions that move with a lag of their own.
 _UPPER = np.array([n.startswith("brow") for n in ARKIT_NAMES])
 _LIDS = np.array([n.startswith(("eye", "cheekSquint")) for n in ARKIT_NAMES])
@@ -308,7 +313,7 @@ def emotion_motion(emotion: str, level: int, style: EmotionStyle, energy: np.nda
     if emotion in HELD_OUT:
         forms, mixture = _vector(_HELD_OUT_FORMS[emotion])[None], np.ones(1)
     else:
-        forms = np.stack([_vector(form) for form in _FORMS[emotion]])
+        forms = form_weights(emotion)
         mixture = rng.dirichlet(0.15 + 4 * style.leanings[emotion])
     # Two forms are partly blended, partly chosen, and may change places slowly within the clip.
     drift = np.stack([sway(frames, 1.5, rng) for _ in forms], axis=1) if len(forms) > 1 else np.zeros((frames, 1))
@@ -318,18 +323,35 @@ def emotion_motion(emotion: str, level: int, style: EmotionStyle, energy: np.nda
     target *= style.gains * style.asymmetry * np.exp(rng.normal(0, 0.07, len(ARKIT_NAMES)))
     if style.mirrored:
         target = target[:, _MIRROR]
+    motion = _over_time(target, LEVELS[level], energy, rng)
+    if emotion == "neutral":  # brows still move a little with the voice
+        flash = np.clip(gaussian_filter1d(energy.astype(float), 4) - 0.6, 0, None) * rng.uniform(0, 0.6)
+        motion[:, ARKIT_INDEX["browInnerUp"]] += flash
+    rest = style.resting * (1.0 if emotion == "neutral" else 0.4)
+    return np.clip(motion + rest, 0, 1).astype(np.float32)
+
+
+def wish_motion(arkit: np.ndarray, style: EmotionStyle, energy: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """ARKit weights (T, 52) of an expression that was asked for, without speech; energy as for ``emotion_motion``.
+
+    arkit (52,): what it is; people show it in their way.
+    """
+    target = arkit * np.sqrt(style.gains) * np.exp(rng.normal(0, 0.05, len(ARKIT_NAMES)))
+    motion = _over_time(np.tile(target, (len(energy), 1)), 1.0, energy, rng)
+    return np.clip(motion + 0.3 * style.resting, 0, 1).astype(np.float32)
+
+
+def _over_time(target: np.ndarray, amount: float, energy: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """``amount`` of a target (T, 52) as it comes and goes in a clip, every region with a lag of its own."""
+    frames = len(energy)
     strength = _envelope(frames, energy, rng)
     motion = np.zeros((frames, len(ARKIT_NAMES)))
     for region in (_UPPER, _LIDS, _LOWER):
         lag = int(rng.integers(-2, 5))
         shifted = strength[np.clip(np.arange(frames) - lag, 0, frames - 1)]
         shifted = shifted * (1 + 0.05 * sway(frames, 0.6, rng))
-        motion[:, region] = (shifted * LEVELS[level])[:, None] * target[:, region]
-    if emotion == "neutral":  # brows still move a little with the voice
-        flash = np.clip(gaussian_filter1d(energy.astype(float), 4) - 0.6, 0, None) * rng.uniform(0, 0.6)
-        motion[:, ARKIT_INDEX["browInnerUp"]] += flash
-    rest = style.resting * (1.0 if emotion == "neutral" else 0.4)
-    return np.clip(motion + rest, 0, 1).astype(np.float32)
+        motion[:, region] = (shifted * amount)[:, None] * target[:, region]
+    return motion
 
 
 def emotion_pose(emotion: str, level: int, style: EmotionStyle, rng: np.random.Generator) -> np.ndarray:

@@ -7,6 +7,7 @@ point are its place in the picture. A point moves as `R (P_c + E) + t`, with `E 
 The subject faces the camera, so the subject's right side is on the picture's left.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -418,10 +419,13 @@ def random_expression(rng: np.random.Generator) -> np.ndarray:
     return np.minimum(arkit_weights(**weights), 1.1)
 
 
-def range_of_motion(identity: Identity, rng: np.random.Generator, frames: int = 32) -> Motion:
-    """Unrelated frames of one person over the range talking heads use; the first 3 are near neutral and frontal."""
+def range_of_motion(identity: Identity, rng: np.random.Generator, frames: int = 32,
+                    expression: Callable[[np.random.Generator], np.ndarray] = random_expression) -> Motion:  # fmt: skip
+    """Unrelated frames of one person over the range talking heads use; the first 3 are near neutral and frontal.
+
+    expression: draws the ARKit weights (52,) of each."""
     calm = np.minimum(np.arange(frames) * 0.12, 1.0) * (np.arange(frames) < 3) + (np.arange(frames) >= 3)
-    arkit = np.stack([random_expression(rng) * amount for amount in calm])
+    arkit = np.stack([expression(rng) * amount for amount in calm])
     yaw, pitch, roll = (rng.uniform(-limit, limit, frames) * calm for limit in (15, 8, 6))
     translation = rng.uniform(-0.06, 0.06, (frames, 3)) * calm[:, None]
     translation[:, 2] = 0  # the camera is orthographic: depth could not be seen
