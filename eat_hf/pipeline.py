@@ -126,6 +126,19 @@ class Speech:
 
 
 @dataclass
+class SpeechWindows:
+    """Attributes:
+    speech: (F, W, width), tokens of what is said around every frame.
+    mel: (F, W, 80), how it sounds.
+    head_pose: (F, width), the token of every frame's pose.
+    """
+
+    speech: Tensor
+    mel: Tensor
+    head_pose: Tensor
+
+
+@dataclass
 class HeadPose:
     """Attributes:
     yaw, pitch, roll: (F,) degrees.
@@ -700,6 +713,47 @@ class EATPipeline(DiffusionPipeline):
             parts[name] = values + getattr(portrait, name) if motion.relative else values
         return HeadPose(**parts)
 
+    def read_speech(self, speech: Speech, pose: HeadPose, batch_size: int = 8) -> SpeechWindows:
+        """What A2ET reads around every frame; the same for all emotions."""
+        a2et = self.a2et
+        radius = a2et.config.window // 2
+        frames = len(speech.mel)
+        angles = [kp.logits_from_degrees(angle) for angle in (pose.yaw, pose.pitch, pose.roll)]
+        # tokens once for each frame and for those thought around the clip
+        rotation = kp.pose_picture_rotation(*angles)
+        outside = a2et.semantic_padding.expand(radius, -1, -1)
+        semantic = torch.cat([outside, speech.semantic, outside])
+        posed = torch.arange(-radius, frames + radius, device=semantic.device).clamp(0, frames - 1)
+        tokens = torch.cat(
+            [
+                a2et.encode_speech(words, pose_pictures(rotation[index], pose.translation[index]))
+                for words, index in zip(semantic.split(8 * batch_size), posed.split(8 * batch_size), strict=True)
+            ]
+        )
+        return SpeechWindows(
+            speech=tokens.unfold(0, a2et.config.window, 1).transpose(1, 2),
+            mel=frame_windows(speech.mel, radius, a2et.mel_padding),
+            head_pose=a2et.head_pose_token(*angles, pose.translation),
+        )
+
+    def emotional_deformation(
+        self, portrait: Portrait, adaptation: Adaptation, prompt: Tensor | None
+    ) -> tuple[Tensor, Tensor | float]:
+        """What an emotion does to all frames: A2ET's face features, and EDN's part of E', (1, 3K), for prompts
+        (1, prompts, width) or None."""
+        face = adaptation.a2et.face_features(portrait.prediction_map, None if prompt is None else prompt[:, 0])
+        return face, 0.0 if prompt is None else adaptation.edn(face, prompt).expression
+
+    def speech_deformation(
+        self, windows: SpeechWindows, index: Tensor, adaptation: Adaptation, face: Tensor, prompt: Tensor | None
+    ) -> Tensor:
+        """A2ET's part of E' of some frames, (n, 3K); `face` and `prompt` as in `emotional_deformation`."""
+        a2et, count = adaptation.a2et, len(index)
+        guidance = None if prompt is None else prompt[:, 0].expand(count, -1)
+        acoustic = a2et.acoustic_tokens(windows.mel[index], face.expand(count, -1, -1, -1), guidance)
+        deep = None if prompt is None else prompt[:, 1:].expand(count, -1, -1)
+        return self.expression_basis(a2et.predict(windows.speech[index], acoustic, windows.head_pose[index], deep))
+
     @torch.no_grad()
     def predict_expression(
         self,
@@ -716,60 +770,32 @@ class EATPipeline(DiffusionPipeline):
         Without prompts, A2ET alone, as it was before emotional adaptation.
         """
         owners = [adaptation for adaptation in adaptations or self.adaptations[:1] for _ in adaptation.emotions]
-        a2et = self.a2et
-        radius = a2et.config.window // 2
+        windows = self.read_speech(speech, pose, batch_size)
         frames = len(speech.mel)
-        angles = [kp.logits_from_degrees(angle) for angle in (pose.yaw, pose.pitch, pose.roll)]
-
-        # speech tokens: once for each frame and for those thought around the clip; no emotion is in them
-        rotation = kp.pose_picture_rotation(*angles)
-        outside = a2et.semantic_padding.expand(radius, -1, -1)
-        semantic = torch.cat([outside, speech.semantic, outside])
-        posed = torch.arange(-radius, frames + radius, device=semantic.device).clamp(0, frames - 1)
-        tokens = torch.cat(
-            [
-                a2et.encode_speech(words, pose_pictures(rotation[index], pose.translation[index]))
-                for words, index in zip(semantic.split(8 * batch_size), posed.split(8 * batch_size), strict=True)
-            ]
-        )
-        speech_windows = tokens.unfold(0, a2et.config.window, 1).transpose(1, 2)  # (F, W, width)
-        mel_windows = frame_windows(speech.mel, radius, a2et.mel_padding)
-
         expression = speech.mel.new_zeros(frames, 3 * portrait.canonical.shape[1])
         if weights is None:
             weights = speech.mel.new_ones(frames, 1)
         with self.progress_bar(total=int((weights != 0).sum())) as progress:
             progress.set_description("expression")
             for emotion in (weights != 0).any(0).nonzero()[:, 0]:
-                a2et, edn = owners[emotion].a2et, owners[emotion].edn
                 prompt = None if prompts is None else prompts[emotion, None]
-                guidance = None if prompt is None else prompt[:, 0]
-                face = a2et.face_features(portrait.prediction_map, guidance)
-                emotional = 0.0 if prompt is None else edn(face, prompt).expression
+                face, emotional = self.emotional_deformation(portrait, owners[emotion], prompt)
                 for index in weights[:, emotion].nonzero()[:, 0].split(batch_size):
-                    n = len(index)
-                    coefficients = a2et.predict(
-                        speech_windows[index],
-                        a2et.acoustic_tokens(
-                            mel_windows[index],
-                            face.expand(n, -1, -1, -1),
-                            None if guidance is None else guidance.expand(n, -1),
-                        ),
-                        a2et.head_pose_token(*(angle[index] for angle in angles), pose.translation[index]),
-                        None if prompt is None else prompt[:, 1:].expand(n, -1, -1),
-                    )
-                    deformation = self.expression_basis(coefficients) + emotional
-                    expression[index] += weights[index, emotion, None] * deformation
-                    progress.update(n)
-        return expression * kp.hull_volume(portrait.canonical) ** self.config.hull_volume_exponent
+                    spoken = self.speech_deformation(windows, index, owners[emotion], face, prompt)
+                    expression[index] += weights[index, emotion, None] * (spoken + emotional)
+                    progress.update(len(index))
+        return self.scale_expression(portrait, expression)
+
+    def scale_expression(self, portrait: Portrait, deformation: Tensor) -> Tensor:
+        """A2ET's and EDN's outputs (n, 3K), which are in units of V ** p, as E' of a portrait."""
+        return deformation * kp.hull_volume(portrait.canonical) ** self.config.hull_volume_exponent
 
     def shut_eyes(self, portrait: Portrait, motion: HeadMotion) -> Tensor:
         """What blinks add to E' of every frame: (F, 3K), or 0 if the model does not blink."""
         if self.config.blink_deformation is None:
             return portrait.canonical.new_zeros(())
         shut = portrait.canonical.new_tensor(self.config.blink_deformation)
-        scale = kp.hull_volume(portrait.canonical) ** self.config.hull_volume_exponent
-        return motion.blink.to(shut)[:, None] * shut * scale
+        return self.scale_expression(portrait, motion.blink.to(shut)[:, None] * shut)
 
     def drive_keypoints(self, portrait: Portrait, pose: HeadPose, expression: Tensor) -> Tensor:
         """K_d (1, F, K, 3) of Eq. 1."""
