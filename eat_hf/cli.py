@@ -59,12 +59,15 @@ def generate(
         list[str] | None,
         typer.Option(help="Folder or Hub id of an emotion adapter; may be given again.", show_default=False),
     ] = None,
+    emotion_text: Annotated[
+        str | None, typer.Option(help="The emotion in words: 'slightly smiling'.", show_default=False)
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same video.")] = None,
     paste_back: Annotated[bool, typer.Option("--paste-back", help="Put the face back into the whole picture.")] = False,
 ) -> None:
     """Animate a portrait with a recording."""
-    if emotion is not None and timeline is not None:
-        raise UserError("Give either --emotion or --timeline, not both.")
+    if sum(given is not None for given in (emotion, timeline, emotion_text)) > 1:
+        raise UserError("Give one of --emotion, --timeline and --emotion-text.")
 
     from .emotions import parse_emotion, parse_intensity, parse_timeline
     from .faces import choose_face, detect_faces
@@ -88,7 +91,7 @@ def generate(
     for place in adapter or ():
         pipeline.load_adapter(place)
     if felt is None:
-        felt = pipeline.emotions[own] if adapter else "neutral"
+        felt = pipeline.emotions[own] if adapter and emotion_text is None else "neutral"
     chunks = pipeline.stream(
         picture,
         recording,
@@ -98,10 +101,64 @@ def generate(
         generator=seed,
         face=chosen,
         paste_back=paste_back,
+        emotion_text=emotion_text,
     )
     with VideoWriter(output, recording.samples, recording.sampling_rate) as video:
         for chunk in chunks:
             video.write(chunk)
+    print(output)
+
+
+@app.command("learn-emotion")
+def learn_emotion_command(
+    text: Annotated[list[str], typer.Option(help="What the face should look like; several phrasings are averaged.")],
+    image: Annotated[Path, typer.Option(help="Portrait to learn with; the emotion is for any other, too.")],
+    audio: Annotated[Path, typer.Option(help="Neutral speech to learn with.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The adapter's folder to write.")],
+    name: Annotated[str | None, typer.Option(help="Of the emotion. Default: the folder's.", show_default=False)] = None,
+    model: Annotated[
+        str | None, typer.Option(help=f"Folder or Hub id. Default: ${MODEL_VARIABLE}, else the bundled model.")
+    ] = None,
+    clip: Annotated[
+        str | None,
+        typer.Option(help="CLIPModel that judges: folder or Hub id. Default: the paper's, or the model's own."),
+    ] = None,
+    steps: Annotated[int, typer.Option(help="At most; interrupted (Ctrl-C), the best so far is kept.")] = 40,
+    seed: Annotated[int, typer.Option(help="Of what is drawn at random.")] = 0,
+) -> None:
+    """Learn an emotion from a sentence, with CLIP, as an adapter."""
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UserError(f"{output} exists and is not empty; choose another folder.")
+    from .words import LearningOptions, LearningStep
+
+    if steps < 0:
+        raise UserError(f"--steps must be 0 or more, not {steps}.")
+    pipeline = load_pipeline(find_model(model))
+    interrupted = False
+
+    def stop(signum, frame) -> None:
+        nonlocal interrupted
+        interrupted = True
+
+    def watch(reached: LearningStep) -> bool:
+        print(f"step {reached.step}: similarity {reached.similarity:.4f} (best {reached.best:.4f})", file=sys.stderr)
+        return not interrupted
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        adapter = pipeline.learn_emotion(
+            text,
+            image,
+            audio,
+            name or output.name,
+            clip=clip,
+            options=LearningOptions(steps),
+            generator=seed,
+            watch=watch,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    adapter.save(output)
     print(output)
 
 

@@ -3,7 +3,7 @@
 import os
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -43,11 +43,14 @@ from .models.motion_estimator import MotionEstimator
 from .models.repos_net import RePosNet, SourceFeatures
 from .models.speech_encoder import DeepSpeechEncoder
 from .pose_pictures import pose_pictures
+from .words import Clip, EmotionWords, LearningOptions, LearningStep, find_clip, find_words, learn_emotion
 
 DRIVING_SMOOTHING = 0.04  # seconds; takes the estimator's tremble out of a driving video's pose
 LONGEST_SEARCH = 50  # frames of a driving video in which a face must show up
 
-_LOADING = threading.Lock()  # held while a pipeline's adapters change
+_LOADING = threading.Lock()  # held while a pipeline's adapters or words change
+
+IN_WORDS = "in words"  # the emotion that `emotion_text` asks for, within one clip
 
 ImageInput = str | os.PathLike | Image.Image | np.ndarray
 AudioInput = str | os.PathLike | tuple[np.ndarray, int] | Recording
@@ -194,6 +197,8 @@ class EATPipeline(DiffusionPipeline):
     ):
         super().__init__()
         self._adapters: dict[str, EmotionAdapter] = {}  # never changed, only replaced: others may be reading it
+        self._words: EmotionWords | None = None
+        self._words_looked_for = False
         for name, value, known in (
             ("keypoint_space", keypoint_space, ("canonical", "posed")),
             ("expression_frame", expression_frame, ("camera", "head")),
@@ -456,6 +461,77 @@ class EATPipeline(DiffusionPipeline):
                 part.to(self.device, self.dtype)
         return self
 
+    # Words -----------------------------------------------------------------------------------------------------------
+
+    @property
+    def words(self) -> EmotionWords | None:
+        """What turns sentences into emotions at once, read on first use; None if this model came without."""
+        with _LOADING:
+            if not self._words_looked_for:
+                folder = find_words(self)
+                self._words = None if folder is None else EmotionWords.load(folder, self)
+                self._words_looked_for = True
+            return self._words
+
+    def text_adapter(self, text: str | Sequence[str], name: str) -> EmotionAdapter:
+        """A sentence, or several phrasings of one wish, as an emotion: at once, without training.
+
+        Raises:
+            UserError: the text is empty or too long, or this model came without words.
+        """
+        words = self.words
+        if words is None:
+            raise UserError(
+                "This model came without a text mapper, so words are nothing to it; use learn_emotion, which tunes an "
+                "adapter with CLIP, or a model that has a `words` folder, such as the bundled one."
+            )
+        return words.adapter(text, name)
+
+    def learn_emotion(
+        self,
+        text: str | Sequence[str],
+        image: ImageInput,
+        audio: AudioInput,
+        name: str,
+        *,
+        clip: str | Clip | None = None,
+        options: LearningOptions | None = None,
+        head_motion: HeadMotionInput = "natural",
+        generator: torch.Generator | int | None = None,
+        watch: Callable[[LearningStep], bool | None] | None = None,
+    ) -> EmotionAdapter:
+        """Learn an emotion from a sentence with CLIP (paper section 4.5), and load it as an adapter.
+
+        Where the model has words of its own, that is where it starts from.
+
+        Args:
+            text: what the face should look like, such as "She is talking while crying hard."; or several phrasings of
+                one wish, which are averaged.
+            image, audio: a portrait and a neutral recording to learn with. The emotion is for any other, too.
+            name: of the adapter, and of its emotion.
+            clip: a CLIPModel of transformers, by folder or Hub id. Default: openai/clip-vit-large-patch14; if the
+                model came with a small one of its own, only where it is in the cache already.
+            options: steps, rates and weights.
+            head_motion, generator: as for `__call__`.
+            watch: called every few steps with what has been reached; returning False stops. The best is kept.
+
+        Raises:
+            UserError: the text, portrait, recording or name cannot be used, or there is no CLIP.
+        """
+        if name in self.emotions or name in self.adapters:
+            raise UserError(f"There is an emotion {name!r} already; give this one another name.")
+        words = self.words
+        judge = find_clip(clip, words, self.device)
+        judge.embed_text(text)  # a mistake in it shall be known before anything is read
+        start = EmotionAdapter.create(self, [name], "neutral") if words is None else words.adapter(text, name)
+        if isinstance(generator, int):
+            generator = torch.Generator().manual_seed(generator)
+        adapter = learn_emotion(
+            self, text, image, audio, name, judge, start, options or LearningOptions(), head_motion, generator, watch
+        )
+        self.add_adapter(adapter)
+        return adapter
+
     # Generation ------------------------------------------------------------------------------------------------------
 
     def __call__(
@@ -471,6 +547,7 @@ class EATPipeline(DiffusionPipeline):
         face: int | Face | None = None,
         paste_back: bool = False,
         align: bool = True,
+        emotion_text: str | Sequence[str] | None = None,
     ) -> EATPipelineOutput:
         """Generate a whole clip.
 
@@ -491,6 +568,8 @@ class EATPipeline(DiffusionPipeline):
             paste_back: put the animated face back into the whole picture (at most 1920 pixels long).
             align: find the face and bring it to where the network expects it; False takes a picture (and a driving
                 video) of 256 x 256 as it is, for data that was cropped before.
+            emotion_text: the emotion in words, such as "slightly smiling with raised eyebrows", or several phrasings
+                of one wish; in place of `emotion`, for models with `words`.
 
         Returns:
             `EATPipelineOutput`; as many frames as the recording's length needs.
@@ -502,7 +581,17 @@ class EATPipeline(DiffusionPipeline):
             raise ValueError(f"output_type must be 'np', 'pil' or 'pt', not {output_type!r}.")
         recording = read_audio(audio)
         chunks = self.stream(
-            image, recording, emotion, intensity, head_motion, generator, batch_size, face, paste_back, align
+            image,
+            recording,
+            emotion,
+            intensity,
+            head_motion,
+            generator,
+            batch_size,
+            face,
+            paste_back,
+            align,
+            emotion_text,
         )
         frames: np.ndarray | list[Image.Image] | Tensor = np.concatenate(list(chunks))
         if output_type == "pil":
@@ -523,6 +612,7 @@ class EATPipeline(DiffusionPipeline):
         face: int | Face | None = None,
         paste_back: bool = False,
         align: bool = True,
+        emotion_text: str | Sequence[str] | None = None,
     ) -> Iterator[np.ndarray]:
         """The same frames as `__call__`, in chunks (n, H, W, 3) uint8, n up to `batch_size`, as they are made.
 
@@ -531,6 +621,11 @@ class EATPipeline(DiffusionPipeline):
         # 1. Check the input
         self.check_inputs(batch_size, head_motion)
         adaptations = self.adaptations  # as of now, whatever other threads load and unload
+        if emotion_text is not None:
+            if emotion not in ("neutral", None):
+                raise UserError("Give either emotion or emotion_text, not both.")
+            emotion = IN_WORDS
+            adaptations = (adaptations[0], self.text_adapter(emotion_text, IN_WORDS).adapt(self))
         known = [name for adaptation in adaptations for name in adaptation.emotions]
         track = None if emotion is None else EmotionTrack.create(emotion, intensity, known)
         if isinstance(generator, int):

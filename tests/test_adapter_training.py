@@ -1,16 +1,14 @@
 """A new emotion learnt on top of a model, with the real script and the config `smoke`."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState, GradientState
 from conftest import voice
 from hub_server import Hub, run, usage
 from huggingface_hub import ModelCard
-from training_runs import in_two_processes
+from training_runs import in_two_processes, make_smoke_base, run_main
 
 pytest.importorskip("espeakng_loader", reason="espeak-ng comes with `pip install espeakng-loader`")
 
@@ -20,30 +18,11 @@ from eat_hf.adapters import CONFIG, WEIGHTS, adaptation_parts  # noqa: E402
 from eat_hf.errors import UserError  # noqa: E402
 from training import train_emotion  # noqa: E402
 from training.corpus.build import Plan, build_corpus  # noqa: E402
-from training.corpus.dataset import keypoint_index  # noqa: E402
-from training.corpus.heads import KEYPOINT_NAMES  # noqa: E402
-from training.options import Recipe  # noqa: E402
-
-KINDS = {
-    "keypoint_detector": "CanonicalKeypointDetector", "motion_estimator": "MotionEstimator",
-    "emotion_mapper": "EmotionMapper", "a2et": "A2ET", "edn": "EDN", "repos_net": "RePosNet",
-    "speech_encoder": "DeepSpeechEncoder", "expression_basis": "ExpressionBasis",
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    """The smoke configuration's networks as they are made, as a model."""
-    recipe, folder = Recipe.load("smoke"), tmp_path_factory.mktemp("base")
-    torch.manual_seed(0)
-    names = {"rigid_keypoints": recipe.rigid_keypoints, "inner_mouth": recipe.inner_mouth}
-    places = {name: keypoint_index(KEYPOINT_NAMES, *points) for name, points in names.items()}
-    components = {
-        name: getattr(eat_hf, kind)(**recipe.components[name], **(places if name == "repos_net" else {}))
-        for name, kind in KINDS.items()
-    }
-    EATPipeline(**components, **recipe.pipeline).save_pretrained(folder)
-    return folder
+    return make_smoke_base(tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture(scope="module")
@@ -63,15 +42,8 @@ def clips(tmp_path_factory):
 
 
 def learn(base, clips, output, *options):
-    arguments = ["--config", "smoke", "--stage", "adapter", "--base", base, "--adapter", "smirk", "--corpus", clips]
-    before = sys.argv
-    sys.argv = ["train_emotion", *map(str, [*arguments, "--output_dir", output, *options])]
-    try:
-        train_emotion.main()
-    finally:
-        sys.argv = before
-        AcceleratorState._reset_state(reset_partial_state=True)
-        GradientState._reset_state()
+    arguments = ["--stage", "adapter", "--base", base, "--adapter", "smirk", "--corpus", clips, "--output_dir", output]
+    run_main(train_emotion, *arguments, *options)
 
 
 @pytest.fixture(scope="module")

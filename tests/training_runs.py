@@ -4,17 +4,54 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
 import time
 import traceback
 from pathlib import Path
 
 import torch
+from accelerate.state import AcceleratorState, GradientState
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+import eat_hf
+from training.corpus.dataset import keypoint_index
+from training.corpus.heads import KEYPOINT_NAMES
 from training.loop import LoopOptions, train
+from training.options import Recipe
+
+KINDS = {
+    "keypoint_detector": "CanonicalKeypointDetector", "motion_estimator": "MotionEstimator",
+    "emotion_mapper": "EmotionMapper", "a2et": "A2ET", "edn": "EDN", "repos_net": "RePosNet",
+    "speech_encoder": "DeepSpeechEncoder", "expression_basis": "ExpressionBasis",
+}  # fmt: skip
+
+
+def make_smoke_base(folder):
+    """The smoke configuration's networks as they are made, as a model. Returns its folder."""
+    recipe = Recipe.load("smoke")
+    torch.manual_seed(0)
+    names = {"rigid_keypoints": recipe.rigid_keypoints, "inner_mouth": recipe.inner_mouth}
+    places = {name: keypoint_index(list(KEYPOINT_NAMES), *points) for name, points in names.items()}
+    components = {
+        name: getattr(eat_hf, kind)(**recipe.components[name], **(places if name == "repos_net" else {}))
+        for name, kind in KINDS.items()
+    }
+    eat_hf.EATPipeline(**components, **recipe.pipeline).save_pretrained(folder)
+    return folder
+
+
+def run_main(script, *arguments):
+    """A script's main, as if from the command line, once: Accelerate forgets it afterwards."""
+    before, sys.argv = sys.argv, [script.__name__, "--config", "smoke", *map(str, arguments)]
+    try:
+        script.main()
+    finally:
+        sys.argv = before
+        AcceleratorState._reset_state(reset_partial_state=True)
+        GradientState._reset_state()
 
 
 class SmallNetwork(ModelMixin, ConfigMixin):

@@ -23,7 +23,8 @@ class FrameBank:
     Attributes:
         pictures: (N, 256, 256, 3) uint8.
         labels: arrays with first axis N: yaw, pitch, roll (N,) degrees; translation (N, 3); expression (N, K, 3);
-            keypoints (N, K, 3) posed; landmarks (N, 68, 3), of real clips without depth (NaN); canonical (N, K, 3).
+            keypoints (N, K, 3) posed; landmarks (N, 68, 3), of real clips without depth (NaN); canonical (N, K, 3);
+            arkit (N, 52), of rendered clips alone.
         identity: (N,) as the corpus calls them. clip: (N,) integers; frames of one clip share light, clothes and
             background.
         calm: (N,) bool, frames that make a good source: near neutral and near frontal. A real clip counts as near
@@ -54,7 +55,7 @@ class FrameBank:
         with np.load(cache / "labels.npz") as stored:
             labels = {name: stored[name] for name in stored.files}
         identity, clip = labels.pop("identity"), labels.pop("clip")
-        neutral = np.abs(labels.pop("arkit")).sum(1) < 1.2 if "arkit" in labels else labels.pop("neutral")
+        neutral = np.abs(labels["arkit"]).sum(1) < 1.2 if "arkit" in labels else labels.pop("neutral")
         turned = np.abs(np.stack([labels[name] for name in ("yaw", "pitch", "roll")])).max(0)
         calm = (turned < 8) & neutral
         return cls(pictures, labels, identity, clip, calm, corpus.info["keypoint_names"])

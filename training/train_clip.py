@@ -1,0 +1,258 @@
+"""A small CLIP of talking faces, for machines that cannot have a large one: pictures and sentences in one space.
+
+    accelerate launch -m training.train_clip --corpus CORPUS --output_dir runs/clip
+
+Frames of the corpus with sentences that say what their exact facial units are (`corpus/captions.py`). Beside the
+contrastive loss of CLIP, whose targets say how alike two expressions are (many captions fit a frame), one linear map
+must read the facial units off either embedding: it ties both sides to what they mean. It is a CLIPModel of
+transformers with its own tokenizer; it knows the words of the grammar and faces like the corpus', nothing else.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate import PartialState
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from torch import Tensor, nn
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessorPil,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPVisionConfig,
+    PreTrainedTokenizerFast,
+)
+
+from eat_hf.errors import UserError
+from eat_hf.words import Clip
+
+from .augment import degrade, transform_similarity, vary_colour
+from .corpus.captions import FEELING, PLAIN, Wish, make_wish, sample_wish, say_wish, wish_of
+from .corpus.dataset import Corpus
+from .corpus.sentences import sentences
+from .data import FrameBank
+from .loop import Batch, LoopOptions, Losses, main_process_first, train
+from .options import parse_options
+
+LONGEST, SHORT = 77, 40  # tokens that CLIP reads, and that captions have at most
+CALM = 3  # unrelated frames that are nearly neutral, see `range_of_motion`
+START, END = "<|startoftext|>", "<|endoftext|>"
+
+
+@dataclass
+class CLIPOptions(LoopOptions):
+    """Options of this stage."""
+
+    corpus: str = field(default="corpus", metadata={"help": "Corpus folder, with exact facial units."})
+    text_only: int = field(default=64, metadata={"help": "Captions a step that no frame of the batch belongs to."})
+    stray_words: float = field(
+        default=0.3, metadata={"help": "Share of captions with words in them that have nothing to do with faces."}
+    )
+    likeness: float = field(default=0.25, metadata={"help": "Distance of facial units at which two are still alike."})
+    units_weight: float = field(default=20.0, metadata={"help": "Of reading facial units off the embeddings."})
+
+
+def make_tokenizer(seed: int, size: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE like CLIP's, learnt from captions and from the corpus' training sentences."""
+    rng = np.random.default_rng(seed)
+    texts = [say_wish(sample_wish(rng), rng).lower() for _ in range(20_000)] + [s.lower() for s in sentences("train")]
+    tokenizer = Tokenizer(models.BPE(unk_token=END, end_of_word_suffix="</w>", continuing_subword_prefix=""))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(add_prefix_space=False)
+    ])  # fmt: skip
+    tokenizer.decoder = decoders.Sequence([decoders.BPEDecoder(suffix="</w>"), decoders.ByteLevel()])
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=[START, END],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        end_of_word_suffix="</w>",
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    ends = [(token, tokenizer.token_to_id(token)) for token in (START, END)]
+    tokenizer.post_processor = processors.TemplateProcessing(single=f"{START} $A {END}", special_tokens=ends)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=START,
+        eos_token=END,
+        unk_token=END,
+        pad_token=END,
+        model_max_length=LONGEST,
+    )
+
+
+def make_clip(sizes: dict, tokenizer: PreTrainedTokenizerFast) -> CLIPModel:
+    """An untrained CLIP of a config's sizes."""
+    text = {
+        "vocab_size": len(tokenizer),
+        "bos_token_id": tokenizer.bos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    text |= {"eos_token_id": tokenizer.eos_token_id, "max_position_embeddings": LONGEST, **sizes["text"]}
+    return CLIPModel(
+        CLIPConfig(
+            text_config=CLIPTextConfig(**text).to_dict(),
+            vision_config=CLIPVisionConfig(**sizes["vision"]).to_dict(),
+            projection_dim=sizes["projection_dim"],
+        )
+    )
+
+
+class Captions:
+    """Frames of a split, with what sentences may say of them.
+
+    A corpus of wishes knows what every frame was made to show; in others it is read off facial units and emotion.
+    """
+
+    def __init__(self, corpus: str, split: str, options: CLIPOptions):
+        self.bank, self.options = FrameBank.load(corpus, split), options
+        if "arkit" not in self.bank.labels:
+            raise UserError(
+                f"{corpus} has no exact facial units, which captions are made of; use the synthetic corpus."
+            )
+        self.clips = Corpus(corpus).clips(split=split, rendered=True)
+        self.first = np.searchsorted(self.bank.clip, np.arange(len(self.clips)))
+        self.strays = sorted({word for sentence in sentences("train") for word in sentence.strip(".?!").split()})
+
+    def __len__(self) -> int:
+        return len(self.bank.clip)
+
+    def wish(self, frame: int, rng: np.random.Generator) -> Wish:
+        number = self.bank.clip[frame]
+        clip, arkit = self.clips[number], self.bank.labels["arkit"][frame]
+        if "wish" in clip.metadata:
+            wishes = clip.metadata["wish"]
+            place = 0 if clip.kind == "speech" else frame - self.first[number]
+            weak = clip.kind != "speech" and place < CALM  # the first of unrelated frames are nearly neutral
+            parts = (("neutral", PLAIN),) if weak else tuple((name, strength) for name, strength in wishes[place])
+            return Wish(parts, arkit)
+        named = clip.kind == "speech" and rng.random() < 0.7  # else its actions alone
+        return wish_of(arkit, clip.emotion if named else None, clip.level or 0)
+
+    def stray(self, sentence: str, rng: np.random.Generator) -> str:
+        """With words that must not matter, sometimes."""
+        words = sentence.split()
+        if rng.random() < self.options.stray_words:
+            for _ in range(int(rng.integers(1, 4))):
+                words.insert(int(rng.integers(len(words) + 1)), str(rng.choice(self.strays)))
+        return " ".join(words)
+
+    def draw(self, tokenizer: PreTrainedTokenizerFast, rng: np.random.Generator, count: int) -> Batch:
+        """Frames with a caption each, and captions without a frame."""
+        frames = rng.integers(len(self), size=count)
+        names = ("keypoints", "canonical", "expression", "translation", "yaw", "pitch", "roll")
+        pictures, _ = transform_similarity(
+            self.bank.pixel_values(frames), {name: self.bank.label(name, frames) for name in names}
+        )
+        wishes = []
+        for frame in frames:
+            wishes += [self.wish(int(frame), rng), *(sample_wish(rng) for _ in range(self.options.text_only // count))]
+        tokens = tokenise(tokenizer, [self.stray(say_wish(wish, rng), rng) for wish in wishes])
+        units = torch.from_numpy(np.stack([wish.arkit for wish in wishes])).float()
+        split = {"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask, "units": units}
+        return {
+            "pixel_values": degrade(vary_colour(pictures)),
+            **{name: value.unflatten(0, (count, -1)) for name, value in split.items()},
+        }
+
+
+def tokenise(tokenizer: PreTrainedTokenizerFast, texts: list[str]):
+    return tokenizer(texts, padding="max_length", truncation=True, max_length=SHORT, return_tensors="pt")
+
+
+class CLIPTask(nn.Module):
+    """CLIP's loss with soft targets, and facial units read off both embeddings."""
+
+    def __init__(self, clip: Clip, options: CLIPOptions, units: int):
+        super().__init__()
+        self.clip, self.model, self.options = clip, clip.model.requires_grad_(True), options
+        self.read_units = nn.Linear(clip.model.config.projection_dim, units)
+
+    def forward(self, batch: Batch) -> Losses:
+        wanted = batch["units"]  # (N, 1 + M, units): of the frame, and of captions without one
+        pictures = self.clip.embed_pictures(batch["pixel_values"])
+        tokens = {name: batch[name].flatten(0, 1) for name in ("input_ids", "attention_mask")}
+        texts = self.clip.embed_tokens(tokens)
+        own = texts.unflatten(0, wanted.shape[:2])[:, 0]
+        distance = torch.cdist(wanted[:, 0], wanted[:, 0]) / self.options.likeness
+        target = torch.softmax(-distance.square(), -1)
+        logits = self.model.logit_scale.exp().clamp(max=50) * pictures @ own.T
+        agreement = target * (logits.log_softmax(-1) + logits.T.log_softmax(-1)) / 2
+        return {
+            "contrast": -agreement.sum(-1).mean(),
+            "units_of_pictures": self.options.units_weight * F.mse_loss(self.read_units(pictures), wanted[:, 0]),
+            "units_of_texts": self.options.units_weight * F.mse_loss(self.read_units(texts), wanted.flatten(0, 1)),
+        }
+
+
+@torch.no_grad()
+def evaluate(task: CLIPTask, captions: Captions, frames: int = 400) -> dict[str, float]:
+    """On held-out people, in held-out phrasings.
+
+    `emotion_of_frame`: how often a frame of the strongest level is nearest to the sentences of its own emotion, of
+    those of all eight. `units_of_pictures`, `units_of_texts`: mean correlation of facial units with those read.
+    """
+    rng = np.random.default_rng(0)
+    task.model.eval()
+    levels = np.array([(clip.level or 0) * (clip.emotion in FEELING) for clip in captions.clips])[captions.bank.clip]
+    names = list(FEELING)
+    known = torch.cat([
+        task.clip.embed_text([say_wish(make_wish(((name, PLAIN),)), rng, "test") for _ in range(8)]) for name in names
+    ])  # fmt: skip
+    results = {}
+    emotional = np.flatnonzero(levels == 3)
+    if len(emotional):
+        chosen = rng.choice(emotional, size=min(frames, len(emotional)), replace=False)
+        seen = embed_frames(task, captions, chosen)
+        truth = [names.index(captions.clips[captions.bank.clip[frame]].emotion) for frame in chosen]
+        results["emotion_of_frame"] = float(np.mean((seen @ known.T).argmax(-1).cpu().numpy() == truth))
+    chosen = rng.choice(len(captions), size=min(frames, len(captions)), replace=False)
+    read = task.read_units(embed_frames(task, captions, chosen)).cpu().numpy()
+    results["units_of_pictures"] = mean_correlation(read, captions.bank.labels["arkit"][chosen])
+    wishes = [sample_wish(rng) for _ in range(frames)]
+    texts = torch.cat([task.clip.embed_text(say_wish(wish, rng, "test")) for wish in wishes])
+    read = task.read_units(texts).cpu().numpy()
+    return results | {"units_of_texts": mean_correlation(read, np.stack([wish.arkit for wish in wishes]))}
+
+
+def embed_frames(task: CLIPTask, captions: Captions, frames: np.ndarray) -> Tensor:
+    parts = np.array_split(frames, max(1, len(frames) // 32))
+    device = task.model.device
+    return torch.cat([task.clip.embed_pictures(captions.bank.pixel_values(part).to(device)) for part in parts])
+
+
+def mean_correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Of columns (N, U) that change at all."""
+    moving = b.std(0) > 0.05
+    return float(np.mean([np.corrcoef(x, y)[0, 1] for x, y in zip(a.T[moving], b.T[moving], strict=True)]))
+
+
+def main() -> None:
+    options, recipe = parse_options(CLIPOptions, "clip")
+    with main_process_first():
+        captions, held_out = (Captions(options.corpus, split, options) for split in ("train", "validation"))
+    torch.manual_seed(options.seed)
+    sizes = recipe.components["clip"]
+    tokenizer = make_tokenizer(options.seed, sizes["vocabulary"])
+    side = sizes["vision"]["image_size"]
+    preprocessing = CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
+    clip = Clip("clip", make_clip(sizes, tokenizer), tokenizer, json.loads(preprocessing.to_json_string()))
+    task = CLIPTask(clip, options, captions.bank.labels["arkit"].shape[1])
+    train(
+        task,
+        lambda rng, count: captions.draw(tokenizer, rng, count),
+        options,
+        {"clip": clip.model},
+        lambda: evaluate(task, held_out),
+    )
+    if PartialState().is_main_process:
+        clip.save(Path(options.output_dir) / "clip")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""Emotions from words at once: a text mapper, with an EDN and EAMs that show whatever prompts it makes.
+
+    python -m training.corpus.build --output corpus_wishes --expression wishes ...
+    accelerate launch -m training.train_words --corpus corpus_wishes --clip runs/clip/clip --output_dir runs/words
+
+Stage 2 again, on top of a finished and frozen model, with sentences in place of the eight emotions: every clip of the
+corpus shows what a wish asks for, and a step says it in words of its own. The result is the folder `words` of a model.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from torch import Tensor, nn
+
+from eat_hf import EATPipeline, ExpressionBasis
+from eat_hf.adapters import Adaptation, EmotionAdapter
+from eat_hf.cli import find_model
+from eat_hf.errors import UserError
+from eat_hf.models.text_mapper import TextMapper
+from eat_hf.words import Clip, EmotionWords
+
+from .corpus.captions import Wish, make_wish, say_wish
+from .corpus.dataset import Corpus
+from .loop import Batch, LoopOptions, Losses, main_process_first, train
+from .motion_data import A2ET_INPUTS, MotionData, keypoint_error
+from .options import parse_options
+from .train_a2et import mouth_weights
+
+
+@dataclass
+class WordsOptions(LoopOptions):
+    """Options of this stage."""
+
+    corpus: str = field(default="corpus_wishes", metadata={"help": "Corpus of wishes."})
+    base: str = field(default="checkpoints_card/eat-demo", metadata={"help": "The model: folder or Hub id."})
+    clip: str = field(default="runs/clip/clip", metadata={"help": "CLIPModel whose text embeddings are read."})
+    frames: int = field(default=6, metadata={"help": "Frames drawn from each clip."})
+    latent_weight: float = field(default=200.0, metadata={"help": "Of the keypoint term of Eq. 6."})
+
+
+class WordsTask(nn.Module):
+    """The keypoint term of Eq. 6, with prompts from a sentence.
+
+    Args:
+        adaptation: the model with modules of its own for EDN and EAMs; these learn, and nothing else of it.
+    """
+
+    def __init__(self, mapper: TextMapper, adaptation: Adaptation, basis: ExpressionBasis, options, weights: Tensor):
+        super().__init__()
+        self.mapper, self.a2et, self.edn, self.basis = mapper, adaptation.a2et, adaptation.edn, basis
+        self.options = options
+        self.register_buffer("weights", weights, persistent=False)
+        basis.requires_grad_(False)
+        for name, parameter in self.a2et.named_parameters():
+            parameter.requires_grad_("eam" in name)
+        self.edn.requires_grad_(True)
+
+    def train(self, mode: bool = True) -> "WordsTask":
+        """The frozen network's batch-norm statistics and dropout stay as they are at inference."""
+        super().train(mode)
+        self.a2et.eval()
+        return self
+
+    def expression(self, batch: Batch) -> Tensor:
+        """(B, F, 3K) in units of V ** p."""
+        prompts = self.mapper(batch["text"]).prompts
+        out = self.a2et(**{name: batch[name] for name in A2ET_INPUTS}, prompts=prompts)
+        return self.basis(out.coefficients) + self.edn(out.face_features, prompts).expression[:, None]
+
+    def forward(self, batch: Batch) -> Losses:
+        keypoints = (self.expression(batch) - batch["expression"]) * batch["scale"][:, None, None]
+        return {"latent": self.options.latent_weight * (keypoints.square() * self.weights).mean()}
+
+
+def wishes_of(corpus_dir: str, split: str) -> list[Wish]:
+    """What every speech clip of a split shows.
+
+    Raises:
+        UserError: it is no corpus of wishes.
+    """
+    clips = Corpus(corpus_dir).clips(split=split, kind="speech")
+    if not clips or "wish" not in clips[0].metadata:
+        raise UserError(f"{corpus_dir} does not say what its clips show; make it with --expression wishes.")
+    return [make_wish(tuple((name, strength) for name, strength in clip.metadata["wish"][0])) for clip in clips]
+
+
+@torch.no_grad()
+def evaluate(
+    task: WordsTask, clip: Clip, data: MotionData, wishes: list[Wish], clips: int = 40, others: int = 7
+) -> dict[str, float]:
+    """On held-out people, in held-out phrasings.
+
+    `keypoints_px`: mean distance, pixels of the 256 frame, of keypoints; `keypoints_if_neutral_px`: the same for a
+    sentence that asks for no emotion. `recognised`: share of clips whose mean true expression is nearer to that of
+    their own sentence than to those of seven sentences of other clips, for the same sound.
+    """
+    rng = np.random.default_rng(0)
+    device = task.a2et.device
+    errors, errors_neutral, right = [], [], []
+    neutral = make_wish((("neutral", 0.75),))
+    for number in range(min(clips, len(data.clips))):
+        motion = data.clips[number]
+        batch = {
+            name: value[None].to(device) for name, value in data.windows(motion, np.arange(len(motion.mel))).items()
+        }
+        rest = np.delete(np.arange(len(wishes)), number)
+        rest = rng.choice(rest, min(others, len(rest)), replace=False)
+        asked = [wishes[number], neutral, *(wishes[n] for n in rest)]
+        shown = [
+            task.expression(batch | {"text": clip.embed_text(say_wish(wish, rng, "test")).to(device)})[0].cpu()
+            for wish in asked
+        ]
+        errors.append(keypoint_error(motion, shown[0]))
+        errors_neutral.append(keypoint_error(motion, shown[1]))
+        truth = motion.expression.mean(0)
+        distances = [(expression.mean(0) - truth).norm().item() for expression in (shown[0], *shown[2:])]
+        right.append(int(np.argmin(distances)) == 0)
+    return {
+        "keypoints_px": float(np.mean(errors)),
+        "keypoints_if_neutral_px": float(np.mean(errors_neutral)),
+        "recognised": float(np.mean(right)),
+    }
+
+
+def main() -> None:
+    options, recipe = parse_options(WordsOptions, "words")
+    pipeline = EATPipeline.from_pretrained(find_model(options.base))
+    if pipeline.speech_encoder is None:
+        raise UserError(f"{options.base} has no speech encoder, so it cannot learn from clips.")
+    clip = Clip.load(options.clip)
+    hears = pipeline.speech_encoder, pipeline.keypoint_detector, pipeline.a2et.config.pose_size
+    with main_process_first():
+        wishes = {split: wishes_of(options.corpus, split) for split in ("train", "validation")}
+        data, held_out = (
+            MotionData(options.corpus, split, *hears, pipeline.config.hull_volume_exponent) for split in wishes
+        )
+    torch.manual_seed(options.seed)
+    shows = EmotionAdapter.create(pipeline, ["words"], "neutral", {"corpus": "wishes"})
+    prompts = pipeline.emotion_mapper.config
+    mapper = TextMapper(
+        embedding=clip.model.config.projection_dim,
+        prompts=prompts.prompts,
+        width=prompts.width,
+        **recipe.components["text_mapper"],
+    )
+    task = WordsTask(
+        mapper, shows.adapt(pipeline), pipeline.expression_basis, options, mouth_weights(data.keypoint_names)
+    )
+
+    def draw(rng: np.random.Generator, count: int) -> Batch:
+        numbers = rng.integers(len(data.clips), size=count)
+        batches = [data.draw(rng, 1, options.frames, [int(number)]) for number in numbers]
+        batch = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
+        said = [clip.embed_text(say_wish(wishes["train"][number], rng)) for number in numbers]
+        return batch | {"text": torch.cat(said)}
+
+    train(
+        task,
+        draw,
+        options,
+        {"text_mapper": mapper},
+        lambda: evaluate(task, clip, held_out, wishes["validation"]),
+    )
+    if PartialState().is_main_process:
+        EmotionWords(clip, mapper, shows).save(Path(options.output_dir) / "words")
+
+
+if __name__ == "__main__":
+    main()
