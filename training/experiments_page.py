@@ -197,6 +197,7 @@ def plot_bars(result: Result) -> Figure:
         for axis, side, colour in ((axes[0, column], "scores", OURS), (axes[1, column], "paper", PAPER)):
             found = [(row["title"], row[side][metric]) for row in rows if row[side].get(metric) is not None]
             names, values = [name for name, _ in found], [value for _, value in found]
+            axis.margins(y=0.12)  # or numbers would stand on the frame
             axis.bar_label(axis.bar(names, values, color=colour, width=0.6), list(map(described.format, values)))
             if side == "scores":
                 draw_truth(axis, result, metric)
