@@ -1,7 +1,7 @@
-"""An invisible mark in every video that is written, so that it can be told from a recording: `eat-hf detect-watermark`.
+"""An invisible mark in every video that is written, which `eat-hf detect-watermark` finds.
 
-The same weak pattern is added to the brightness of every frame: in each block of 8 x 8 pixels, a few DCT coefficients of
-low frequency, which H.264 keeps, move by a constant up or down. The directions are random bits of a key (spread
+The same weak pattern is added to the brightness of every frame: in each block of 8 x 8 pixels, a few DCT coefficients
+of low frequency, which H.264 keeps, move by a constant up or down. The directions are random bits of a key (spread
 spectrum: Cox et al., "Secure spread spectrum watermarking for multimedia", 1997). They repeat every 256 pixels.
 
 A pattern that stands still costs the encoder next to nothing, does not flicker, and adds up over the frames, in which

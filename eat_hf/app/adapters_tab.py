@@ -28,7 +28,7 @@ def adapters_tab(studio: Studio, inputs: Inputs) -> None:
     with gr.Accordion("Mix emotions", open=True):
         own = studio.pipe.emotions
         sliders = []
-        with gr.Row():
+        with gr.Row(elem_id="mixer"):
             for index in range(len(own) + studio.limits.adapters):
                 known = index < len(own)
                 value = 0.7 if index < len(own) and own[index] == "happy" else 0.0
@@ -39,7 +39,7 @@ def adapters_tab(studio: Studio, inputs: Inputs) -> None:
                     step=0.05,
                     label=own[index].capitalize() if known else "",
                     visible=known,
-                    min_width=130,
+                    min_width=150,
                     buttons=[],
                     elem_id=f"mix-{own[index]}" if known else f"mix-adapter-{index - len(own)}",
                 )

@@ -1,34 +1,12 @@
 """What every tab works with: the portrait, the voice, and examples of both."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import gradio as gr
 
 from . import typed_voice
 from .notices import readable
 from .studio import Session, Studio
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-@dataclass(frozen=True)
-class Example:
-    portrait: Path
-    voice: Path
-    emotion: str
-    full_picture: bool
-    title: str
-
-
-EXAMPLES = tuple(
-    example
-    for example in (
-        Example(ROOT / "examples/portrait.png", ROOT / "examples/speech.wav", "happy", False, "Happy"),
-        Example(ROOT / "examples/astronaut.jpg", ROOT / "examples/speech.wav", "surprised", True, "Surprised"),
-    )
-    if example.portrait.is_file() and example.voice.is_file()  # the installed package has none
-)
 
 
 @dataclass
@@ -54,6 +32,15 @@ class Inputs:
 
 def build_inputs(studio: Studio, session: gr.State) -> Inputs:
     """Portrait, voice and examples; every handler of the tabs gets them from here."""
+    examples = None
+    if studio.examples:
+        examples = gr.Dataset(
+            label="Examples: click for a video",
+            components=[gr.Image(visible=False)],
+            samples=[[str(example.portrait)] for example in studio.examples],
+            type="index",
+            elem_id="examples",
+        )
     portrait = gr.Image(
         label="Portrait",
         sources=["upload", "webcam", "clipboard"],
@@ -62,7 +49,9 @@ def build_inputs(studio: Studio, session: gr.State) -> Inputs:
         height=300,
         elem_id="portrait",
     )
-    voice = gr.Audio(label="Voice", sources=["upload", "microphone"], type="filepath", elem_id="voice")
+    voice = gr.Audio(
+        label="Voice", sources=["upload", "microphone"], type="filepath", elem_id="voice", buttons=["download"]
+    )
     if typed_voice.is_installed():
         with gr.Accordion("Or type what to say", open=False):
             text = gr.Textbox(
@@ -82,15 +71,6 @@ def build_inputs(studio: Studio, session: gr.State) -> Inputs:
             return typed_voice.speak(text, speaker)
 
         gr.on([speak.click, text.submit], say, [text, speaker], voice, api_name="speak")
-    examples = None
-    if EXAMPLES:
-        examples = gr.Dataset(
-            label="Examples: click for a video",
-            components=[gr.Image(visible=False)],
-            samples=[[str(example.portrait)] for example in EXAMPLES],
-            type="index",
-            elem_id="examples",
-        )
     gr.Markdown(studio.limits.describe(), elem_classes="eat-note")
     return Inputs(portrait, voice, session, examples)
 

@@ -3,7 +3,7 @@
 import gradio as gr
 
 from ..emotions import MAX_INTENSITY
-from .inputs import EXAMPLES, Inputs, emotion_choices
+from .inputs import Inputs, emotion_choices
 from .notices import readable
 from .result import build_buttons, build_result, shown
 from .studio import Session, Studio, same_file
@@ -77,9 +77,11 @@ def make_video_tab(studio: Studio, inputs: Inputs) -> None:
         def make():
             return studio.make_video(session, request)
 
-        example = next((e for e in EXAMPLES if same_file(portrait, e.portrait) and same_file(voice, e.voice)), None)
+        example = next(
+            (e for e in studio.examples if same_file(portrait, e.portrait) and same_file(voice, e.voice)), None
+        )
         plain = head_motion != "driving video" and emotion in studio.pipe.emotions
-        steps = studio.kept(f"{example.title} {code}", request.name, make) if example and plain else make()
+        steps = studio.kept(f"{example.portrait} {code}", request.name, make) if example and plain else make()
         yield from shown(steps, code)
 
     settings = [*inputs.given, emotion, intensity, head_motion, driving_video, picture, seed, face]
@@ -88,7 +90,7 @@ def make_video_tab(studio: Studio, inputs: Inputs) -> None:
     if inputs.examples is not None:
 
         def take(index: int):
-            example = EXAMPLES[index]
+            example = studio.examples[index]
             picture = "full picture" if example.full_picture else "crop"
             return str(example.portrait), str(example.voice), example.emotion, 1, "natural", picture, 0, None
 

@@ -1,7 +1,7 @@
 """The page: portrait and voice on one side, a tab for each thing to do with them on the other."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import gradio as gr
 
@@ -12,7 +12,7 @@ from .inputs import Inputs, build_inputs
 from .limits import Limits
 from .make_video_tab import make_video_tab
 from .notices import show_input_warnings
-from .studio import Session, Studio
+from .studio import Example, Session, Studio, find_examples
 from .timeline_tab import timeline_tab
 
 TABS: tuple[tuple[str, Callable[[Studio, Inputs], None]], ...] = (
@@ -33,7 +33,8 @@ Generation*, Gan et al., ICCV 2023. Videos made here say in their metadata that 
 invisible watermark, which `eat-hf detect-watermark VIDEO` finds."""
 
 CSS = """
-.gradio-container { max-width: 1240px !important; margin: 0 auto !important; }
+.gradio-container { max-width: min(1240px, 100vw) !important; margin: 0 auto !important; }
+.gradio-container .main { padding: 12px clamp(8px, 3vw, 32px) !important; }
 .eat-note, .eat-note p { font-size: var(--text-sm); color: var(--body-text-color-subdued); margin: 0; }
 .eat-waveform svg { display: block; cursor: pointer; }
 .eat-waveform .eat-times { display: flex; justify-content: space-between; font-size: var(--text-xs);
@@ -44,18 +45,30 @@ CSS = """
 .eat-waveform li span { width: 10px; height: 10px; border-radius: 50%; margin-right: 6px; }
 .eat-empty { padding: 28px 12px; text-align: center; color: var(--body-text-color-subdued);
     border: 1px dashed var(--border-color-primary); border-radius: var(--radius-lg); }
-@media (max-width: 640px) { .gradio-container { padding: 8px !important; } }
+#mixer .form { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); }
+#stills .grid-wrap { height: auto; max-height: none; min-height: 0; }
+#stills .grid-container { grid-template-columns: repeat(auto-fill, minmax(130px, 1fr)); }
+@media (max-width: 640px) { button[role="tab"] { padding: 8px 9px; font-size: 14px; } }
 """
 
 
-def build_app(pipe: EATPipeline, limits: Limits | None = None, model: str | None = None) -> gr.Blocks:
+def build_app(
+    pipe: EATPipeline,
+    limits: Limits | None = None,
+    model: str | None = None,
+    examples: Sequence[Example] | None = None,
+) -> gr.Blocks:
     """The page of a pipeline.
 
     Args:
         limits: of what visitors may send.
         model: folder or Hub id of the pipeline, for the code that visitors take away. Default: where it was loaded.
+        examples: to click on. Default: those of a source checkout.
     """
-    studio = Studio(pipe, limits or Limits(), model or pipe.name_or_path or "checkpoints_card/eat-demo")
+    limits = limits or Limits()
+    studio = Studio(
+        pipe, limits, model or pipe.name_or_path or "MODEL", find_examples() if examples is None else tuple(examples)
+    )
     show_input_warnings()
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=CLEAN_UP) as demo:
         gr.Markdown(INTRODUCTION)
@@ -82,5 +95,6 @@ def launch(demo: gr.Blocks, **options):
         font_mono=["ui-monospace", "monospace"],
     )
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-    given = {"theme": theme, "css": CSS, "max_file_size": f"{Limits().megabytes}mb", "ssr_mode": False, **options}
-    return demo.launch(**given)
+    given = {"theme": theme, "css": CSS, "max_file_size": f"{Limits().megabytes}mb", "ssr_mode": False}
+    # Gradio would keep what a visitor sends, tokens among it, in the browser
+    return demo.launch(**{**given, "run_history": False, **options})

@@ -34,15 +34,14 @@ class Result:
         more = [gr.skip()] * len(more_outputs)
 
         def show_preview():
-            return gr.Video(value=None, visible=False), gr.Image(value=None, visible=True, label="Video"), *more
+            return gr.Image(value=None, visible=True, label="Video"), gr.Video(value=None, visible=False), *more
 
         def show_video(video):
-            made = bool(video)
-            return gr.Video(visible=made), gr.Image(visible=not made)
+            return gr.Image(visible=False), gr.Video(visible=bool(video))
 
         outputs = [self.video, *more_outputs, self.preview]
         private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
-        first = trigger(show_preview, None, [self.video, self.preview, *more_outputs], **private)
+        first = trigger(show_preview, None, [self.preview, self.video, *more_outputs], scroll_to_output=True, **private)
         run = first.then(
             handler,
             inputs,
@@ -52,7 +51,7 @@ class Result:
             show_progress_on=[self.preview],
             concurrency_id="generate",
         )
-        run.then(show_video, self.video, [self.video, self.preview], **private)
+        run.then(show_video, self.video, [self.preview, self.video], **private)
         stop.click(None, cancels=[run])
         return run
 
@@ -62,11 +61,11 @@ def build_result(elem_id: str) -> Result:
     preview = gr.Image(
         label="Video",
         interactive=False,
+        visible=False,
         height=380,
         format="jpeg",
         elem_id=f"{elem_id}-preview",
         buttons=[],
-        placeholder="Your video appears here.",
     )
     video = gr.Video(
         label="Video (AI-generated)",
@@ -91,11 +90,15 @@ def build_buttons(name: str, elem_id: str) -> tuple[gr.Button, gr.Button]:
 
 def shown(steps: Iterator[Made], *more: Any) -> Iterator[tuple]:
     """Steps of the work as outputs of `Result.listen`."""
-    start = time.monotonic()
+    first = None
     for made in steps:
         if made.video is not None:
             yield str(made.video), *more, None
         else:
-            left = (time.monotonic() - start) / made.done * (made.total - made.done)
-            label = f"Frame {made.done} of {made.total}, {left:.0f} s left"
+            label, now = f"Frame {made.done} of {made.total}", time.monotonic()
+            if first is None:  # it came with the motion of the whole clip, which says nothing about the rest
+                first = made.done, now
+            else:
+                left = (now - first[1]) / (made.done - first[0]) * (made.total - made.done)
+                label += f", {left:.0f} s left"
             yield gr.skip(), *([gr.skip()] * len(more)), gr.Image(value=made.frame, label=label)

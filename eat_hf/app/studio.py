@@ -31,6 +31,27 @@ STARTING, PER_SECOND = 15, 4  # seconds of GPU that are asked for: at all, and f
 
 
 @dataclass(frozen=True)
+class Example:
+    """Files and settings to begin with."""
+
+    portrait: Path
+    voice: Path
+    emotion: str
+    full_picture: bool = False
+
+
+def find_examples() -> tuple[Example, ...]:
+    """Those of a source checkout; the installed package has none."""
+    folder = Path(__file__).resolve().parents[2] / "examples"
+    voice = folder / "speech.wav"
+    known = (
+        Example(folder / "portrait.png", voice, "happy"),
+        Example(folder / "astronaut.jpg", voice, "surprised", full_picture=True),
+    )
+    return tuple(example for example in known if example.portrait.is_file() and voice.is_file())
+
+
+@dataclass(frozen=True)
 class Session:
     """What one visitor has loaded. Never changed, only replaced.
 
@@ -98,10 +119,11 @@ class Studio:
     pipe: the pipeline, with what is loaded for everybody.
     limits: of what visitors may send.
     model: how code names the pipeline.
+    examples: whose videos are made once and kept.
     """
 
-    def __init__(self, pipe: EATPipeline, limits: Limits, model: str):
-        self.pipe, self.limits, self.model = pipe, limits, model
+    def __init__(self, pipe: EATPipeline, limits: Limits, model: str, examples: Sequence[Example] = ()):
+        self.pipe, self.limits, self.model, self.examples = pipe, limits, model, tuple(examples)
         self._kept: dict[str, bytes] = {}  # videos of examples, by settings
 
         # Closures, not methods: a GPU worker gets the arguments pickled, and the pipeline by being forked.

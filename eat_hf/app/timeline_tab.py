@@ -49,7 +49,7 @@ def timeline_tab(studio: Studio, inputs: Inputs) -> None:
     intensity = gr.Slider(0, MAX_INTENSITY, value=1, step=0.05, label="Intensity")
     look = gr.Button("Preview frames")
     stills = gr.Gallery(
-        label="Preview", columns=4, height="auto", visible=False, format="jpeg", elem_id="stills", object_fit="contain"
+        label="Preview", columns=4, height=None, visible=False, format="jpeg", elem_id="stills", object_fit="contain"
     )
     start, stop = build_buttons("Make the video", "make-timeline")
     result = build_result("timeline")
