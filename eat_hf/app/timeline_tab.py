@@ -27,7 +27,15 @@ def timeline_tab(studio: Studio, inputs: Inputs) -> None:
     waveform = gr.HTML(EMPTY, js_on_load=CLICKED, elem_id="waveform", container=False)
     with gr.Row(equal_height=True):
         moment = gr.Slider(
-            0, 10, value=0, step=0.05, label="From second", info="or click on the waveform", min_width=200, scale=2
+            0,
+            10,
+            value=0,
+            step=0.05,
+            label="From second",
+            info="or click on the waveform",
+            elem_id="moment",
+            min_width=200,
+            scale=2,
         )
         emotion = gr.Dropdown(
             emotion_choices(studio, Session()),
