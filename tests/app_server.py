@@ -19,5 +19,12 @@ if __name__ == "__main__":
     demo = build_app(
         pipeline, Limits(seconds=4, side=1500, megabytes=3), examples=[Example(Path(portrait), Path(voice), "sad")]
     )
-    print(launch(demo, prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")[1], flush=True)
+    address = launch(
+        demo,
+        prevent_thread_lock=True,
+        quiet=True,
+        server_name="127.0.0.1",
+        allowed_paths=[str(Path(portrait).parent)],
+    )[1]
+    print(address, flush=True)
     threading.Event().wait()

@@ -4,6 +4,7 @@ import gradio as gr
 
 from ..emotions import MAX_INTENSITY, parse_emotion
 from ..errors import UserError
+from .components import DropdownChoice
 from .inputs import Inputs, emotion_choices
 from .notices import readable
 from .result import build_buttons, build_result, shown
@@ -22,7 +23,7 @@ def adapters_tab(studio: Studio, inputs: Inputs) -> None:
         upload = gr.UploadButton("Upload a folder", file_count="directory", min_width=150, elem_id="adapter-folder")
     status = gr.Markdown(NONE_LOADED, elem_id="adapter-status")
     with gr.Row(equal_height=True, visible=False) as loaded_row:
-        loaded = gr.Dropdown([], label="Loaded adapters", min_width=200, scale=2, elem_id="loaded-adapters")
+        loaded = DropdownChoice([], label="Loaded adapters", min_width=200, scale=2, elem_id="loaded-adapters")
         unload = gr.Button("Unload", min_width=100)
 
     with gr.Accordion("Mix emotions", open=True):
@@ -46,7 +47,7 @@ def adapters_tab(studio: Studio, inputs: Inputs) -> None:
                 sliders.append(slider)
         mixture = gr.Textbox("happy=0.7", label="Mixture", info="only the proportions count", elem_id="mixture")
         intensity = gr.Slider(0, MAX_INTENSITY, value=1, step=0.05, label="Intensity")
-        start, stop = build_buttons("Make a video of the mixture", "make-mix")
+        start, stop = build_buttons("Make a video of the mixture", "start-mix")
         result = build_result("mix")
         code = gr.Code(language="python", label="Python code", interactive=False, visible=False)
 

@@ -18,7 +18,7 @@ def compare_tab(studio: Studio, inputs: Inputs) -> None:
         head_motion = gr.Radio(
             [("Natural", "natural"), ("Still", "still")], value="still", label="Head motion", min_width=200
         )
-    start, stop = build_buttons("Compare all emotions", "make-compare")
+    start, stop = build_buttons("Compare all emotions", "start-compare")
     result = build_result("compare")
 
     @readable

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import gradio as gr
 
 from . import typed_voice
+from .components import Portrait
 from .notices import readable
 from .studio import Session, Studio
 
@@ -41,7 +42,7 @@ def build_inputs(studio: Studio, session: gr.State) -> Inputs:
             type="index",
             elem_id="examples",
         )
-    portrait = gr.Image(
+    portrait = Portrait(
         label="Portrait",
         sources=["upload", "webcam", "clipboard"],
         type="filepath",

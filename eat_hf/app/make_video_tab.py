@@ -3,6 +3,7 @@
 import gradio as gr
 
 from ..emotions import MAX_INTENSITY
+from .components import Choice
 from .inputs import Inputs, emotion_choices
 from .notices import readable
 from .result import build_buttons, build_result, shown
@@ -11,7 +12,7 @@ from .studio import Session, Studio, same_file
 
 def make_video_tab(studio: Studio, inputs: Inputs) -> None:
     """Emotion, strength and head motion; the endpoint is /animate."""
-    emotion = gr.Radio(emotion_choices(studio, Session()), value="happy", label="Emotion", elem_id="emotion")
+    emotion = Choice(emotion_choices(studio, Session()), value="happy", label="Emotion", elem_id="emotion")
     inputs.pickers.append(emotion)
     with gr.Row():
         intensity = gr.Slider(
@@ -38,7 +39,7 @@ def make_video_tab(studio: Studio, inputs: Inputs) -> None:
         face = gr.Number(
             value=None, precision=0, minimum=0, label="Face", info="which of several, from 0; empty: the most prominent"
         )
-    start, stop = build_buttons("Make the video", "make-video")
+    start, stop = build_buttons("Make the video", "start-make")
     result = build_result("make")
     with gr.Accordion("Use these settings in Python", open=False):
         code = gr.Code(label="Python code", language="python", show_label=False, interactive=False, elem_id="code")

@@ -12,7 +12,7 @@ from .inputs import Inputs, build_inputs
 from .limits import Limits
 from .make_video_tab import make_video_tab
 from .notices import show_input_warnings
-from .studio import Example, Session, Studio, find_examples
+from .studio import EXAMPLES, Example, Session, Studio, find_examples
 from .timeline_tab import timeline_tab
 
 TABS: tuple[tuple[str, Callable[[Studio, Inputs], None]], ...] = (
@@ -95,6 +95,12 @@ def launch(demo: gr.Blocks, **options):
         font_mono=["ui-monospace", "monospace"],
     )
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-    given = {"theme": theme, "css": CSS, "max_file_size": f"{Limits().megabytes}mb", "ssr_mode": False}
+    given = {
+        "theme": theme,
+        "css": CSS,
+        "max_file_size": f"{Limits().megabytes}mb",
+        "allowed_paths": [str(EXAMPLES)],
+        "ssr_mode": False,
+    }
     # Gradio would keep what a visitor sends, tokens among it, in the browser
     return demo.launch(**{**given, "run_history": False, **options})

@@ -24,6 +24,7 @@ from ..pipeline import EATPipeline
 from .limits import Limits
 from .waveform import keyframe_moments
 
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 BATCH = 8  # frames at a time
 PREVIEW_EVERY = 0.1  # seconds between frames that are shown while a video is made
 GRID_COLUMNS = 4
@@ -42,7 +43,7 @@ class Example:
 
 def find_examples() -> tuple[Example, ...]:
     """Those of a source checkout; the installed package has none."""
-    folder = Path(__file__).resolve().parents[2] / "examples"
+    folder = EXAMPLES
     voice = folder / "speech.wav"
     known = (
         Example(folder / "portrait.png", voice, "happy"),

@@ -1,11 +1,14 @@
 """Emotions that follow each other along the voice."""
 
+from html import escape
+
 import gradio as gr
 
 from ..emotions import CROSS_FADE, MAX_INTENSITY, parse_timeline
 from ..errors import UserError
+from .components import DropdownChoice
 from .inputs import Inputs, emotion_choices
-from .notices import readable
+from .notices import readable, without_folders
 from .result import build_buttons, build_result, shown
 from .studio import Session, Studio
 from .waveform import draw_waveform
@@ -37,7 +40,7 @@ def timeline_tab(studio: Studio, inputs: Inputs) -> None:
             min_width=200,
             scale=2,
         )
-        emotion = gr.Dropdown(
+        emotion = DropdownChoice(
             emotion_choices(studio, Session()),
             value="happy",
             label="Emotion",
@@ -59,16 +62,18 @@ def timeline_tab(studio: Studio, inputs: Inputs) -> None:
     stills = gr.Gallery(
         label="Preview", columns=4, height=None, visible=False, format="jpeg", elem_id="stills", object_fit="contain"
     )
-    start, stop = build_buttons("Make the video", "make-timeline")
+    start, stop = build_buttons("Make the video", "start-timeline")
     result = build_result("timeline")
 
-    @readable
     def draw(session: Session, voice: str | None, timeline: str):
-        """HTML of the voice coloured by the timeline, and the time slider's length."""
+        """HTML of the voice coloured by the timeline, or what is wrong with it; and the time slider's length."""
         if not voice:
             return EMPTY, gr.skip()
-        recording = studio.limits.read_voice(voice)
-        track = studio.track(session, parse_timeline(timeline))
+        try:
+            recording = studio.limits.read_voice(voice)
+            track = studio.track(session, parse_timeline(timeline))
+        except UserError as error:  # in place: a notice for each letter that is typed would be too much
+            return f'<div class="eat-empty" role="alert">{escape(without_folders(str(error)))}</div>', gr.skip()
         seconds = max(round(recording.seconds - 0.05, 1), 0.1)
         return draw_waveform(recording, track, studio.emotions(session)), gr.Slider(maximum=seconds)
 
@@ -128,7 +133,8 @@ def timeline_tab(studio: Studio, inputs: Inputs) -> None:
         code = studio.python_code(session, portrait, voice, request)
         yield from shown(studio.make_video(session, request), code)
 
-    private = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
+    quiet = {"api_visibility": "private", "show_progress": "hidden"}
+    private = {**quiet, "queue": False}  # Gradio shows errors of what is queued alone
     gr.on(
         [inputs.voice.change, timeline.change],
         draw,
@@ -137,9 +143,9 @@ def timeline_tab(studio: Studio, inputs: Inputs) -> None:
         trigger_mode="always_last",
         **private,
     )
-    waveform.select(pick, inputs.voice, moment, **private)
-    add.click(put, [timeline, moment, emotion], timeline, **private)
-    remove.click(take_away, [timeline, moment], timeline, **private)
+    waveform.select(pick, inputs.voice, moment, **quiet)
+    add.click(put, [timeline, moment, emotion], timeline, **quiet)
+    remove.click(take_away, [timeline, moment], timeline, **quiet)
     settings = [*inputs.given, timeline, intensity]
     look.click(lambda: gr.Gallery(visible=True), None, stills, **private).then(
         preview, settings, stills, api_name="preview_timeline", concurrency_id="generate"

@@ -1,0 +1,51 @@
+"""Components that take what they get: the pipeline checks it, and says in a sentence what is wrong with it."""
+
+import gradio as gr
+
+from gradio.events import Dependency
+
+class Portrait(gr.Image):
+    """A picture's path. Gradio's own fails on files that are none, before anybody could explain it."""
+
+    is_template = True  # in the browser it is its parent
+
+    def preprocess(self, payload):
+        """The path of the uploaded file."""
+        inline = payload is not None and payload.url and payload.url.startswith("data:")
+        return super().preprocess(payload) if payload is None or inline else payload.path
+    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
+    from gradio.blocks import Block
+
+    if TYPE_CHECKING:
+        from gradio.components import Timer
+        from gradio.components.base import Component
+
+class Choice(gr.Radio):
+    """One of names that depend on what the visitor has loaded; Gradio's own knows only the first ones."""
+
+    is_template = True
+
+    def preprocess(self, payload):
+        """The name as it came."""
+        return payload
+    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
+    from gradio.blocks import Block
+
+    if TYPE_CHECKING:
+        from gradio.components import Timer
+        from gradio.components.base import Component
+
+class DropdownChoice(gr.Dropdown):
+    """As `Choice`."""
+
+    is_template = True
+
+    def preprocess(self, payload):
+        """The name as it came."""
+        return payload
+    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
+    from gradio.blocks import Block
+
+    if TYPE_CHECKING:
+        from gradio.components import Timer
+        from gradio.components.base import Component
