@@ -164,8 +164,9 @@ class Performance:
 
     def only(self, frames: Sequence[int]) -> "Performance":
         """The same for some of the frames."""
-        changes = self.guidance is not None and self.guidance.dim() == 3
-        guidance = self.guidance[:, list(frames)] if changes else self.guidance
+        guidance = self.guidance
+        if guidance is not None and guidance.dim() == 3:
+            guidance = guidance[:, list(frames)]
         return replace(self, driving=self.driving[:, list(frames)], guidance=guidance)
 
 

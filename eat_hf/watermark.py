@@ -75,13 +75,14 @@ def find_watermark(frames: Iterable[np.ndarray], key: str = KEY) -> WatermarkEvi
     Raises:
         ValueError: there is no frame.
     """
-    total, count = 0.0, 0
+    total, count = None, 0
     for frame in frames:
-        total = total + cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32)
+        grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32)
+        total = grey if total is None else total + grey
         count += 1
         if count == LONGEST_LOOK:
             break
-    if not count:
+    if total is None:
         raise ValueError("There is no frame to look at.")
     brightness = total / count
     height, width = (-(-size // TILE) * TILE for size in brightness.shape)

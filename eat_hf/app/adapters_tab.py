@@ -4,7 +4,7 @@ import gradio as gr
 
 from ..emotions import MAX_INTENSITY, parse_emotion
 from ..errors import UserError
-from .components import DropdownChoice
+from .components import AT_ONCE, DropdownChoice
 from .inputs import Inputs, emotion_choices
 from .notices import readable
 from .result import build_buttons, build_result, shown
@@ -165,7 +165,6 @@ def adapters_tab(studio: Studio, inputs: Inputs) -> None:
         address = studio.push(session, name, repository, token, private, licence)
         return f"Pushed **{name}**: [{address}]({address})", ""
 
-    private = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
     depending = [loaded, loaded_row, *sliders[len(own) :], *inputs.pickers]
     changes = [
         gr.on(
@@ -181,11 +180,11 @@ def adapters_tab(studio: Studio, inputs: Inputs) -> None:
         unload.click(forget, [inputs.session, loaded], [inputs.session, status], api_name="unload_adapter"),
     ]
     for change in changes:
-        change.success(refresh, inputs.session, depending, **private)
+        change.success(refresh, inputs.session, depending, **AT_ONCE)
     for slider in sliders:
-        slider.release(write_mixture, [inputs.session, *sliders], mixture, **private)
+        slider.release(write_mixture, [inputs.session, *sliders], mixture, **AT_ONCE)
     run = result.listen(start.click, mix, [*inputs.given, mixture, intensity], [code], "mix", stop)
-    run.success(lambda: gr.Code(visible=True), None, code, **private)
+    run.success(lambda: gr.Code(visible=True), None, code, **AT_ONCE)
     push.click(
         push_adapter,
         [inputs.session, loaded, target, token, private_repository, licence],

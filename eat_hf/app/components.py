@@ -1,6 +1,12 @@
 """Components that take what they get: the pipeline checks it, and says in a sentence what is wrong with it."""
 
+from typing import Any
+
 import gradio as gr
+
+# Of events that are the page's own affair. Gradio shows the errors of queued ones alone, so AT_ONCE must have none.
+PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+AT_ONCE: dict[str, Any] = {**PRIVATE, "queue": False}
 
 
 class Portrait(gr.Image):

@@ -2,8 +2,6 @@
 
 import gradio as gr
 
-from gradio.events import Dependency
-
 class Portrait(gr.Image):
     """A picture's path. Gradio's own fails on files that are none, before anybody could explain it."""
 
@@ -13,7 +11,9 @@ class Portrait(gr.Image):
         """The path of the uploaded file."""
         inline = payload is not None and payload.url and payload.url.startswith("data:")
         return super().preprocess(payload) if payload is None or inline else payload.path
-    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
+    from collections.abc import Callable, Sequence
+    from typing import TYPE_CHECKING, Any, Literal
+
     from gradio.blocks import Block
 
     if TYPE_CHECKING:
@@ -28,7 +28,9 @@ class Choice(gr.Radio):
     def preprocess(self, payload):
         """The name as it came."""
         return payload
-    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
+    from collections.abc import Callable, Sequence
+    from typing import TYPE_CHECKING, Any, Literal
+
     from gradio.blocks import Block
 
     if TYPE_CHECKING:
@@ -43,7 +45,9 @@ class DropdownChoice(gr.Dropdown):
     def preprocess(self, payload):
         """The name as it came."""
         return payload
-    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
+    from collections.abc import Callable, Sequence
+    from typing import TYPE_CHECKING, Any, Literal
+
     from gradio.blocks import Block
 
     if TYPE_CHECKING:

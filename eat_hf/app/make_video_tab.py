@@ -3,7 +3,7 @@
 import gradio as gr
 
 from ..emotions import MAX_INTENSITY
-from .components import Choice
+from .components import AT_ONCE, Choice
 from .inputs import Inputs, emotion_choices
 from .notices import readable
 from .result import build_buttons, build_result, shown
@@ -48,9 +48,7 @@ def make_video_tab(studio: Studio, inputs: Inputs) -> None:
         lambda motion: gr.Video(visible=motion == "driving video"),
         head_motion,
         driving_video,
-        api_visibility="private",
-        show_progress="hidden",
-        queue=False,
+        **AT_ONCE,
     )
 
     @readable
@@ -99,7 +97,6 @@ def make_video_tab(studio: Studio, inputs: Inputs) -> None:
             take,
             inputs.examples,
             [inputs.portrait, inputs.voice, emotion, intensity, head_motion, picture, seed, face],
-            api_visibility="private",
-            show_progress="hidden",
+            **AT_ONCE,
         )
         result.listen(taken.success, animate, settings, [code], None, stop)

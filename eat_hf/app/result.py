@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from .components import AT_ONCE
 from .studio import Made
 
 CONSENT = (
@@ -40,8 +41,7 @@ class Result:
             return gr.Image(visible=False), gr.Video(visible=bool(video))
 
         outputs = [self.video, *more_outputs, self.preview]
-        private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
-        first = trigger(show_preview, None, [self.preview, self.video, *more_outputs], scroll_to_output=True, **private)
+        first = trigger(show_preview, None, [self.preview, self.video, *more_outputs], scroll_to_output=True, **AT_ONCE)
         run = first.then(
             handler,
             inputs,
@@ -51,7 +51,7 @@ class Result:
             show_progress_on=[self.preview],
             concurrency_id="generate",
         )
-        run.then(show_video, self.video, [self.preview, self.video], **private)
+        run.then(show_video, self.video, [self.preview, self.video], **AT_ONCE)
         stop.click(None, cancels=[run])
         return run
 

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ..adapters import WEIGHTS, EmotionAdapter, find_adapter
 from ..emotions import CROSS_FADE, EmotionTrack
 from ..errors import UserError
-from ..faces import choose_face, detect_faces
+from ..faces import Face, choose_face, detect_faces
 from ..hub import REPOSITORY_NAME, RepositoryError, file_size
 from ..media import FPS, Recording, VideoWriter
 from ..pipeline import EATPipeline
@@ -82,7 +82,7 @@ class Request:
     intensity: float
     head_motion: str
     seed: int
-    face: int | None
+    face: int | Face | None
     paste_back: bool
     name: str = "eat.mp4"
 

@@ -6,7 +6,7 @@ import gradio as gr
 
 from ..emotions import CROSS_FADE, MAX_INTENSITY, parse_timeline
 from ..errors import UserError
-from .components import DropdownChoice
+from .components import AT_ONCE, PRIVATE, DropdownChoice
 from .inputs import Inputs, emotion_choices
 from .notices import readable, without_folders
 from .result import build_buttons, build_result, shown
@@ -133,21 +133,19 @@ def timeline_tab(studio: Studio, inputs: Inputs) -> None:
         code = studio.python_code(session, portrait, voice, request)
         yield from shown(studio.make_video(session, request), code)
 
-    quiet = {"api_visibility": "private", "show_progress": "hidden"}
-    private = {**quiet, "queue": False}  # Gradio shows errors of what is queued alone
     gr.on(
         [inputs.voice.change, timeline.change],
         draw,
         [inputs.session, inputs.voice, timeline],
         [waveform, moment],
         trigger_mode="always_last",
-        **private,
+        **AT_ONCE,
     )
-    waveform.select(pick, inputs.voice, moment, **quiet)
-    add.click(put, [timeline, moment, emotion], timeline, **quiet)
-    remove.click(take_away, [timeline, moment], timeline, **quiet)
+    waveform.select(pick, inputs.voice, moment, **PRIVATE)
+    add.click(put, [timeline, moment, emotion], timeline, **PRIVATE)
+    remove.click(take_away, [timeline, moment], timeline, **PRIVATE)
     settings = [*inputs.given, timeline, intensity]
-    look.click(lambda: gr.Gallery(visible=True), None, stills, **private).then(
+    look.click(lambda: gr.Gallery(visible=True), None, stills, **AT_ONCE).then(
         preview, settings, stills, api_name="preview_timeline", concurrency_id="generate"
     )
     with gr.Accordion("Use these settings in Python", open=False):
