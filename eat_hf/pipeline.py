@@ -535,11 +535,12 @@ class EATPipeline(DiffusionPipeline):
         chunks = self.stream(
             image, recording, emotion, intensity, head_motion, generator, batch_size, face, paste_back, align
         )
-        frames: np.ndarray | list[Image.Image] | Tensor = np.concatenate(list(chunks))
+        made = np.concatenate(list(chunks))
+        frames: np.ndarray | list[Image.Image] | Tensor = made
         if output_type == "pil":
-            frames = [Image.fromarray(frame) for frame in frames]
+            frames = [Image.fromarray(frame) for frame in made]
         elif output_type == "pt":
-            frames = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
+            frames = torch.from_numpy(made).permute(0, 3, 1, 2).float() / 255
         return EATPipelineOutput(frames=frames, fps=FPS, audio=recording.samples, sampling_rate=recording.sampling_rate)
 
     def stream(

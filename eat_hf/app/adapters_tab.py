@@ -4,7 +4,7 @@ import gradio as gr
 
 from ..emotions import MAX_INTENSITY, parse_emotion
 from ..errors import UserError
-from .components import AT_ONCE, DropdownChoice
+from .components import AT_ONCE, any_name
 from .inputs import Inputs, emotion_choices
 from .notices import readable
 from .result import build_buttons, build_result, shown
@@ -23,7 +23,7 @@ def adapters_tab(studio: Studio, inputs: Inputs) -> None:
         upload = gr.UploadButton("Upload a folder", file_count="directory", min_width=150, elem_id="adapter-folder")
     status = gr.Markdown(NONE_LOADED, elem_id="adapter-status")
     with gr.Row(equal_height=True, visible=False) as loaded_row:
-        loaded = DropdownChoice([], label="Loaded adapters", min_width=200, scale=2, elem_id="loaded-adapters")
+        loaded = any_name(gr.Dropdown([], label="Loaded adapters", min_width=200, scale=2, elem_id="loaded-adapters"))
         unload = gr.Button("Unload", min_width=100)
 
     with gr.Accordion("Mix emotions", open=True):

@@ -1,6 +1,6 @@
-"""Components that take what they get: the pipeline checks it, and says in a sentence what is wrong with it."""
+"""What Gradio's components leave to be said here."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import gradio as gr
 
@@ -8,33 +8,27 @@ import gradio as gr
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 AT_ONCE: dict[str, Any] = {**PRIVATE, "queue": False}
 
+Component = TypeVar("Component", bound=gr.components.Component)
 
-class Portrait(gr.Image):
-    """A picture's path. Gradio's own fails on files that are none, before anybody could explain it."""
-
-    is_template = True  # in the browser it is its parent
-
-    def preprocess(self, payload):
-        """The path of the uploaded file."""
-        inline = payload is not None and payload.url and payload.url.startswith("data:")
-        return super().preprocess(payload) if payload is None or inline else payload.path
+# On the instances: Gradio writes an interface file beside every module that derives from its components.
 
 
-class Choice(gr.Radio):
-    """One of names that depend on what the visitor has loaded; Gradio's own knows only the first ones."""
+def any_name(choice: Component) -> Component:
+    """Let a radio or dropdown pass names that it does not offer.
 
-    is_template = True
+    Which ones there are depends on what the visitor has loaded; the pipeline knows, and says what is wrong.
+    """
+    choice.preprocess = lambda payload: payload  # type: ignore[method-assign]
+    return choice
 
-    def preprocess(self, payload):
-        """The name as it came."""
-        return payload
 
+def any_file(image: gr.Image) -> gr.Image:
+    """Let an image of type "filepath" pass files that are no picture, which are explained where they are read."""
+    checked = image.preprocess
 
-class DropdownChoice(gr.Dropdown):
-    """As `Choice`."""
+    def preprocess(payload):
+        is_file = payload is not None and not (payload.url or "").startswith("data:")
+        return payload.path if is_file else checked(payload)
 
-    is_template = True
-
-    def preprocess(self, payload):
-        """The name as it came."""
-        return payload
+    image.preprocess = preprocess  # type: ignore[method-assign]
+    return image

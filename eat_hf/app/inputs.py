@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import gradio as gr
 
 from . import typed_voice
-from .components import Portrait
+from .components import any_file
 from .notices import readable
 from .studio import Session, Studio
 
@@ -42,13 +42,15 @@ def build_inputs(studio: Studio, session: gr.State) -> Inputs:
             type="index",
             elem_id="examples",
         )
-    portrait = Portrait(
-        label="Portrait",
-        sources=["upload", "webcam", "clipboard"],
-        type="filepath",
-        image_mode=None,
-        height=300,
-        elem_id="portrait",
+    portrait = any_file(
+        gr.Image(
+            label="Portrait",
+            sources=["upload", "webcam", "clipboard"],
+            type="filepath",
+            image_mode=None,
+            height=300,
+            elem_id="portrait",
+        )
     )
     voice = gr.Audio(
         label="Voice", sources=["upload", "microphone"], type="filepath", elem_id="voice", buttons=["download"]

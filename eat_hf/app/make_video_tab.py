@@ -3,7 +3,7 @@
 import gradio as gr
 
 from ..emotions import MAX_INTENSITY
-from .components import AT_ONCE, Choice
+from .components import AT_ONCE, any_name
 from .inputs import Inputs, emotion_choices
 from .notices import readable
 from .result import build_buttons, build_result, shown
@@ -12,7 +12,7 @@ from .studio import Session, Studio, same_file
 
 def make_video_tab(studio: Studio, inputs: Inputs) -> None:
     """Emotion, strength and head motion; the endpoint is /animate."""
-    emotion = Choice(emotion_choices(studio, Session()), value="happy", label="Emotion", elem_id="emotion")
+    emotion = any_name(gr.Radio(emotion_choices(studio, Session()), value="happy", label="Emotion", elem_id="emotion"))
     inputs.pickers.append(emotion)
     with gr.Row():
         intensity = gr.Slider(

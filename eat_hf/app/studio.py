@@ -193,8 +193,8 @@ class Studio:
 
     def make_grid(self, request: Request) -> Iterator[Made]:
         """The same voice in all emotions of the model, side by side."""
-        face = choose_face(detect_faces(request.image), request.face)  # once, not eight times, and one warning
-        request = replace(request, face=face)
+        if not isinstance(request.face, Face):  # once, not eight times, and one warning
+            request = replace(request, face=choose_face(detect_faces(request.image), request.face))
         names = tuple(self.pipe.emotion_mapper.config.emotions)
         yield from self._film(self._render_grid(request, names), request)
 

@@ -6,7 +6,7 @@ import gradio as gr
 
 from ..emotions import CROSS_FADE, MAX_INTENSITY, parse_timeline
 from ..errors import UserError
-from .components import AT_ONCE, PRIVATE, DropdownChoice
+from .components import AT_ONCE, PRIVATE, any_name
 from .inputs import Inputs, emotion_choices
 from .notices import readable, without_folders
 from .result import build_buttons, build_result, shown
@@ -40,12 +40,14 @@ def timeline_tab(studio: Studio, inputs: Inputs) -> None:
             min_width=200,
             scale=2,
         )
-        emotion = DropdownChoice(
-            emotion_choices(studio, Session()),
-            value="happy",
-            label="Emotion",
-            min_width=140,
-            elem_id="timeline-emotion",
+        emotion = any_name(
+            gr.Dropdown(
+                emotion_choices(studio, Session()),
+                value="happy",
+                label="Emotion",
+                min_width=140,
+                elem_id="timeline-emotion",
+            )
         )
         inputs.pickers.append(emotion)
     with gr.Row():
