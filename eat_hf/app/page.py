@@ -48,7 +48,7 @@ CSS = """
 #mixer .form { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); }
 #stills .grid-wrap { height: auto; max-height: none; min-height: 0; }
 #stills .grid-container { grid-template-columns: repeat(auto-fill, minmax(130px, 1fr)); }
-@media (max-width: 640px) { button[role="tab"] { padding: 8px 9px; font-size: 14px; } }
+@media (max-width: 640px) { button[role="tab"] { padding: 8px 7px !important; font-size: 13px !important; } }
 """
 
 
