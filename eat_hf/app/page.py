@@ -45,7 +45,8 @@ CSS = """
 .eat-waveform li span { width: 10px; height: 10px; border-radius: 50%; margin-right: 6px; }
 .eat-empty { padding: 28px 12px; text-align: center; color: var(--body-text-color-subdued);
     border: 1px dashed var(--border-color-primary); border-radius: var(--radius-lg); }
-#mixer .form { background: none; border: 0; display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); }
+#mixer .form { background: none; border: 0; display: grid;
+    grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); }
 #stills .grid-wrap { height: auto; max-height: none; min-height: 0; }
 #stills .grid-container { grid-template-columns: repeat(auto-fill, minmax(130px, 1fr)); }
 @media (max-width: 640px) { button[role="tab"] { padding: 8px 7px !important; font-size: 13px !important; } }
