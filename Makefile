@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUTPUT := outputs
 
-.PHONY: demo test lint reproduce clean
+.PHONY: demo app test lint reproduce clean
 
 demo: $(VENV)/ready
 	@mkdir -p $(OUTPUT)
 	$(BIN)/eat-hf generate --image examples/portrait.png --audio examples/speech.wav --emotion happy --seed 0 \
 		-o $(OUTPUT)/demo.mp4
 	@echo "The video is $(OUTPUT)/demo.mp4"
+
+app: $(VENV)/ready-app
+	$(BIN)/python app.py
 
 # a process a core, each on one thread: together they are faster than one process on all cores
 test: $(VENV)/ready-test lint
@@ -31,6 +34,10 @@ $(VENV)/bin/python:
 
 $(VENV)/ready: requirements.txt constraints.txt pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/ready-app: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[app,voice]'
 	@touch $@
 
 $(VENV)/ready-test: $(VENV)/ready

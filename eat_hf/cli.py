@@ -64,6 +64,9 @@ def generate(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same video.")] = None,
     paste_back: Annotated[bool, typer.Option("--paste-back", help="Put the face back into the whole picture.")] = False,
+    watermark: Annotated[
+        bool, typer.Option(help="Mark the frames invisibly as AI-generated; see detect-watermark.")
+    ] = True,
 ) -> None:
     """Animate a portrait with a recording."""
     if sum(given is not None for given in (emotion, timeline, emotion_text)) > 1:
@@ -103,7 +106,7 @@ def generate(
         paste_back=paste_back,
         emotion_text=emotion_text,
     )
-    with VideoWriter(output, recording.samples, recording.sampling_rate) as video:
+    with VideoWriter(output, recording.samples, recording.sampling_rate, watermark=watermark) as video:
         for chunk in chunks:
             video.write(chunk)
     print(output)
@@ -265,6 +268,20 @@ def evaluate(
     page = write_page(found.report, output.with_suffix(".html"), found.figures)
     print(terminal_table(found.report, colour=sys.stdout.isatty()))
     print(f"{output}\n{page}")
+
+
+@app.command("detect-watermark")
+def detect_watermark(video: Annotated[Path, typer.Argument(help="The video to look at.", show_default=False)]) -> None:
+    """Tell whether a video carries the invisible mark of eat_hf. Exit status: 0 if it does, 1 if it does not."""
+    from .media import read_video
+    from .watermark import THRESHOLD, find_watermark
+
+    evidence = find_watermark(read_video(video))
+    found = f"score {evidence.score:.1f} over {evidence.frames} frames"
+    if not evidence.marked:
+        print(f"not marked: {found}; a mark would score above {THRESHOLD:g}")
+        raise SystemExit(1)
+    print(f"marked: {found}; by chance in less than one video of {1 / max(evidence.false_alarm, 1e-300):.0e}")
 
 
 @app.command()

@@ -12,6 +12,8 @@ from huggingface_hub import (
     create_branch,
     create_repo,
     file_exists,
+    get_hf_file_metadata,
+    hf_hub_url,
     model_info,
     snapshot_download,
     upload_folder,
@@ -168,6 +170,16 @@ def fetch_folder(
     if not path.is_dir():
         raise RepositoryError(f"{place} has no folder {subfolder}." if subfolder else f"{place} is not a folder.")
     return path
+
+
+def file_size(repo_id: str, name: str, *, token: str | bool | None = None) -> int:
+    """Bytes of a file of a repository, without downloading it.
+
+    Raises:
+        RepositoryError: there is no such repository or file, or the Hub cannot be reached.
+    """
+    with explained(repo_id):
+        return get_hf_file_metadata(hf_hub_url(repo_id, name), token=token).size or 0
 
 
 def create_repository(repo_id: str, *, private: bool | None = None, token: str | bool | None = None) -> str:

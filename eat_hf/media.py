@@ -21,6 +21,7 @@ from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .errors import InputWarning, UserError
+from .watermark import add_watermark
 
 FPS = 25
 SAMPLING_RATE = 16000  # of the waveform that the network hears
@@ -281,6 +282,8 @@ class VideoWriter:
         sampling_rate: of `samples`.
         fps: frames per second.
         crf: quality of the encoder, lower is better; 18 is visually lossless.
+        watermark: add the invisible mark of `watermark.add_watermark`. Only for frames that are going to be measured
+            should there be none.
 
     Raises:
         UserError: the name or its folder cannot be used, or the disk is full.
@@ -293,10 +296,11 @@ class VideoWriter:
         sampling_rate: int | None = None,
         fps: int = FPS,
         crf: int = 18,
+        watermark: bool = True,
     ):
         self.path = Path(path)
         check_video_target(self.path)
-        self.fps, self.crf = fps, crf
+        self.fps, self.crf, self.watermark = fps, crf, watermark
         if samples is not None and sampling_rate is not None:
             samples = np.atleast_2d(samples)
             if sampling_rate not in AAC_RATES:
@@ -321,6 +325,8 @@ class VideoWriter:
             frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         if self._container is None:
             self._open(*frame.shape[1::-1])
+        if self.watermark:
+            frame = add_watermark(frame)
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24").reformat(
             format="yuv420p",
             src_color_range=ColorRange.JPEG,
@@ -425,9 +431,10 @@ def write_video(
     samples: np.ndarray | None = None,
     sampling_rate: int | None = None,
     fps: int = FPS,
+    watermark: bool = True,
 ) -> None:
     """Write frames (n, H, W, 3) uint8 RGB and sound (channels, M) into an mp4; see `VideoWriter`."""
-    with VideoWriter(path, samples, sampling_rate, fps) as writer:
+    with VideoWriter(path, samples, sampling_rate, fps, watermark=watermark) as writer:
         writer.write(frames)
 
 

@@ -1,5 +1,6 @@
 """The whole path: a portrait and a recording become a talking, emotional video (paper section 3, Fig. 2)."""
 
+import copy
 import os
 import tempfile
 import threading
@@ -75,8 +76,11 @@ class EATPipelineOutput(BaseOutput):
     audio: np.ndarray
     sampling_rate: int
 
-    def save(self, path: str | os.PathLike) -> None:
-        """Write an mp4 (H.264 + AAC) that plays in a browser.
+    def save(self, path: str | os.PathLike, watermark: bool = True) -> None:
+        """Write an mp4 (H.264 + AAC) that plays in a browser, and says in its metadata that it is AI-generated.
+
+        Args:
+            watermark: mark the frames invisibly as well, see `watermark`.
 
         Raises:
             UserError: the name does not end in .mp4, its folder does not exist, or the disk is full.
@@ -84,7 +88,8 @@ class EATPipelineOutput(BaseOutput):
         frames = self.frames
         if isinstance(frames, Tensor):
             frames = _to_uint8(frames)
-        write_video(path, (np.asarray(frame) for frame in frames), self.audio, self.sampling_rate, self.fps)
+        pictures = (np.asarray(frame) for frame in frames)
+        write_video(path, pictures, self.audio, self.sampling_rate, self.fps, watermark)
 
 
 @dataclass
@@ -152,6 +157,33 @@ class HeadPose:
     pitch: Tensor
     roll: Tensor
     translation: Tensor
+
+
+@dataclass
+class Performance:
+    """All that a clip's frames are rendered from.
+
+    Attributes:
+        portrait: who.
+        driving: K_d (1, F, K, 3).
+        guidance: of the renderer: (1, width), (1, F, width), or None without emotional adaptation.
+        adaptations: whose emotions show.
+    """
+
+    portrait: Portrait
+    driving: Tensor
+    guidance: Tensor | None
+    adaptations: tuple[Adaptation, ...]
+
+    def __len__(self) -> int:
+        return self.driving.shape[1]
+
+    def only(self, frames: Sequence[int]) -> "Performance":
+        """The same for some of the frames."""
+        guidance = self.guidance
+        if guidance is not None and guidance.dim() == 3:
+            guidance = guidance[:, list(frames)]
+        return replace(self, driving=self.driving[:, list(frames)], guidance=guidance)
 
 
 class EATPipeline(DiffusionPipeline):
@@ -327,6 +359,18 @@ class EATPipeline(DiffusionPipeline):
     def adapters(self) -> dict[str, EmotionAdapter]:
         """The loaded adapters by name."""
         return dict(self._adapters)
+
+    def with_adapters(self, adapters: Mapping[str, EmotionAdapter] | None = None) -> "EATPipeline":
+        """A pipeline of the same networks with other adapters loaded, such as those of one user of a server.
+
+        No weights are copied. What is loaded and unloaded there does not show here.
+
+        Args:
+            adapters: by name, as `adapters` gives them. None: the ones of this pipeline.
+        """
+        view = copy.copy(self)
+        view._adapters = dict(self._adapters if adapters is None else adapters)
+        return view
 
     def load_adapter(
         self,
@@ -593,11 +637,12 @@ class EATPipeline(DiffusionPipeline):
             align,
             emotion_text,
         )
-        frames: np.ndarray | list[Image.Image] | Tensor = np.concatenate(list(chunks))
+        made = np.concatenate(list(chunks))
+        frames: np.ndarray | list[Image.Image] | Tensor = made
         if output_type == "pil":
-            frames = [Image.fromarray(frame) for frame in frames]
+            frames = [Image.fromarray(frame) for frame in made]
         elif output_type == "pt":
-            frames = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
+            frames = torch.from_numpy(made).permute(0, 3, 1, 2).float() / 255
         return EATPipelineOutput(frames=frames, fps=FPS, audio=recording.samples, sampling_rate=recording.sampling_rate)
 
     def stream(
@@ -617,6 +662,26 @@ class EATPipeline(DiffusionPipeline):
         """The same frames as `__call__`, in chunks (n, H, W, 3) uint8, n up to `batch_size`, as they are made.
 
         The input is checked, and the clip's motion computed, before the iterator is returned.
+        """
+        performance = self.perform(image, audio, emotion, intensity, head_motion, generator, batch_size, face, align)
+        # 7. Render, as the frames are asked for
+        return self.render_performance(performance, batch_size, paste_back)
+
+    def perform(
+        self,
+        image: ImageInput,
+        audio: AudioInput,
+        emotion: Emotion | None = "neutral",
+        intensity: Intensity = 1.0,
+        head_motion: HeadMotionInput = "natural",
+        generator: torch.Generator | int | None = None,
+        batch_size: int = 8,
+        face: int | Face | None = None,
+        align: bool = True,
+    ) -> Performance:
+        """All of a clip but its pictures; arguments and errors as of `__call__`.
+
+        `render_performance` makes the frames, or a few of them (`Performance.only`) for a quick look.
         """
         # 1. Check the input
         self.check_inputs(batch_size, head_motion)
@@ -656,8 +721,14 @@ class EATPipeline(DiffusionPipeline):
         expression = expression + self.shut_eyes(portrait, motion)
         driving = self.drive_keypoints(portrait, pose, expression)
 
-        # 7. Render, as the frames are asked for
-        return self.render(portrait, driving, guidance, batch_size, paste_back, adaptations)
+        return Performance(portrait, driving, guidance, adaptations)
+
+    def render_performance(
+        self, performance: Performance, batch_size: int = 8, paste_back: bool = False
+    ) -> Iterator[np.ndarray]:
+        """Frames of a performance, in chunks (n, H, W, 3) uint8, as they are made."""
+        seen, adaptations = performance.portrait, performance.adaptations
+        return self.render(seen, performance.driving, performance.guidance, batch_size, paste_back, adaptations)
 
     def check_inputs(self, batch_size: int, head_motion: HeadMotionInput) -> None:
         """Raise on arguments that can be judged without any work."""

@@ -123,12 +123,13 @@ def generate_clip(task: tuple[Clip, dict[str, Path], int]) -> None:
         if path.exists():
             continue
         if method == RENDERER:
-            write_video(path, reenact(pipe, clip.portrait(), clip.frames()), sound[None], SAMPLING_RATE)
+            frames = reenact(pipe, clip.portrait(), clip.frames())
+            write_video(path, frames, sound[None], SAMPLING_RATE, watermark=False)  # measured as they were made
         else:
             emotion = clip.emotion if method == EAT else None
             video = clip.folder / clip.metadata["file_name"]
             out = pipe(clip.portrait(), (sound, SAMPLING_RATE), emotion, 1.0, video, generator=seed, align=False)
-            out.save(path)
+            out.save(path, watermark=False)
 
 
 @torch.no_grad()

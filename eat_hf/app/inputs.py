@@ -1,0 +1,82 @@
+"""What every tab works with: the portrait, the voice, and examples of both."""
+
+from dataclasses import dataclass, field
+
+import gradio as gr
+
+from . import typed_voice
+from .components import any_file
+from .notices import readable
+from .studio import Session, Studio
+
+
+@dataclass
+class Inputs:
+    """Attributes:
+    portrait, voice: components whose values are paths.
+    session: state, a `Session`.
+    examples: component whose click gives the index of an example, or None.
+    pickers: components whose choices are emotions, updated when adapters come and go.
+    """
+
+    portrait: gr.Image
+    voice: gr.Audio
+    session: gr.State
+    examples: gr.Dataset | None
+    pickers: list[gr.Radio | gr.Dropdown] = field(default_factory=list)
+
+    @property
+    def given(self) -> list:
+        """What handlers take first."""
+        return [self.session, self.portrait, self.voice]
+
+
+def build_inputs(studio: Studio, session: gr.State) -> Inputs:
+    """Portrait, voice and examples; every handler of the tabs gets them from here."""
+    examples = None
+    if studio.examples:
+        examples = gr.Dataset(
+            label="Examples: click for a video",
+            components=[gr.Image(visible=False)],
+            samples=[[str(example.portrait)] for example in studio.examples],
+            type="index",
+            elem_id="examples",
+        )
+    portrait = any_file(
+        gr.Image(
+            label="Portrait",
+            sources=["upload", "webcam", "clipboard"],
+            type="filepath",
+            image_mode=None,
+            height=300,
+            elem_id="portrait",
+        )
+    )
+    voice = gr.Audio(
+        label="Voice", sources=["upload", "microphone"], type="filepath", elem_id="voice", buttons=["download"]
+    )
+    if typed_voice.is_installed():
+        with gr.Accordion("Or type what to say", open=False):
+            text = gr.Textbox(
+                label="Text (English)",
+                lines=2,
+                max_length=studio.limits.characters,
+                placeholder="I knew you would come!",
+            )
+            with gr.Row():
+                speaker = gr.Radio(list(typed_voice.VOICES), value="Woman", label="Speaker", min_width=140)
+                speak = gr.Button("Speak", min_width=100)
+
+        @readable
+        def say(text: str, speaker: str):
+            if len(text) > studio.limits.characters:
+                raise gr.Error(f"The text has {len(text)} characters; up to {studio.limits.characters} are allowed.")
+            return typed_voice.speak(text, speaker)
+
+        gr.on([speak.click, text.submit], say, [text, speaker], voice, api_name="speak")
+    gr.Markdown(studio.limits.describe(), elem_classes="eat-note")
+    return Inputs(portrait, voice, session, examples)
+
+
+def emotion_choices(studio: Studio, session: Session) -> list[tuple[str, str]]:
+    return [(name.capitalize(), name) for name in studio.emotions(session)]

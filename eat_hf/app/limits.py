@@ -1,0 +1,113 @@
+"""What a visitor may send: stated on the page and enforced before anything is computed."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from ..errors import UserError
+from ..media import Recording, read_audio, read_image
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Attributes:
+    seconds: of a voice, and of a driving video.
+    side: of a portrait, pixels; video_side: of a driving video.
+    megabytes: of any file.
+    characters: of text to speak.
+    adapters: loaded at a time, and emotions that they add.
+    adapter_megabytes: of one from the Hub.
+    """
+
+    seconds: float = 30.0
+    side: int = 4096
+    video_side: int = 1920
+    megabytes: int = 25
+    characters: int = 300
+    adapters: int = 6
+    adapter_megabytes: int = 200
+
+    def describe(self) -> str:
+        return (
+            f"Portraits up to {self.side} x {self.side} pixels, voices and driving videos up to {self.seconds:g} s, "
+            f"files up to {self.megabytes} MB. Your files are deleted from the server within the hour."
+        )
+
+    def read_portrait(self, path: str | None) -> np.ndarray:
+        """(H, W, 3) uint8.
+
+        Raises:
+            UserError: there is none, it is too large, or not a picture.
+        """
+        if not path:
+            raise UserError("Give a portrait first: upload a picture, take one, or click an example.")
+        self._check_file(path, "portrait")
+        try:
+            with Image.open(path) as picture:
+                width, height = picture.size
+        except (UnidentifiedImageError, OSError, Image.DecompressionBombError):
+            return read_image(path)  # tells what is wrong
+        if max(width, height) > self.side:
+            raise UserError(
+                f"The portrait has {width} x {height} pixels; up to {self.side} x {self.side} are allowed here. "
+                "Scale it down."
+            )
+        return read_image(path)
+
+    def read_voice(self, path: str | None) -> Recording:
+        """Raises UserError: there is no voice, it is too long, or not a recording."""
+        if not path:
+            raise UserError("Give a voice first: upload or record one, or click an example.")
+        self._check_file(path, "voice")
+        self._check_length(path, "audio", "voice")
+        recording = read_audio(path)
+        if recording.seconds > self.seconds + 0.1:
+            raise UserError(self._too_long("voice", recording.seconds))
+        return recording
+
+    def check_driving_video(self, path: str | None) -> str:
+        """The path.
+
+        Raises:
+            UserError: there is no video, it is too long or too large, or not a video.
+        """
+        if not path:
+            raise UserError("Upload the driving video, or choose another head motion.")
+        self._check_file(path, "driving video")
+        width, height = self._check_length(path, "video", "driving video")
+        if max(width, height) > self.video_side:
+            raise UserError(
+                f"The driving video has {width} x {height} pixels; up to {self.video_side} on a side are allowed here."
+            )
+        return path
+
+    def _check_file(self, path: str, what: str) -> None:
+        size = Path(path).stat().st_size / 1e6 if Path(path).is_file() else 0
+        if size > self.megabytes:
+            raise UserError(f"The {what} has {size:.0f} MB; up to {self.megabytes} MB are allowed here.")
+
+    def _check_length(self, path: str, kind: str, what: str) -> tuple[int, int]:
+        """Width and height of a video, (0, 0) for sound. Reads packets alone: a small file can hold hours."""
+        try:
+            with av.open(path) as container:
+                streams = container.streams.audio if kind == "audio" else container.streams.video
+                if not streams:
+                    raise UserError(f"The {what} has no {'sound' if kind == 'audio' else 'pictures'}.")
+                stream, start = streams[0], None
+                for packet in container.demux(stream):
+                    if packet.pts is None or packet.time_base is None:
+                        continue
+                    start = packet.pts if start is None else start
+                    seconds = float((packet.pts - start + (packet.duration or 0)) * packet.time_base)
+                    if seconds > self.seconds + 0.5:
+                        raise UserError(self._too_long(what))
+                return (stream.width, stream.height) if kind == "video" else (0, 0)
+        except av.error.FFmpegError as error:
+            raise UserError(f"The {what} {Path(path).name} cannot be read; is the file damaged?") from error
+
+    def _too_long(self, what: str, seconds: float | None = None) -> str:
+        length = f"lasts {seconds:.0f} s" if seconds else "is too long"
+        return f"The {what} {length}; up to {self.seconds:g} s are allowed here. Cut it, or run eat_hf on your machine."

@@ -1,0 +1,102 @@
+"""A portrait says the voice with one emotion."""
+
+import gradio as gr
+
+from ..emotions import MAX_INTENSITY
+from .components import AT_ONCE, any_name
+from .inputs import Inputs, emotion_choices
+from .notices import readable
+from .result import build_buttons, build_result, shown
+from .studio import Session, Studio, same_file
+
+
+def make_video_tab(studio: Studio, inputs: Inputs) -> None:
+    """Emotion, strength and head motion; the endpoint is /animate."""
+    emotion = any_name(gr.Radio(emotion_choices(studio, Session()), value="happy", label="Emotion", elem_id="emotion"))
+    inputs.pickers.append(emotion)
+    with gr.Row():
+        intensity = gr.Slider(
+            0, MAX_INTENSITY, value=1, step=0.05, label="Intensity", info="0 is neutral, 1 as trained", min_width=220
+        )
+        head_motion = gr.Radio(
+            [("Natural", "natural"), ("Still", "still"), ("As in a video", "driving video")],
+            value="natural",
+            label="Head motion",
+            min_width=280,
+            elem_id="head-motion",
+        )
+    driving_video = gr.Video(
+        label="Driving video: its head motion is used", sources=["upload"], visible=False, height=220, buttons=[]
+    )
+    picture = gr.Radio(
+        [("Face, 256 x 256", "crop"), ("Full picture", "full picture")],
+        value="crop",
+        label="Picture",
+        elem_id="picture",
+    )
+    with gr.Accordion("More", open=False), gr.Row():
+        seed = gr.Number(value=0, precision=0, minimum=0, label="Seed", info="another seed, other head motion")
+        face = gr.Number(
+            value=None, precision=0, minimum=0, label="Face", info="which of several, from 0; empty: the most prominent"
+        )
+    start, stop = build_buttons("Make the video", "start-make")
+    result = build_result("make")
+    with gr.Accordion("Use these settings in Python", open=False):
+        code = gr.Code(label="Python code", language="python", show_label=False, interactive=False, elem_id="code")
+
+    head_motion.change(
+        lambda motion: gr.Video(visible=motion == "driving video"),
+        head_motion,
+        driving_video,
+        **AT_ONCE,
+    )
+
+    @readable
+    def animate(
+        session: Session,
+        portrait: str | None,
+        voice: str | None,
+        emotion: str,
+        intensity: float = 1.0,
+        head_motion: str = "natural",
+        driving_video: str | None = None,
+        picture: str = "crop",
+        seed: int = 0,
+        face: int | None = None,
+        progress=gr.Progress(),  # noqa: B008, as Gradio wants it
+    ):
+        """A video of the portrait saying the voice, the Python code that makes the same, and nothing."""
+        progress(0, desc="Reading the portrait and the voice")
+        full = picture == "full picture"
+        request = studio.request(
+            session, portrait, voice, emotion, intensity, head_motion, driving_video, full, seed, face, f"{emotion}.mp4"
+        )
+        code = studio.python_code(session, portrait, voice, request)
+
+        def make():
+            return studio.make_video(session, request)
+
+        example = next(
+            (e for e in studio.examples if same_file(portrait, e.portrait) and same_file(voice, e.voice)), None
+        )
+        plain = head_motion != "driving video" and emotion in studio.pipe.emotions
+        steps = studio.kept(f"{example.portrait} {code}", request.name, make) if example and plain else make()
+        yield from shown(steps, code)
+
+    settings = [*inputs.given, emotion, intensity, head_motion, driving_video, picture, seed, face]
+    result.listen(start.click, animate, settings, [code], "animate", stop)
+
+    if inputs.examples is not None:
+
+        def take(index: int):
+            example = studio.examples[index]
+            picture = "full picture" if example.full_picture else "crop"
+            return str(example.portrait), str(example.voice), example.emotion, 1, "natural", picture, 0, None
+
+        taken = inputs.examples.click(
+            take,
+            inputs.examples,
+            [inputs.portrait, inputs.voice, emotion, intensity, head_motion, picture, seed, face],
+            **AT_ONCE,
+        )
+        result.listen(taken.success, animate, settings, [code], None, stop)

@@ -1,0 +1,344 @@
+"""What the page asks for, computed: videos, a few frames of one, and the eight emotions side by side.
+
+One pipeline serves everybody. What belongs to a visitor, the adapters, is in a `Session` and comes with every request.
+"""
+
+import hashlib
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from ..adapters import WEIGHTS, EmotionAdapter, find_adapter
+from ..emotions import CROSS_FADE, EmotionTrack
+from ..errors import UserError
+from ..faces import Face, choose_face, detect_faces
+from ..hub import REPOSITORY_NAME, RepositoryError, file_size
+from ..media import FPS, Recording, VideoWriter
+from ..pipeline import EATPipeline
+from .limits import Limits
+from .waveform import keyframe_moments
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+BATCH = 8  # frames at a time
+PREVIEW_EVERY = 0.1  # seconds between frames that are shown while a video is made
+GRID_COLUMNS = 4
+STARTING, PER_SECOND = 15, 4  # seconds of GPU that are asked for: at all, and for each second of voice
+
+
+@dataclass(frozen=True)
+class Example:
+    """Files and settings to begin with."""
+
+    portrait: Path
+    voice: Path
+    emotion: str
+    full_picture: bool = False
+
+
+def find_examples() -> tuple[Example, ...]:
+    """Those of a source checkout; the installed package has none."""
+    folder = EXAMPLES
+    voice = folder / "speech.wav"
+    known = (
+        Example(folder / "portrait.png", voice, "happy"),
+        Example(folder / "astronaut.jpg", voice, "surprised", full_picture=True),
+    )
+    return tuple(example for example in known if example.portrait.is_file() and voice.is_file())
+
+
+@dataclass(frozen=True)
+class Session:
+    """What one visitor has loaded. Never changed, only replaced.
+
+    Attributes:
+        adapters: by name.
+        places: where they came from, a repository of the Hub or a folder's name.
+    """
+
+    adapters: Mapping[str, EmotionAdapter] = field(default_factory=dict)
+    places: Mapping[str, str] = field(default_factory=dict)
+
+    __hash__ = object.__hash__
+
+
+@dataclass(frozen=True)
+class Request:
+    """A clip that was asked for, checked. Fields are arguments of `EATPipeline.__call__`.
+
+    Attributes:
+        recording: the voice.
+        name: of the video's file.
+    """
+
+    image: np.ndarray
+    recording: Recording
+    emotion: Any
+    intensity: float
+    head_motion: str
+    seed: int
+    face: int | Face | None
+    paste_back: bool
+    name: str = "eat.mp4"
+
+    def arguments(self) -> dict[str, Any]:
+        names = ("image", "emotion", "intensity", "head_motion", "face")
+        return {
+            **{name: getattr(self, name) for name in names},
+            "audio": self.recording,
+            "generator": self.seed,
+            "batch_size": BATCH,
+        }
+
+
+@dataclass(frozen=True)
+class Made:
+    """A step of the work. Attributes: frame, the newest; done and total, frames; video, when it is finished."""
+
+    frame: np.ndarray | None
+    done: int
+    total: int
+    video: Path | None = None
+
+
+def on_gpu(duration: Callable[..., int]) -> Callable[[Callable], Callable]:
+    """A decorator: on a ZeroGPU Space, a GPU for that many seconds; elsewhere nothing."""
+    try:
+        import spaces
+    except ImportError:
+        return lambda function: function
+    return spaces.GPU(duration=duration)
+
+
+class Studio:
+    """Args:
+    pipe: the pipeline, with what is loaded for everybody.
+    limits: of what visitors may send.
+    model: how code names the pipeline.
+    examples: whose videos are made once and kept.
+    """
+
+    def __init__(self, pipe: EATPipeline, limits: Limits, model: str, examples: Sequence[Example] = ()):
+        self.pipe, self.limits, self.model, self.examples = pipe, limits, model, tuple(examples)
+        self._kept: dict[str, bytes] = {}  # videos of examples, by settings
+
+        # Closures, not methods: a GPU worker gets the arguments pickled, and the pipeline by being forked.
+        @on_gpu(lambda adapters, request: STARTING + round(PER_SECOND * request.recording.seconds))
+        def render(adapters, request: Request) -> Iterator[np.ndarray]:
+            view = pipe.with_adapters(adapters)
+            yield from view.stream(**request.arguments(), paste_back=request.paste_back)
+
+        @on_gpu(lambda adapters, request, frames: STARTING + round(request.recording.seconds))
+        def render_some(adapters, request: Request, frames: Sequence[int]) -> list[np.ndarray]:
+            view = pipe.with_adapters(adapters)
+            some = view.perform(**request.arguments()).only(frames)
+            return [frame for chunk in view.render_performance(some, BATCH, request.paste_back) for frame in chunk]
+
+        @on_gpu(lambda request, names: STARTING + round(len(names) * PER_SECOND * request.recording.seconds))
+        def render_grid(request: Request, names: Sequence[str]) -> Iterator[np.ndarray]:
+            clips = [pipe.stream(**replace(request, emotion=name).arguments()) for name in names]
+            for chunks in zip(*clips, strict=True):
+                yield _grid([_labelled(chunk, name) for chunk, name in zip(chunks, names, strict=True)])
+
+        self._render, self._render_some, self._render_grid = render, render_some, render_grid
+
+    # Requests --------------------------------------------------------------------------------------------------------
+
+    def emotions(self, session: Session) -> tuple[str, ...]:
+        return self.pipe.with_adapters(session.adapters).emotions
+
+    def track(self, session: Session, emotion: Any, intensity: float = 1.0) -> EmotionTrack:
+        return EmotionTrack.create(emotion, float(intensity), self.emotions(session))
+
+    def request(
+        self,
+        session: Session,
+        portrait: str | None,
+        voice: str | None,
+        emotion: Any,
+        intensity: float = 1.0,
+        head_motion: str = "natural",
+        driving_video: str | None = None,
+        full_picture: bool = False,
+        seed: int = 0,
+        face: int | None = None,
+        name: str = "eat.mp4",
+    ) -> Request:
+        """Check what was given before anybody waits for it.
+
+        Raises:
+            UserError: about the first thing that is wrong.
+        """
+        image, recording = self.limits.read_portrait(portrait), self.limits.read_voice(voice)
+        self.track(session, emotion, intensity)
+        if head_motion == "driving video":
+            head_motion = self.limits.check_driving_video(driving_video)
+        elif head_motion not in ("natural", "still"):
+            raise UserError(f"Head motion is natural, still or driving video, not {head_motion!r}.")
+        face = None if face is None else int(face)
+        return Request(
+            image, recording, emotion, float(intensity), head_motion, int(seed or 0), face, bool(full_picture), name
+        )
+
+    # Results ---------------------------------------------------------------------------------------------------------
+
+    def make_video(self, session: Session, request: Request) -> Iterator[Made]:
+        """Frames as they are made, then the video, whose file is gone when the iterator goes on."""
+        yield from self._film(self._render(session.adapters, request), request)
+
+    def make_grid(self, request: Request) -> Iterator[Made]:
+        """The same voice in all emotions of the model, side by side."""
+        if not isinstance(request.face, Face):  # once, not eight times, and one warning
+            request = replace(request, face=choose_face(detect_faces(request.image), request.face))
+        names = tuple(self.pipe.emotion_mapper.config.emotions)
+        yield from self._film(self._render_grid(request, names), request)
+
+    def keyframes(self, session: Session, request: Request) -> list[tuple[np.ndarray, str]]:
+        """A frame for each keyframe of a timeline, with its caption."""
+        moments = keyframe_moments(request.recording, self.track(session, request.emotion), CROSS_FADE)
+        if not moments:
+            raise UserError("All emotions of this timeline begin after the end of the voice.")
+        frames = self._render_some(session.adapters, request, [frame for frame, _ in moments])
+        return [(frame, caption) for frame, (_, caption) in zip(frames, moments, strict=True)]
+
+    def _film(self, chunks: Iterator[np.ndarray], request: Request) -> Iterator[Made]:
+        recording, done, shown = request.recording, 0, 0.0
+        with tempfile.TemporaryDirectory(prefix="eat_hf_") as folder:
+            path = Path(folder) / request.name
+            with VideoWriter(path, recording.samples, recording.sampling_rate, FPS) as video:
+                for chunk in chunks:
+                    video.write(chunk)
+                    done += len(chunk)
+                    if time.monotonic() - shown > PREVIEW_EVERY:
+                        shown = time.monotonic()
+                        yield Made(chunk[-1], done, recording.num_frames)
+            yield Made(None, done, recording.num_frames, path)
+
+    def kept(self, key: str, name: str, make: Callable[[], Iterator[Made]]) -> Iterator[Made]:
+        """The video of an example as it was made before, or made now and kept."""
+        if key not in self._kept:
+            for made in make():
+                if made.video is not None:
+                    self._kept[key] = made.video.read_bytes()
+                yield made
+            return
+        with tempfile.TemporaryDirectory(prefix="eat_hf_") as folder:
+            path = Path(folder) / name
+            path.write_bytes(self._kept[key])
+            yield Made(None, 1, 1, path)
+
+    # Adapters --------------------------------------------------------------------------------------------------------
+
+    def load_from_hub(self, session: Session, repository: str, name: str | None = None) -> tuple[Session, str]:
+        """Load a public adapter of the Hub for one visitor; the session with it, and its name.
+
+        Raises:
+            UserError: there is none, it does not fit, or is too large.
+        """
+        repository = repository.strip()
+        # the server's own folders, and what only its owner may see, are not on offer
+        if not REPOSITORY_NAME.fullmatch(repository) or Path(repository).exists():
+            raise UserError(f"Write the adapter's repository as OWNER/NAME, not {repository!r}.")
+        size = file_size(repository, WEIGHTS, token=False) / 1e6
+        if size > self.limits.adapter_megabytes:
+            raise UserError(
+                f"{repository} has {size:.0f} MB; adapters up to {self.limits.adapter_megabytes} MB can be loaded here."
+            )
+        return self._load(session, find_adapter(repository, token=False), name, repository)
+
+    def load_folder(self, session: Session, files: Sequence[str], name: str | None = None) -> tuple[Session, str]:
+        """Load an adapter from the uploaded files of its folder, as `load_from_hub`."""
+        with tempfile.TemporaryDirectory(prefix="eat_hf_") as folder:
+            for file in files:
+                if Path(file).name in ("adapter_config.json", WEIGHTS):
+                    (Path(folder) / Path(file).name).symlink_to(Path(file).resolve())
+            if not (Path(folder) / "adapter_config.json").is_file():
+                raise RepositoryError("This folder is not an adapter: it has no adapter_config.json.")
+            return self._load(session, Path(folder), name, None)
+
+    def _load(self, session: Session, folder: Path, name: str | None, place: str | None) -> tuple[Session, str]:
+        adapter = EmotionAdapter.load(folder, self.pipe)
+        if len(session.adapters) == self.limits.adapters:
+            raise UserError(f"{self.limits.adapters} adapters are loaded; unload one first.")
+        view = self.pipe.with_adapters(session.adapters)
+        name = view.add_adapter(adapter, name or None)
+        if len(view.emotions) - len(self.pipe.emotions) > self.limits.adapters:
+            raise UserError(f"Adapters may add {self.limits.adapters} emotions here; unload one first.")
+        return Session(view.adapters, {**session.places, name: place or f"PATH/TO/{name}"}), name
+
+    def unload(self, session: Session, name: str) -> Session:
+        """The session without one of its adapters."""
+        view = self.pipe.with_adapters(session.adapters)
+        view.unload_adapter(name)
+        return Session(view.adapters, {key: place for key, place in session.places.items() if key != name})
+
+    def push(self, session: Session, name: str, repository: str, token: str, private: bool, licence: str | None) -> str:
+        """Upload an adapter with the visitor's own token; the commit's address."""
+        if not token.strip():  # without one, the client would use the server's
+            raise UserError("Pushing needs a token of yours that may write (huggingface.co/settings/tokens).")
+        if not repository.strip():
+            raise UserError("Give the repository to write to, as OWNER/NAME.")
+        view = self.pipe.with_adapters(session.adapters)
+        return view.push_adapter_to_hub(
+            name, repository.strip(), token=token.strip(), private=private, licence=licence or None
+        )
+
+    # Code ------------------------------------------------------------------------------------------------------------
+
+    def python_code(self, session: Session, portrait: str | None, voice: str | None, request: Request) -> str:
+        """The same video, without this page."""
+        lines = ["from eat_hf import EATPipeline", "", f'pipe = EATPipeline.from_pretrained("{self.model}")']
+        shown = {name for _, mixture in self.track(session, request.emotion).keyframes for name in mixture}
+        for name, adapter in session.adapters.items():
+            if shown & set(adapter.config.emotions):
+                lines.append(f"pipe.load_adapter({_quoted(session.places[name])}, {_quoted(name)})")
+        motion = request.head_motion
+        arguments = [
+            _quoted(Path(portrait or "portrait.png").name),
+            _quoted(Path(voice or "voice.wav").name),
+            f"emotion={_quoted(request.emotion) if isinstance(request.emotion, str) else repr(request.emotion)}",
+            f"intensity={request.intensity:g}",
+            f"head_motion={_quoted(motion if motion in ('natural', 'still') else Path(motion).name)}",
+            f"generator={request.seed}",
+        ]
+        if isinstance(request.face, int):
+            arguments.append(f"face={request.face}")
+        if request.paste_back:
+            arguments.append("paste_back=True")
+        lines += ["out = pipe(", *(f"    {argument}," for argument in arguments), ")"]
+        return "\n".join([*lines, f"out.save({_quoted(request.name)})"])
+
+
+def same_file(one: str | None, other: Path) -> bool:
+    """Whether two files have the same content."""
+    if not one or Path(one).stat().st_size != other.stat().st_size:
+        return False
+    return hashlib.sha256(Path(one).read_bytes()).digest() == hashlib.sha256(other.read_bytes()).digest()
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _labelled(frames: np.ndarray, name: str) -> np.ndarray:
+    """Frames (n, H, W, 3) with a word in the corner."""
+    font = ImageFont.load_default(size=16)
+    pictures = [Image.fromarray(frame) for frame in frames]
+    for picture in pictures:
+        draw = ImageDraw.Draw(picture)
+        place = (8, picture.height - 8)
+        draw.text(place, name, "white", font, anchor="ls", stroke_width=2, stroke_fill="black")
+    return np.stack([np.asarray(picture) for picture in pictures])
+
+
+def _grid(cells: Sequence[np.ndarray]) -> np.ndarray:
+    """Chunks (n, H, W, 3) in rows of four, black where there is none."""
+    missing = -len(cells) % GRID_COLUMNS
+    cells = [*cells, *[np.zeros_like(cells[0])] * missing]
+    rows = [np.concatenate(cells[i : i + GRID_COLUMNS], 2) for i in range(0, len(cells), GRID_COLUMNS)]
+    return np.concatenate(rows, 1)

@@ -1,0 +1,155 @@
+"""Emotions that follow each other along the voice."""
+
+from html import escape
+
+import gradio as gr
+
+from ..emotions import CROSS_FADE, MAX_INTENSITY, parse_timeline
+from ..errors import UserError
+from .components import AT_ONCE, PRIVATE, any_name
+from .inputs import Inputs, emotion_choices
+from .notices import readable, without_folders
+from .result import build_buttons, build_result, shown
+from .studio import Session, Studio
+from .waveform import draw_waveform
+
+FIRST = "0:neutral, 0.8:happy, 2:surprised"
+EMPTY = '<div class="eat-empty">Give a voice to see it here, with the emotions drawn on it.</div>'
+CLICKED = """
+element.addEventListener('click', event => {
+    const svg = element.querySelector('svg');
+    if (!svg) return;
+    const box = svg.getBoundingClientRect();
+    trigger('select', {value: (event.clientX - box.left) / box.width, index: 0});
+});
+"""
+
+
+def timeline_tab(studio: Studio, inputs: Inputs) -> None:
+    """Keyframes as text, `0:neutral, 1.5:happy`, or by clicks; endpoints /timeline and /preview_timeline."""
+    waveform = gr.HTML(EMPTY, js_on_load=CLICKED, elem_id="waveform", container=False)
+    with gr.Row(equal_height=True):
+        moment = gr.Slider(
+            0,
+            10,
+            value=0,
+            step=0.05,
+            label="From second",
+            info="or click on the waveform",
+            elem_id="moment",
+            min_width=200,
+            scale=2,
+        )
+        emotion = any_name(
+            gr.Dropdown(
+                emotion_choices(studio, Session()),
+                value="happy",
+                label="Emotion",
+                min_width=140,
+                elem_id="timeline-emotion",
+            )
+        )
+        inputs.pickers.append(emotion)
+    with gr.Row():
+        add = gr.Button("Set emotion from here", min_width=160)
+        remove = gr.Button("Remove the nearest", min_width=140)
+    timeline = gr.Textbox(
+        FIRST,
+        label="Timeline",
+        info=f"seconds:emotion, cross-faded over {CROSS_FADE} s; mixtures are written 2:happy=0.7+surprised=0.3",
+        elem_id="timeline",
+    )
+    intensity = gr.Slider(0, MAX_INTENSITY, value=1, step=0.05, label="Intensity")
+    look = gr.Button("Preview frames")
+    stills = gr.Gallery(
+        label="Preview", columns=4, height=None, visible=False, format="jpeg", elem_id="stills", object_fit="contain"
+    )
+    start, stop = build_buttons("Make the video", "start-timeline")
+    result = build_result("timeline")
+
+    def draw(session: Session, voice: str | None, timeline: str):
+        """HTML of the voice coloured by the timeline, or what is wrong with it; and the time slider's length."""
+        if not voice:
+            return EMPTY, gr.skip()
+        try:
+            recording = studio.limits.read_voice(voice)
+            track = studio.track(session, parse_timeline(timeline))
+        except UserError as error:  # in place: a notice for each letter that is typed would be too much
+            return f'<div class="eat-empty" role="alert">{escape(without_folders(str(error)))}</div>', gr.skip()
+        seconds = max(round(recording.seconds - 0.05, 1), 0.1)
+        return draw_waveform(recording, track, studio.emotions(session)), gr.Slider(maximum=seconds)
+
+    def change(timeline: str, moment: float, emotion: str | None) -> str:
+        """Replace the keyframe near that moment, or add one; without emotion, remove the nearest."""
+        entries = [entry.strip() for entry in timeline.split(",") if entry.strip()]
+        times = [seconds for seconds, _ in parse_timeline(timeline)] if entries else []
+        near = min(range(len(times)), key=lambda i: abs(times[i] - moment), default=None)
+        if near is not None and (emotion is None or abs(times[near] - moment) < CROSS_FADE / 4):
+            del entries[near], times[near]
+        if emotion is not None:
+            entries.append(f"{moment:.2f}".rstrip("0").rstrip(".") + f":{emotion}")
+            times.append(moment)
+        if not entries:
+            raise UserError("A timeline needs one emotion at least.")
+        return ", ".join(entry for _, entry in sorted(zip(times, entries, strict=True)))
+
+    @readable
+    def put(timeline: str, moment: float, emotion: str) -> str:
+        return change(timeline, moment, emotion)
+
+    @readable
+    def take_away(timeline: str, moment: float) -> str:
+        return change(timeline, moment, None)
+
+    @readable
+    def pick(voice: str | None, event: gr.SelectData):
+        recording = studio.limits.read_voice(voice)
+        return round(min(max(float(event.value), 0), 1) * (recording.seconds - 0.05), 2)
+
+    @readable
+    def preview(
+        session: Session,
+        portrait: str | None,
+        voice: str | None,
+        timeline: str = FIRST,
+        intensity: float = 1.0,
+        progress=gr.Progress(),  # noqa: B008
+    ):
+        """A frame of every keyframe, with captions."""
+        progress(0.1, desc="A frame of every emotion")
+        request = studio.request(session, portrait, voice, parse_timeline(timeline), intensity)
+        return studio.keyframes(session, request)
+
+    @readable
+    def film(
+        session: Session,
+        portrait: str | None,
+        voice: str | None,
+        timeline: str = FIRST,
+        intensity: float = 1.0,
+        progress=gr.Progress(),  # noqa: B008
+    ):
+        """A video whose emotion follows the timeline, the Python code that makes the same, and nothing."""
+        progress(0, desc="Reading the portrait and the voice")
+        request = studio.request(session, portrait, voice, parse_timeline(timeline), intensity, name="timeline.mp4")
+        code = studio.python_code(session, portrait, voice, request)
+        yield from shown(studio.make_video(session, request), code)
+
+    gr.on(
+        [inputs.voice.change, timeline.change],
+        draw,
+        [inputs.session, inputs.voice, timeline],
+        [waveform, moment],
+        trigger_mode="always_last",
+        **AT_ONCE,
+    )
+    waveform.select(pick, inputs.voice, moment, **PRIVATE)
+    add.click(put, [timeline, moment, emotion], timeline, **PRIVATE)
+    remove.click(take_away, [timeline, moment], timeline, **PRIVATE)
+    settings = [*inputs.given, timeline, intensity]
+    look.click(lambda: gr.Gallery(visible=True), None, stills, **AT_ONCE).then(
+        preview, settings, stills, api_name="preview_timeline", concurrency_id="generate"
+    )
+    with gr.Accordion("Use these settings in Python", open=False):
+        code = gr.Code(label="Python code", language="python", show_label=False, interactive=False)
+    result.listen(start.click, film, settings, [code], "timeline", stop)
