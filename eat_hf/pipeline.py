@@ -663,7 +663,9 @@ class EATPipeline(DiffusionPipeline):
 
         The input is checked, and the clip's motion computed, before the iterator is returned.
         """
-        performance = self.perform(image, audio, emotion, intensity, head_motion, generator, batch_size, face, align)
+        performance = self.perform(
+            image, audio, emotion, intensity, head_motion, generator, batch_size, face, align, emotion_text
+        )
         # 7. Render, as the frames are asked for
         return self.render_performance(performance, batch_size, paste_back)
 
@@ -678,6 +680,7 @@ class EATPipeline(DiffusionPipeline):
         batch_size: int = 8,
         face: int | Face | None = None,
         align: bool = True,
+        emotion_text: str | Sequence[str] | None = None,
     ) -> Performance:
         """All of a clip but its pictures; arguments and errors as of `__call__`.
 
