@@ -100,7 +100,7 @@ def inputs(tmp_path_factory, portrait_file, recording_file):
         ("--image {portrait} --audio {recording} -o out.gif", "must end in .mp4"),
         ("--image {portrait} --audio {recording} --head-motion nod", "natural, still"),
         ("--image {portrait} --audio {recording} --intensity much", "Expected a number"),
-        ("--image {portrait} --audio {recording} --emotion sad --timeline 0:sad", "not both"),
+        ("--image {portrait} --audio {recording} --emotion sad --timeline 0:sad", "one of --emotion, --timeline"),
         ("--image {portrait} --audio {recording} --model {folder}", "not a model folder"),
         ("--image {portrait} --audio {recording} --model {folder}/none", "does not exist"),
         ("--image {portrait} --audio {recording} --seed x", "--seed"),

@@ -63,8 +63,8 @@ def films(face, tmp_path_factory) -> Path:
     """talk.mp4 with sound, mute.mp4 without, both of a head that moves a little."""
     folder = tmp_path_factory.mktemp("films")
     frames = [np.roll(face, (n % 2, n % 3), (0, 1)) for n in range(FRAMES)]
-    write_video(folder / "talk.mp4", frames, voice(FRAMES / 25)[None], SAMPLING_RATE)
-    write_video(folder / "mute.mp4", frames)
+    write_video(folder / "talk.mp4", frames, voice(FRAMES / 25)[None], SAMPLING_RATE, watermark=False)
+    write_video(folder / "mute.mp4", frames, watermark=False)
     return folder
 
 
@@ -249,8 +249,8 @@ def test_videos_that_are_left_out_and_why(face, films, tmp_path):
         "lost": [face] * 6 + [np.full_like(face, 90)] * 6,
     }
     for name, frames in films_of.items():
-        write_video(folder / f"{name}.mp4", frames, sound, SAMPLING_RATE)
-    write_video(folder / "silent.mp4", [face] * FRAMES, 0 * sound, SAMPLING_RATE)
+        write_video(folder / f"{name}.mp4", frames, sound, SAMPLING_RATE, watermark=False)
+    write_video(folder / "silent.mp4", [face] * FRAMES, 0 * sound, SAMPLING_RATE, watermark=False)
     place(films / "mute.mp4", folder / "mute.mp4")
     place(films / "talk.mp4", folder / "fine.mp4")
     (folder / "text.mp4").write_text("not a film")
@@ -367,7 +367,7 @@ def test_training_reads_the_corpus(mead, tiny_pipeline):
     assert len(frames.pictures) == 4 * FRAMES and frames.keypoint_names[:2] == ["keypoint_00", "keypoint_01"]
     assert frames.labels["keypoints"].shape == (4 * FRAMES, KEYPOINTS, 3)
     assert not frames.calm[: 2 * FRAMES].any()  # angry and happy
-    source, driving = frames.draw_pairs(np.random.default_rng(0), 5)
+    source, driving = frames.draw_pairs(np.random.default_rng(0), 5, calm_share=0.6)
     assert (frames.clip[source] == frames.clip[driving]).all() and set(frames.identity) == {"M003"}
 
     detector, encoder = tiny_pipeline.keypoint_detector, tiny_pipeline.speech_encoder

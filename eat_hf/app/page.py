@@ -49,7 +49,8 @@ CSS = """
     grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); }
 #stills .grid-wrap { height: auto; max-height: none; min-height: 0; }
 #stills .grid-container { grid-template-columns: repeat(auto-fill, minmax(130px, 1fr)); }
-@media (max-width: 640px) { button[role="tab"] { padding: 8px 7px !important; font-size: 13px !important; } }
+/* also of the hidden buttons by which Gradio measures how many tabs fit */
+@media (max-width: 640px) { .tab-container button { padding: 8px 6px !important; font-size: 13px !important; } }
 """
 
 
