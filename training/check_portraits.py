@@ -24,13 +24,16 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import cache
+from itertools import repeat
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -264,14 +267,19 @@ def check_portraits(options: PortraitOptions) -> tuple[list[PortraitResult], dic
         raise UserError(f"--workers must be 1 or more, not {options.workers}.")
     portraits = find_portraits(options.portraits)
     sound = spoken_part(read_audio(options.audio).waveform, options.frames)
-    jobs = (delayed(check_portrait)(name, source, sound, options) for name, source in portraits.items())
-    outcomes = Parallel(n_jobs=min(options.workers, len(portraits)), return_as="generator")(jobs)
+    tasks = (portraits.keys(), portraits.values(), repeat(sound), repeat(options))
     results, left_out = [], {}
-    for name, outcome in zip(portraits, tqdm(outcomes, "portraits", len(portraits)), strict=True):
-        if isinstance(outcome, str):
-            left_out[name] = outcome
+    with ExitStack() as stack:
+        if min(options.workers, len(portraits)) > 1:
+            pool = ProcessPoolExecutor(min(options.workers, len(portraits)), get_context("spawn"))
+            outcomes = stack.enter_context(pool).map(check_portrait, *tasks)
         else:
-            results.append(outcome)
+            outcomes = map(check_portrait, *tasks)
+        for name, outcome in zip(portraits, tqdm(outcomes, "portraits", len(portraits)), strict=True):
+            if isinstance(outcome, str):
+                left_out[name] = outcome
+            else:
+                results.append(outcome)
     return results, left_out
 
 
