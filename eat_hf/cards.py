@@ -151,6 +151,7 @@ def _title(repo_id: str) -> str:
 
 
 def slug(name: str) -> str:
+    """A name in small letters, digits and underscores."""
     return re.sub(r"\W+", "_", name).strip("_").lower()
 
 

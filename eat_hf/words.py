@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from .adapters import EmotionAdapter
 from .errors import InputWarning, UserError
 from .hub import RepositoryError, explained, fetch_folder
-from .media import read_audio
+from .media import FPS, read_audio
 from .models.text_mapper import TextMapper
 
 if TYPE_CHECKING:
@@ -313,7 +313,7 @@ def learn_emotion(
         motion = pipeline.prepare_motion(head_motion, recording.num_frames, speech.energy, generator)
         pose = pipeline.pose_head(portrait, motion)
         windows = pipeline.read_speech(speech, pose)
-    frames = min(recording.num_frames, round(options.seconds * 25))
+    frames = min(recording.num_frames, round(options.seconds * FPS))
 
     adapter = EmotionAdapter(
         replace(start.config, emotions=(name,)), {part: copy.deepcopy(module) for part, module in start.parts.items()}
@@ -324,11 +324,11 @@ def learn_emotion(
     for part, module in adapter.parts.items():
         module.eval().requires_grad_(part != "edn")
     learning = [p for module in adapter.parts.values() for p in module.parameters() if p.requires_grad]
-    adaptation = adapter.adapt(pipeline)
+    adaptation, without = adapter.adapt(pipeline), pipeline.adaptations[0]
     latent_size = pipeline.emotion_mapper.config.latent
 
     def keypoints(index: Tensor, prompt: Tensor | None) -> Tensor:
-        own = adaptation if prompt is not None else pipeline.adaptations[0]
+        own = without if prompt is None else adaptation
         face, emotional = pipeline.emotional_deformation(portrait, own, prompt)
         spoken = pipeline.speech_deformation(windows, index, own, face, prompt)
         expression = pipeline.scale_expression(portrait, spoken + emotional)

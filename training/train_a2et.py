@@ -80,6 +80,12 @@ def correlation(a: Tensor, b: Tensor) -> float:
     return torch.corrcoef(torch.stack([a, b]))[0, 1].item()
 
 
+def latent_term(expression: Tensor, batch: Batch, weights: Tensor) -> Tensor:
+    """The keypoint term of Eq. 6: squared distance of expressions (B, F, 3K), in units of V ** p, to the batch's."""
+    keypoints = (expression - batch["expression"]) * batch["scale"][:, None, None]
+    return (keypoints.square() * weights).mean()
+
+
 class A2ETTask(nn.Module):
     """Eq. 6: errors of coefficients and of keypoints; and of pictures. Without emotion, so the EAMs are frozen."""
 
@@ -102,10 +108,9 @@ class A2ETTask(nn.Module):
         target = batch["expression"]
         coefficients = (target - self.basis.mean) @ self.basis.directions
         expression = self.basis(out.coefficients)
-        keypoints = (expression - target) * batch["scale"][:, None, None]
         losses = {
             "pca": self.options.pca_weight * (out.coefficients - coefficients).square().mean(),
-            "latent": self.options.latent_weight * (keypoints.square() * self.weights).mean(),
+            "latent": self.options.latent_weight * latent_term(expression, batch, self.weights),
         }
         return losses if self.pictures is None else losses | self.pictures(batch, expression)
 

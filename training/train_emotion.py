@@ -43,7 +43,7 @@ from .picture_terms import (
     make_picture_terms,
     weigh_pictures,
 )
-from .train_a2et import A2ETOptions, correlation, load_data, mouth_weights, opening
+from .train_a2et import A2ETOptions, correlation, latent_term, load_data, mouth_weights, opening
 from .train_enhancement import Reenactment
 
 CONTEMPT = EMOTIONS.index("contempt")
@@ -80,6 +80,7 @@ class EmotionalA2ET(nn.Module):
     """A frozen A2ET with its emotional adaptation: prompts from M, EDN's deformation, EAMs inside A2ET.
 
     Args:
+        mapper: M, or what makes prompts in its place; only M for `forward`.
         with_edn: False leaves EDN as it is, which adds nothing if it was just initialised from A2ET.
         with_eam: False leaves the EAMs as they are, the identity after stage 1.
     """
@@ -87,7 +88,7 @@ class EmotionalA2ET(nn.Module):
     def __init__(
         self,
         a2et: A2ET,
-        mapper: EmotionMapper,
+        mapper: nn.Module,
         edn: EDN,
         basis: ExpressionBasis,
         with_edn: bool = True,
@@ -110,9 +111,13 @@ class EmotionalA2ET(nn.Module):
     def forward(self, batch: Batch, latent: Tensor) -> tuple[Tensor, Tensor]:
         """Expression in units of V ** p, (B, F, 3K), and guidance embedding e (B, width), for latent z (B, 16)."""
         prompts = self.mapper(latent, batch["emotion"]).prompts
+        return self.show(batch, prompts), prompts[:, 0]
+
+    def show(self, batch: Batch, prompts: Tensor) -> Tensor:
+        """Expression in units of V ** p, (B, F, 3K), for prompts (B, prompts, width)."""
         out = self.a2et(**{name: batch[name] for name in A2ET_INPUTS}, prompts=prompts)
         deformation = self.edn(out.face_features, prompts).expression
-        return self.basis(out.coefficients) + deformation[:, None], prompts[:, 0]
+        return self.basis(out.coefficients) + deformation[:, None]
 
 
 class EmotionTask(nn.Module):
@@ -127,8 +132,7 @@ class EmotionTask(nn.Module):
 
     def forward(self, batch: Batch) -> Losses:
         expression, guidance = self.model(batch, batch["latent"])
-        keypoints = (expression - batch["expression"]) * batch["scale"][:, None, None]
-        losses = {"latent": self.options.latent_weight * (keypoints.square() * self.weights).mean()}
+        losses = {"latent": self.options.latent_weight * latent_term(expression, batch, self.weights)}
         return losses if self.pictures is None else losses | self.pictures(batch, expression, guidance)
 
 

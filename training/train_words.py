@@ -15,19 +15,20 @@ import torch
 from accelerate import PartialState
 from torch import Tensor, nn
 
-from eat_hf import EATPipeline, ExpressionBasis
-from eat_hf.adapters import Adaptation, EmotionAdapter
+from eat_hf import EATPipeline
+from eat_hf.adapters import EmotionAdapter
 from eat_hf.cli import find_model
 from eat_hf.errors import UserError
 from eat_hf.models.text_mapper import TextMapper
 from eat_hf.words import Clip, EmotionWords
 
-from .corpus.captions import Wish, make_wish, say_wish
+from .corpus.captions import PLAIN, Wish, make_wish, say_wish
 from .corpus.dataset import Corpus
 from .loop import Batch, LoopOptions, Losses, main_process_first, train
-from .motion_data import A2ET_INPUTS, MotionData, keypoint_error
+from .motion_data import MotionData, keypoint_error
 from .options import parse_options
-from .train_a2et import mouth_weights
+from .train_a2et import latent_term, mouth_weights
+from .train_emotion import EmotionalA2ET
 
 
 @dataclass
@@ -42,37 +43,19 @@ class WordsOptions(LoopOptions):
 
 
 class WordsTask(nn.Module):
-    """The keypoint term of Eq. 6, with prompts from a sentence.
+    """The keypoint term of Eq. 6, with prompts that a text mapper makes of a sentence."""
 
-    Args:
-        adaptation: the model with modules of its own for EDN and EAMs; these learn, and nothing else of it.
-    """
-
-    def __init__(self, mapper: TextMapper, adaptation: Adaptation, basis: ExpressionBasis, options, weights: Tensor):
+    def __init__(self, model: EmotionalA2ET, options: WordsOptions, weights: Tensor):
         super().__init__()
-        self.mapper, self.a2et, self.edn, self.basis = mapper, adaptation.a2et, adaptation.edn, basis
-        self.options = options
+        self.model, self.options = model, options
         self.register_buffer("weights", weights, persistent=False)
-        basis.requires_grad_(False)
-        for name, parameter in self.a2et.named_parameters():
-            parameter.requires_grad_("eam" in name)
-        self.edn.requires_grad_(True)
-
-    def train(self, mode: bool = True) -> "WordsTask":
-        """The frozen network's batch-norm statistics and dropout stay as they are at inference."""
-        super().train(mode)
-        self.a2et.eval()
-        return self
 
     def expression(self, batch: Batch) -> Tensor:
         """(B, F, 3K) in units of V ** p."""
-        prompts = self.mapper(batch["text"]).prompts
-        out = self.a2et(**{name: batch[name] for name in A2ET_INPUTS}, prompts=prompts)
-        return self.basis(out.coefficients) + self.edn(out.face_features, prompts).expression[:, None]
+        return self.model.show(batch, self.model.mapper(batch["text"]).prompts)
 
     def forward(self, batch: Batch) -> Losses:
-        keypoints = (self.expression(batch) - batch["expression"]) * batch["scale"][:, None, None]
-        return {"latent": self.options.latent_weight * (keypoints.square() * self.weights).mean()}
+        return {"latent": self.options.latent_weight * latent_term(self.expression(batch), batch, self.weights)}
 
 
 def wishes_of(corpus_dir: str, split: str) -> list[Wish]:
@@ -98,9 +81,9 @@ def evaluate(
     their own sentence than to those of seven sentences of other clips, for the same sound.
     """
     rng = np.random.default_rng(0)
-    device = task.a2et.device
+    device = task.model.a2et.device
     errors, errors_neutral, right = [], [], []
-    neutral = make_wish((("neutral", 0.75),))
+    neutral = make_wish((("neutral", PLAIN),))
     for number in range(min(clips, len(data.clips))):
         motion = data.clips[number]
         batch = {
@@ -146,9 +129,9 @@ def main() -> None:
         width=prompts.width,
         **recipe.components["text_mapper"],
     )
-    task = WordsTask(
-        mapper, shows.adapt(pipeline), pipeline.expression_basis, options, mouth_weights(data.keypoint_names)
-    )
+    adapted = shows.adapt(pipeline)
+    model = EmotionalA2ET(adapted.a2et, mapper, adapted.edn, pipeline.expression_basis)
+    task = WordsTask(model, options, mouth_weights(data.keypoint_names))
 
     def draw(rng: np.random.Generator, count: int) -> Batch:
         numbers = rng.integers(len(data.clips), size=count)

@@ -14,7 +14,7 @@ FOLDERS = re.compile(r"(?<![\w:/.])/(?:[^/\s]+/)+")  # of the server, which are 
 
 
 def without_folders(text: str) -> str:
-    """ "The recording /tmp/gradio/1f/voice.wav lasts ..." -> "The recording voice.wav lasts ..." """
+    """ "The recording /uploads/1f/voice.wav lasts ..." -> "The recording voice.wav lasts ..." """
     return FOLDERS.sub("", text)
 
 

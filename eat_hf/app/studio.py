@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..adapters import WEIGHTS, EmotionAdapter, find_adapter
+from ..adapters import CONFIG, WEIGHTS, EmotionAdapter, find_adapter
 from ..emotions import CROSS_FADE, EmotionTrack
 from ..errors import UserError
 from ..faces import Face, choose_face, detect_faces
@@ -255,10 +255,10 @@ class Studio:
         """Load an adapter from the uploaded files of its folder, as `load_from_hub`."""
         with tempfile.TemporaryDirectory(prefix="eat_hf_") as folder:
             for file in files:
-                if Path(file).name in ("adapter_config.json", WEIGHTS):
+                if Path(file).name in (CONFIG, WEIGHTS):
                     (Path(folder) / Path(file).name).symlink_to(Path(file).resolve())
-            if not (Path(folder) / "adapter_config.json").is_file():
-                raise RepositoryError("This folder is not an adapter: it has no adapter_config.json.")
+            if not (Path(folder) / CONFIG).is_file():
+                raise RepositoryError(f"This folder is not an adapter: it has no {CONFIG}.")
             return self._load(session, Path(folder), name, None)
 
     def _load(self, session: Session, folder: Path, name: str | None, place: str | None) -> tuple[Session, str]:
