@@ -144,7 +144,9 @@ def learn_emotion_command(
         interrupted = True
 
     def watch(reached: LearningStep) -> bool:
-        print(f"step {reached.step}: similarity {reached.similarity:.4f} (best {reached.best:.4f})", file=sys.stderr)
+        if reached.looked == reached.step:
+            found = f"similarity {reached.similarity:.4f} (best {reached.best:.4f})"
+            print(f"step {reached.step}: {found}", file=sys.stderr)
         return not interrupted
 
     before = signal.signal(signal.SIGINT, stop)

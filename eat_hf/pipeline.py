@@ -21,7 +21,7 @@ from .adapters import RESERVED, Adaptation, EmotionAdapter, MixedEAM, find_adapt
 from .audio import frame_windows, log_mel, loudness
 from .cards import base_card, find_card, slug
 from .emotions import Emotion, EmotionTrack, Intensity
-from .errors import UserError
+from .errors import UserError, explain_memory
 from .faces import (
     SIZE,
     AlignedPortrait,
@@ -43,8 +43,18 @@ from .models.keypoint_detector import CanonicalKeypointDetector
 from .models.motion_estimator import MotionEstimator
 from .models.repos_net import RePosNet, SourceFeatures
 from .models.speech_encoder import DeepSpeechEncoder
+from .models.sync_expert import SyncExpert
 from .pose_pictures import pose_pictures
-from .words import Clip, EmotionWords, LearningOptions, LearningStep, find_clip, find_words, learn_emotion
+from .words import (
+    Clip,
+    EmotionWords,
+    LearningOptions,
+    LearningStep,
+    find_clip,
+    find_words,
+    learn_emotion,
+    load_sync_expert,
+)
 
 DRIVING_SMOOTHING = 0.04  # seconds; takes the estimator's tremble out of a driving video's pose
 LONGEST_SEARCH = 50  # frames of a driving video in which a face must show up
@@ -539,6 +549,7 @@ class EATPipeline(DiffusionPipeline):
         name: str,
         *,
         clip: str | Clip | None = None,
+        sync_expert: str | SyncExpert | None = None,
         options: LearningOptions | None = None,
         head_motion: HeadMotionInput = "natural",
         generator: torch.Generator | int | None = None,
@@ -555,12 +566,14 @@ class EATPipeline(DiffusionPipeline):
             name: of the adapter, and of its emotion.
             clip: a CLIPModel of transformers, by folder or Hub id. Default: openai/clip-vit-large-patch14; if the
                 model came with a small one of its own, only where it is in the cache already.
+            sync_expert: whose opinion on the lips counts, by folder or Hub id. Default: the model's own; without one,
+                there is no sync loss.
             options: steps, rates and weights.
             head_motion, generator: as for `__call__`.
-            watch: called every few steps with what has been reached; returning False stops. The best is kept.
+            watch: called after every step with what has been reached; returning False stops. The best is kept.
 
         Raises:
-            UserError: the text, portrait, recording or name cannot be used, or there is no CLIP.
+            UserError: the text, portrait, recording or name cannot be used, there is no CLIP, or not enough memory.
         """
         if name in self.emotions or name in self.adapters:
             raise UserError(f"There is an emotion {name!r} already; give this one another name.")
@@ -568,11 +581,27 @@ class EATPipeline(DiffusionPipeline):
         judge = find_clip(clip, words, self.device)
         judge.embed_text(text)  # a mistake in it shall be known before anything is read
         start = EmotionAdapter.create(self, [name], "neutral") if words is None else words.adapter(text, name)
+        if isinstance(sync_expert, str):
+            sync_expert = load_sync_expert(sync_expert, self.device)
+        elif sync_expert is None and words is not None:
+            sync_expert = words.sync_expert
         if isinstance(generator, int):
             generator = torch.Generator().manual_seed(generator)
-        adapter = learn_emotion(
-            self, text, image, audio, name, judge, start, options or LearningOptions(), head_motion, generator, watch
-        )
+        with explain_memory("Tuning needs about 3 GB beside what CLIP takes; a smaller CLIP needs less."):
+            adapter = learn_emotion(
+                self,
+                text,
+                image,
+                audio,
+                name,
+                judge,
+                start,
+                options or LearningOptions(),
+                head_motion,
+                generator,
+                watch,
+                sync_expert,
+            )
         self.add_adapter(adapter)
         return adapter
 
@@ -1013,7 +1042,7 @@ class EATPipeline(DiffusionPipeline):
             for start in range(0, driving.shape[1], batch_size):
                 part = slice(start, start + batch_size)
                 e = guidance[:, part] if guidance is not None and guidance.dim() == 3 else guidance
-                with torch.no_grad():
+                with torch.no_grad(), explain_memory("Ask for a smaller batch_size."):
                     rendered = repos_net.render(portrait.features, portrait.keypoints, driving[:, part], e)
                 frames = _to_uint8(rendered.frames[0])
                 if paste is not None:

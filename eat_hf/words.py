@@ -9,6 +9,7 @@ A model's `words` folder holds what the first needs:
     clip/          CLIPModel and CLIPProcessor of transformers
     text_mapper/   TextMapper
     adapter/       EDN and EAMs that show whatever prompts the mapper makes, on top of the model
+    sync_expert/   SyncExpert, for tuning; may be missing
 """
 
 import copy
@@ -26,10 +27,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .adapters import EmotionAdapter
+from .audio import sync_mel
 from .errors import InputWarning, UserError
+from .faces import DEFAULT_TEMPLATE
 from .hub import RepositoryError, explained, fetch_folder
 from .media import FPS, read_audio
+from .models.sync_expert import SyncExpert
 from .models.text_mapper import TextMapper
+from .sync_loss import WINDOW, SyncLoss, crop_faces, expert_boxes, mel_input, mel_window
 
 if TYPE_CHECKING:
     from transformers import CLIPModel, PreTrainedTokenizerBase
@@ -38,8 +43,7 @@ if TYPE_CHECKING:
 
 FOLDER = "words"  # of a model
 DEFAULT_CLIP = "openai/clip-vit-large-patch14"
-FRAMES = 5  # consecutive ones, that a step renders, as published
-CHECK_EVERY, CHECKED = 5, 4  # steps between looks at so many frames, spread over the clip
+LOOK_EVERY, LOOKED_AT = 5, 4  # steps between looks at so many frames, spread over the clip
 
 
 # CLIP -----------------------------------------------------------------------------------------------------------------
@@ -148,11 +152,13 @@ class EmotionWords:
         clip: whose text embeddings the mapper reads.
         mapper: to prompts.
         shows: an adapter whose EDN and EAMs show them; its head of M is not used.
+        sync_expert: of the sync loss, if there is one.
     """
 
     clip: Clip
     mapper: TextMapper
     shows: EmotionAdapter
+    sync_expert: SyncExpert | None = None
 
     @classmethod
     def load(cls, folder: Path, pipeline: "EATPipeline") -> "EmotionWords":
@@ -167,13 +173,17 @@ class EmotionWords:
         with explained(folder):
             mapper = TextMapper.from_pretrained(folder / "text_mapper", use_safetensors=True)
         clip = replace(Clip.load(str(folder / "clip"), pipeline.device), name="the model's own")
-        return cls(clip, mapper.float().to(pipeline.device).eval(), shows)
+        expert = folder / "sync_expert"
+        sync_expert = load_sync_expert(expert, pipeline.device) if expert.is_dir() else None
+        return cls(clip, mapper.float().to(pipeline.device).eval(), shows, sync_expert)
 
     def save(self, folder: Path) -> None:
         """Write a `words` folder."""
         self.clip.save(folder / "clip")
         self.mapper.save_pretrained(folder / "text_mapper")
         self.shows.save(folder / "adapter")
+        if self.sync_expert is not None:
+            self.sync_expert.save_pretrained(folder / "sync_expert")
 
     @torch.no_grad()
     def adapter(self, texts: str | Sequence[str], name: str) -> EmotionAdapter:
@@ -232,6 +242,16 @@ def find_clip(clip: "str | Clip | None", words: EmotionWords | None, device: tor
         return words.clip
 
 
+def load_sync_expert(path_or_id: str | Path, device: torch.device | str = "cpu") -> SyncExpert:
+    """Read the expert of the sync loss: a folder, or a repository of the Hub; safetensors only.
+
+    Raises:
+        RepositoryError: there is none, or it cannot be had.
+    """
+    with explained(path_or_id):
+        return SyncExpert.from_pretrained(path_or_id, use_safetensors=True).float().to(device).eval()
+
+
 def _listed(texts: str | Sequence[str]) -> str:
     return texts if isinstance(texts, str) else " / ".join(texts)
 
@@ -245,6 +265,7 @@ class LearningStep:
 
     Attributes:
         step, steps: done, and at most.
+        looked: the step of the last look at the result; below, what was seen then.
         similarity: mean cosine of CLIP between the looked-at frames and the text.
         best: the highest so far.
         preview: (256, 256, 3) uint8, one of these frames.
@@ -252,6 +273,7 @@ class LearningStep:
 
     step: int
     steps: int
+    looked: int
     similarity: float
     best: float
     preview: np.ndarray
@@ -267,6 +289,7 @@ class LearningOptions:
         clip_weight: of 1 - cosine between frames and text.
         latent_weight: of the squared distance, in units of half the frame, of keypoints to where they are without
             emotion; it keeps lips on the words.
+        sync_weight: of Eq. 7, where there is a sync expert.
         seconds: of the recording that are used.
     """
 
@@ -274,6 +297,7 @@ class LearningOptions:
     learning_rate: float = 2e-4
     clip_weight: float = 100.0
     latent_weight: float = 10.0
+    sync_weight: float = 10.0
     seconds: float = 4.0
 
 
@@ -289,6 +313,7 @@ def learn_emotion(
     head_motion: "HeadMotionInput" = "natural",
     generator: torch.Generator | None = None,
     watch: Callable[[LearningStep], bool | None] | None = None,
+    sync_expert: SyncExpert | None = None,
 ) -> EmotionAdapter:
     """Tune `start`, a one-emotion adapter, until the portrait's frames look like the text to CLIP.
 
@@ -297,7 +322,8 @@ def learn_emotion(
     Args:
         texts: a sentence, or several phrasings of one wish, whose embeddings are averaged.
         image, audio: portrait and neutral recording to talk with.
-        watch: called after every look at the result; if it returns False, tuning stops.
+        watch: called after every step; if it returns False, tuning stops.
+        sync_expert: of the sync loss; None leaves that out.
 
     Returns:
         The adapter at its best similarity, which may be that of the start.
@@ -335,51 +361,98 @@ def learn_emotion(
         part = replace(pose, **{key: value[index] for key, value in vars(pose).items()})
         return pipeline.drive_keypoints(portrait, part, expression)
 
-    def look(index: Tensor, latent: Tensor) -> tuple[Tensor, Tensor]:
+    def render(index: Tensor, latent: Tensor) -> tuple[Tensor, Tensor]:
         """Frames (n, 3, 256, 256) and keypoints (1, n, K, 3)."""
         prompt = adaptation.emotion_mapper(latent, torch.zeros(1, dtype=torch.long, device=latent.device)).prompts
         driving = keypoints(index, prompt)
         rendered = adaptation.repos_net.render(portrait.features, portrait.keypoints, driving, prompt[:, 0])
         return rendered.frames[0], driving
 
-    spread = torch.linspace(0, frames - 1, min(CHECKED, frames)).long()
-    fixed = torch.zeros(1, latent_size, device=pipeline.device)
-    best, kept = -math.inf, {}
+    synchrony = None
+    if sync_expert is not None and options.sync_weight and frames >= WINDOW:
+        squares = face_squares(pipeline, portrait.keypoints)
+        synchrony = synchrony_with(sync_expert, sync_mel(recording.waveform), squares)
 
-    def judge(step: int) -> bool:
-        """Remember the adapter if it is the best so far; False if it was told to stop."""
-        nonlocal best, kept
+    spread = torch.linspace(0, frames - 1, min(LOOKED_AT, frames)).long()
+    fixed = torch.zeros(1, latent_size, device=pipeline.device)
+    kept: dict[str, Tensor] = {}
+    reached = LearningStep(0, options.steps, -1, -math.inf, -math.inf, np.zeros(0))
+
+    def look(step: int) -> None:
+        """See what has been reached, and keep the adapter if it is the best so far."""
+        nonlocal reached, kept
         with torch.no_grad():
-            pictures, _ = look(spread, fixed)
+            pictures, _ = render(spread, fixed)
             similarity = (clip.embed_pictures(pictures) @ wanted.T).mean().item()
-        if similarity > best:
-            best, kept = similarity, {key: value.clone() for key, value in adapter.tensors().items()}
+        if similarity > reached.best:
+            kept = {key: value.clone() for key, value in adapter.tensors().items()}
         preview = (pictures[len(pictures) // 2] * 255).round().byte().permute(1, 2, 0).cpu().numpy()
-        return watch is None or watch(LearningStep(step, options.steps, similarity, best, preview)) is not False
+        reached = LearningStep(step, options.steps, step, similarity, max(similarity, reached.best), preview)
 
     optimizer = torch.optim.Adam(learning, options.learning_rate)
     with pipeline.progress_bar(total=options.steps) as progress:
         progress.set_description("learning")
-        going = judge(0)
-        for step in range(1, options.steps + 1):
-            if not going:
-                break
-            first = int(torch.randint(max(1, frames - FRAMES + 1), (), generator=generator))
-            index = torch.arange(first, min(first + FRAMES, frames))
+        look(0)
+        while (watch is None or watch(reached) is not False) and reached.step < options.steps:
+            first = int(torch.randint(max(1, frames - WINDOW + 1), (), generator=generator))
+            index = torch.arange(first, min(first + WINDOW, frames))
             latent = torch.randn(1, latent_size, generator=generator).to(pipeline.device)
-            pictures, driving = look(index, latent)
+            pictures, driving = render(index, latent)
             with torch.no_grad():
                 neutral = keypoints(index, None)
             loss = options.clip_weight * (1 - clip.embed_pictures(pictures) @ wanted.T).mean()
             loss = loss + options.latent_weight * (driving - neutral).square().mean()
+            if synchrony is not None:
+                loss = loss + options.sync_weight * synchrony(pictures, driving, first)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             progress.update()
-            if step % CHECK_EVERY == 0 or step == options.steps:
-                going = judge(step)
+            reached = replace(reached, step=reached.step + 1)
+            if reached.step % LOOK_EVERY == 0 or reached.step == options.steps:
+                look(reached.step)
+                progress.set_postfix(similarity=f"{reached.best:.3f}")
+        if reached.looked < reached.step:
+            look(reached.step)
     with torch.no_grad():
         for key, tensor in adapter.tensors().items():
             tensor.copy_(kept[key])
-    facts = {"text": _listed(texts), "clip": clip.name, "similarity": round(best, 4), "steps": options.steps}
+    facts = {"text": _listed(texts), "clip": clip.name, "similarity": round(reached.best, 4), "steps": reached.step}
     return EmotionAdapter(replace(adapter.config, training=facts), adapter.parts)
+
+
+def synchrony_with(
+    expert: SyncExpert, sound: np.ndarray, squares: Callable[[Tensor], Tensor]
+) -> Callable[[Tensor, Tensor, int], Tensor]:
+    """The sync loss as a function of five frames (5, 3, 256, 256), their keypoints (1, 5, K, 3) and the first's number.
+
+    Args:
+        sound: `sync_mel` of the clip.
+        squares: where the faces are, see `face_squares`.
+    """
+    loss = SyncLoss(expert)
+
+    def synchrony(pictures: Tensor, driving: Tensor, first: int) -> Tensor:
+        mel = mel_input(mel_window(sound, first)[None])[None].to(pictures.device)
+        return loss(crop_faces(pictures, squares(driving[0]))[None], mel)
+
+    return synchrony
+
+
+def face_squares(pipeline: "EATPipeline", source: Tensor) -> Callable[[Tensor], Tensor]:
+    """Where the sync expert looks, as a function from keypoints (n, K, 3) to squares (n, 3), see `crop_faces`.
+
+    An aligned portrait's face is where the template's is; it moves with the mean of the keypoints.
+
+    Args:
+        source: K_s (1, K, 3) of the portrait.
+    """
+    template = np.asarray(pipeline.config.template_landmarks or DEFAULT_TEMPLATE, np.float64)
+    box = expert_boxes((template[None] + 0.5) / 128 - 1)[0]
+    centre, half = source.new_tensor((box[:2] + box[2:]) / 2), float(box[2] - box[0]) / 2
+
+    def squares(driving: Tensor) -> Tensor:
+        moved = centre + (driving - source)[..., :2].mean(1).detach()
+        return torch.cat([moved, moved.new_full((len(moved), 1), half)], 1)
+
+    return squares

@@ -13,14 +13,13 @@ from eat_hf.evaluation.tracks import FaceTrack, smooth_squares
 from eat_hf.keypoints import hull_volume, logits_from_degrees
 from eat_hf.models.vgg import VGGFeatures
 from eat_hf.pipeline import HeadPose
-from training.face_bank import expert_boxes, expert_crops
+from eat_hf.sync_loss import SyncLoss, crop_faces, expert_boxes, lower_half
+from training.face_bank import expert_crops
 from training.options import Recipe
 from training.perceptual import PerceptualLoss
 from training.picture_terms import PictureOptions, PictureTerms, load_picture_terms, weigh_pictures
-from training.sync_loss import SyncLoss, crop_faces
 from training.train_emotion import choose_share
 from training.train_enhancement import Reenactment
-from training.train_sync import lower_half
 
 
 def small_expert():

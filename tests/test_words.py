@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -13,11 +14,13 @@ from conftest import WIDTH, build_tiny_pipeline, voice
 from PIL import Image
 from transformers import CLIPImageProcessorPil
 
-from eat_hf import EATPipeline
+from eat_hf import EATPipeline, SyncExpert
 from eat_hf.adapters import EmotionAdapter
 from eat_hf.errors import InputWarning, UserError
+from eat_hf.faces import detect_faces
 from eat_hf.models.text_mapper import TextMapper
-from eat_hf.words import Clip, EmotionWords, LearningOptions, to_clip_pixels
+from eat_hf.sync_loss import SyncLoss, expert_boxes
+from eat_hf.words import Clip, EmotionWords, LearningOptions, face_squares, to_clip_pixels
 from training.train_clip import make_clip, make_tokenizer
 
 AUDIO = voice(0.4), 16000  # 10 frames
@@ -175,7 +178,8 @@ def test_tuning_makes_frames_more_alike_to_the_text(pipe, crop, aligned, tmp_pat
     start = pipe.text_adapter("a very broad smile", "start")
     seen = []
     adapter = learn(pipe, crop, watch=seen.append)
-    assert [each.step for each in seen] == [0, 5, 10] and seen[-1].preview.shape == (256, 256, 3)
+    assert [each.step for each in seen] == list(range(11)) and seen[-1].preview.shape == (256, 256, 3)
+    assert [each.looked for each in seen] == [0] * 5 + [5] * 5 + [10]
     assert seen[-1].best > seen[0].similarity + 1e-5  # the tiny CLIP finds all pictures rather alike
     assert adapter.config.training["similarity"] == pytest.approx(seen[-1].best, abs=1e-4)
     after = {name: value for part in pipe.components.values() for name, value in part.state_dict().items()}
@@ -203,15 +207,11 @@ def test_a_learnt_emotion_is_for_other_portraits_too(pipe, crop, aligned, tmp_pa
 
 
 def test_tuning_stops_when_told_to_and_keeps_the_best(pipe, crop, aligned):
-    seen = []
-
-    def watch(reached):
-        seen.append(reached)
-        return len(seen) < 2
-
-    adapter = learn(pipe, crop, watch=watch)
-    assert [each.step for each in seen] == [0, 5]
-    assert adapter.config.training["similarity"] == pytest.approx(max(each.similarity for each in seen), abs=1e-4)
+    adapter = learn(pipe, crop, watch=lambda reached: reached.step < 3)
+    told = adapter.config.training
+    start = learn(pipe, crop, "unchanged", watch=lambda reached: False)
+    assert told["steps"] == 3 and start.config.training["steps"] == 0
+    assert told["similarity"] > start.config.training["similarity"] + 1e-5
     worse = dataclasses.replace(FAST, clip_weight=-100.0)  # away from the text: the start stays the best
     kept = learn(pipe, crop, "frown", options=worse)
     start = pipe.text_adapter("a very broad smile", "frown")
@@ -226,6 +226,49 @@ def test_nothing_is_learnt_from_what_cannot_be_used(pipe, crop, clip):
         pipe.learn_emotion(" ", crop, AUDIO, "grin", clip=clip)
     with pytest.raises(UserError, match="[Nn]o face"):
         pipe.learn_emotion("a smile", np.zeros((256, 256, 3), np.uint8), AUDIO, "grin", clip=clip)
+    assert "grin" not in pipe.emotions
+
+
+def test_lips_are_kept_on_the_sound(model, pipe, crop, aligned, tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    expert = SyncExpert(width=1 / 16)
+    options = dataclasses.replace(FAST, clip_weight=0.0, steps=3)
+    asked, forward = [], SyncLoss.forward
+
+    def listen(*given):
+        asked.append(forward(*given))
+        return asked[-1]
+
+    monkeypatch.setattr(SyncLoss, "forward", listen)
+    learn(pipe, crop, "silent", options=options)
+    assert not asked  # this model has no expert
+    learn(pipe, crop, "heard", options=options, sync_expert=expert)
+    assert len(asked) == 3 and all(loss.requires_grad and loss > 0 for loss in asked)
+    shutil.copytree(model, tmp_path / "model")
+    expert.save_pretrained(tmp_path / "model/words/sync_expert")
+    learn(EATPipeline.from_pretrained(tmp_path / "model"), crop, "heard", options=options)
+    assert [loss.item() for loss in asked[3:]] == pytest.approx([loss.item() for loss in asked[:3]])
+
+
+def test_the_expert_looks_at_the_face(pipe, portrait):
+    """An aligned face is where dlib finds it, and the square moves along."""
+    seen = pipe.prepare_portrait(portrait)
+    [face] = detect_faces(seen.crop)
+    box = expert_boxes((face.landmarks[None] + 0.5) / 128 - 1)[0]
+    squares = face_squares(pipe, seen.keypoints)
+    still, moved = squares(torch.cat([seen.keypoints, seen.keypoints + torch.tensor([0.1, -0.05, 0])]))
+    np.testing.assert_allclose(still[:2], (box[:2] + box[2:]) / 2, atol=0.06)
+    assert still[2] == pytest.approx((box[2] - box[0]) / 2, rel=0.15)
+    torch.testing.assert_close(moved - still, torch.tensor([0.1, -0.05, 0]))
+
+
+def test_too_little_memory_is_said(pipe, crop, aligned, monkeypatch):
+    def fail(*args, **kwargs):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate memory: 1 bytes")
+
+    monkeypatch.setattr(Clip, "embed_pictures", fail)
+    with pytest.raises(UserError, match="not enough memory"):
+        learn(pipe, crop)
     assert "grin" not in pipe.emotions
 
 

@@ -12,24 +12,14 @@ from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from eat_hf.evaluation.tracks import FaceTrack, face_chips, mouth_aligned_crops, track_faces, tracked_crops
+from eat_hf.sync_loss import EXPERT_SIZE, expert_boxes
 
 from .corpus.dataset import Clip, Corpus
-
-EXPERT_SIZE = 96
 
 
 def expert_crops(frames: np.ndarray, track: FaceTrack, size: int = EXPERT_SIZE) -> np.ndarray:
     """The face of every frame for the sync expert."""
     return tracked_crops(frames, FaceTrack(expert_boxes(track.landmarks), track.landmarks), size, padding=0.0)
-
-
-def expert_boxes(landmarks: np.ndarray) -> np.ndarray:
-    """The face boxes of a clip, from the brows' height down to below the chin, all of one size: landmarks (T, 68, 2) ->
-    (T, 4) left, top, right, bottom, in the same units."""
-    low, high = landmarks.min(1), landmarks.max(1)
-    side = 1.1 * (high - low).max(1).mean()
-    centre = (low + high) / 2
-    return np.concatenate([centre - side / 2, centre + side / 2], 1)
 
 
 def chips(frames: np.ndarray, track: FaceTrack, size: int) -> np.ndarray:
@@ -99,6 +89,9 @@ class FaceBank:
 def _cut(clip: Clip, tracks: Path, kind: str, size: int, every: int) -> np.ndarray:
     torch.set_num_threads(1)
     frames = clip.frames()
+    if kind == "expert":  # its crops in training are cut by the corpus' landmarks, too
+        landmarks = (clip.labels("landmarks")["landmarks"][..., :2] + 1) * frames.shape[1] / 2 - 0.5
+        return CROPS[kind](frames, FaceTrack(expert_boxes(landmarks), landmarks), size)[::every]
     stored = tracks / f"{clip.name}.npz"
     if stored.exists():
         with np.load(stored) as arrays:

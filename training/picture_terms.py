@@ -17,16 +17,14 @@ from eat_hf.audio import sync_mel
 from eat_hf.errors import UserError
 from eat_hf.evaluation.tracks import smooth_squares
 from eat_hf.keypoints import compose_keypoints, head_rotation
+from eat_hf.sync_loss import WINDOW, SyncLoss, crop_faces, expert_boxes, mel_input, mel_window
 
 from .corpus.dataset import Corpus
 from .data import FrameBank
-from .face_bank import expert_boxes
 from .loop import Batch, LoopOptions, Losses
 from .options import Recipe, latent_folder
 from .perceptual import PerceptualLoss
-from .sync_loss import SyncLoss, crop_faces
 from .train_enhancement import Reenactment
-from .train_sync import WINDOW, mel_input, mel_window
 
 
 @dataclass

@@ -47,8 +47,11 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 class CLIPOptions(LoopOptions):
     """Options of this stage."""
 
-    corpus: str = field(default="corpus", metadata={"help": "Corpus folder, with exact facial units."})
-    text_only: int = field(default=64, metadata={"help": "Captions a step that no frame of the batch belongs to."})
+    corpus: str = field(
+        default="corpus_wishes,corpus",
+        metadata={"help": "Corpora with exact facial units, a comma between them; each gives as many frames."},
+    )
+    text_only: int = field(default=1, metadata={"help": "Captions for each frame that belong to no frame."})
     stray_words: float = field(
         default=0.3, metadata={"help": "Share of captions with words in them that have nothing to do with faces."}
     )
@@ -151,7 +154,7 @@ class Captions:
         )
         wishes = []
         for frame in frames:
-            wishes += [self.wish(int(frame), rng), *(sample_wish(rng) for _ in range(self.options.text_only // count))]
+            wishes += [self.wish(int(frame), rng), *(sample_wish(rng) for _ in range(self.options.text_only))]
         tokens = tokenise(tokenizer, [self.stray(say_wish(wish, rng), rng) for wish in wishes])
         units = torch.from_numpy(np.stack([wish.arkit for wish in wishes])).float()
         split = {"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask, "units": units}
@@ -159,6 +162,13 @@ class Captions:
             "pixel_values": degrade(vary_colour(pictures)),
             **{name: value.unflatten(0, (count, -1)) for name, value in split.items()},
         }
+
+
+def draw(sources: list[Captions], tokenizer: PreTrainedTokenizerFast, rng: np.random.Generator, count: int) -> Batch:
+    """As many frames of each, give or take one."""
+    shares = [len(part) for part in np.array_split(np.arange(count), len(sources))]
+    batches = [source.draw(tokenizer, rng, share) for source, share in zip(sources, shares, strict=True) if share]
+    return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
 
 
 def tokenise(tokenizer: PreTrainedTokenizerFast, texts: list[str]):
@@ -191,29 +201,33 @@ class CLIPTask(nn.Module):
 
 
 @torch.no_grad()
-def evaluate(task: CLIPTask, captions: Captions, frames: int = 400) -> dict[str, float]:
-    """On held-out people, in held-out phrasings.
+def evaluate(task: CLIPTask, sources: list[Captions], frames: int = 400) -> dict[str, float]:
+    """On held-out people, in held-out phrasings, with so many frames of each corpus.
 
     `emotion_of_frame`: how often a frame of the strongest level is nearest to the sentences of its own emotion, of
     those of all eight. `units_of_pictures`, `units_of_texts`: mean correlation of facial units with those read.
     """
     rng = np.random.default_rng(0)
     task.model.eval()
-    levels = np.array([(clip.level or 0) * (clip.emotion in FEELING) for clip in captions.clips])[captions.bank.clip]
     names = list(FEELING)
     known = torch.cat([
         task.clip.embed_text([say_wish(make_wish(((name, PLAIN),)), rng, "test") for _ in range(8)]) for name in names
     ])  # fmt: skip
-    results = {}
-    emotional = np.flatnonzero(levels == 3)
-    if len(emotional):
-        chosen = rng.choice(emotional, size=min(frames, len(emotional)), replace=False)
-        seen = embed_frames(task, captions, chosen)
-        truth = [names.index(captions.clips[captions.bank.clip[frame]].emotion) for frame in chosen]
-        results["emotion_of_frame"] = float(np.mean((seen @ known.T).argmax(-1).cpu().numpy() == truth))
-    chosen = rng.choice(len(captions), size=min(frames, len(captions)), replace=False)
-    read = task.read_units(embed_frames(task, captions, chosen)).cpu().numpy()
-    results["units_of_pictures"] = mean_correlation(read, captions.bank.labels["arkit"][chosen])
+    right: list[bool] = []
+    read_units, true_units = [], []
+    for captions in sources:
+        strong = np.array([clip.level == 3 and clip.emotion in FEELING for clip in captions.clips])
+        emotional = np.flatnonzero(strong[captions.bank.clip])
+        if len(emotional):
+            chosen = rng.choice(emotional, size=min(frames, len(emotional)), replace=False)
+            found = (embed_frames(task, captions, chosen) @ known.T).argmax(-1).tolist()
+            clips = captions.bank.clip[chosen]
+            right += [captions.clips[clip].emotion == names[one] for clip, one in zip(clips, found, strict=True)]
+        chosen = rng.choice(len(captions), size=min(frames, len(captions)), replace=False)
+        read_units.append(task.read_units(embed_frames(task, captions, chosen)).cpu().numpy())
+        true_units.append(captions.bank.labels["arkit"][chosen])
+    results = {"emotion_of_frame": float(np.mean(right))} if right else {}
+    results["units_of_pictures"] = mean_correlation(np.concatenate(read_units), np.concatenate(true_units))
     wishes = [sample_wish(rng) for _ in range(frames)]
     texts = torch.cat([task.clip.embed_text(say_wish(wish, rng, "test")) for wish in wishes])
     read = task.read_units(texts).cpu().numpy()
@@ -235,17 +249,20 @@ def mean_correlation(a: np.ndarray, b: np.ndarray) -> float:
 def main() -> None:
     options, recipe = parse_options(CLIPOptions, "clip")
     with main_process_first():
-        captions, held_out = (Captions(options.corpus, split, options) for split in ("train", "validation"))
+        captions, held_out = (
+            [Captions(corpus, split, options) for corpus in options.corpus.split(",")]
+            for split in ("train", "validation")
+        )
     torch.manual_seed(options.seed)
     sizes = recipe.components["clip"]
     tokenizer = make_tokenizer(options.seed, sizes["vocabulary"])
     side = sizes["vision"]["image_size"]
     preprocessing = CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
     clip = Clip("clip", make_clip(sizes, tokenizer), tokenizer, json.loads(preprocessing.to_json_string()))
-    task = CLIPTask(clip, options, captions.bank.labels["arkit"].shape[1])
+    task = CLIPTask(clip, options, captions[0].bank.labels["arkit"].shape[1])
     train(
         task,
-        lambda rng, count: captions.draw(tokenizer, rng, count),
+        lambda rng, count: draw(captions, tokenizer, rng, count),
         options,
         {"clip": clip.model},
         lambda: evaluate(task, held_out),

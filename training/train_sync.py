@@ -5,8 +5,8 @@
 
 The expert (section 3.3, Eq. 7) learns which of two pairs, in sync or shifted, is in sync (binary cross-entropy on the
 cosine). The judge compares a window of lips with every window of sound around it and must prefer its own; its distances
-are Euclidean, as LSE-C and LSE-D measure them. Where the corpus has exact weights of facial units, its streams also
-learn to tell those of the mouth, which takes the place of the weeks of television that the public SyncNet has seen.
+are Euclidean, as LSE-C and LSE-D measure them. Where the corpus has exact weights of facial units, both streams also
+learn to tell those of the mouth, which takes the place of the weeks of television that the public networks have seen.
 
 A network that judged its own training loss would prove nothing: train the two on different corpora.
 """
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from eat_hf import SyncExpert, SyncNet
 from eat_hf.audio import mfcc, sync_mel
 from eat_hf.evaluation.synchrony import synchrony
+from eat_hf.sync_loss import WINDOW, lower_half, mel_input, mel_window
 
 from .augment import jitter_colour, uniform
 from .corpus.dataset import Clip
@@ -28,8 +29,6 @@ from .face_bank import FaceBank
 from .loop import Batch, LoopOptions, Losses, main_process_first, train
 from .options import parse_options
 
-WINDOW = 5  # frames
-MEL_ROWS, MEL_RATE = 16, 80
 MFCC_ROWS = 20  # 100 a second, so 4 a frame
 SHIFT = 5  # frames by which the held-out clips are shifted
 
@@ -41,9 +40,7 @@ class SyncOptions(LoopOptions):
     corpus: str = field(default="corpus", metadata={"help": "Corpus folder."})
     split: str | None = field(default=None, metadata={"help": "Split of it; all clips by default."})
     network: str = field(default="judge", metadata={"help": "expert or judge."})
-    unit_weight: float = field(
-        default=20.0, metadata={"help": "Of the squared error of mouth units, 0 without (judge)."}
-    )
+    unit_weight: float = field(default=20.0, metadata={"help": "Of the squared error of mouth units, 0 without."})
     windows: int = field(default=16, metadata={"help": "Windows of a clip that are told from each other (judge)."})
 
 
@@ -176,9 +173,14 @@ class ExpertTask(nn.Module):
             self.bank = FaceBank.load(options.corpus, "expert", 96, options.split)
         self.sounds = [sync_mel(clip.waveform()) for clip in self.bank.clips]
         self.pool, self.held_out = self.bank.held_out()
+        self.options = options
+        self.units = [mouth_units(clip) for clip in self.bank.clips] if options.unit_weight else None
+        if self.units:
+            width, count = model.face_encoder[-1].conv_block[0].out_channels, self.units[0].shape[1]
+            self.seen, self.heard = (nn.Linear(width, count) for _ in range(2))
 
     def draw(self, rng: np.random.Generator, count: int) -> Batch:
-        faces, sounds, labels = [], [], []
+        faces, sounds, labels, units = [], [], [], []
         for number in rng.choice(self.pool, count):
             frames = self.bank.of(number)
             last = len(frames) - WINDOW
@@ -186,20 +188,29 @@ class ExpertTask(nn.Module):
             faces.append(frames[start : start + WINDOW])
             others = [n for n in range(last + 1) if abs(n - start) > 1]
             in_sync = rng.random() < 0.5 or not others
-            sounds.append(mel_window(self.sounds[number], start if in_sync else int(rng.choice(others))))
+            heard = start if in_sync else int(rng.choice(others))
+            sounds.append(mel_window(self.sounds[number], heard))
             labels.append(float(in_sync))
+            middles = [start + WINDOW // 2, heard + WINDOW // 2]
+            units.append(self.units[number][middles] if self.units else np.zeros((2, 0), np.float32))
         pictures = torch.from_numpy(np.stack(faces)).permute(0, 1, 4, 2, 3).float() / 255
         return {
             "faces": lower_half(augment(pictures)),
             "mel": mel_input(np.stack(sounds)),
             "label": torch.tensor(labels),
+            "units": torch.from_numpy(np.stack(units)),
         }
 
     def forward(self, batch: Batch) -> Losses:
         out = self.model(batch["mel"], batch["faces"])
         with torch.autocast(batch["mel"].device.type, enabled=False):  # bf16 cannot tell 1 - 1e-6 from 1
             cosine = (out.audio.float() * out.face.float()).sum(1)  # embeddings of ReLUs: never negative
-            return {"in_sync": F.binary_cross_entropy(cosine.clamp(1e-6, 1 - 1e-6), batch["label"])}
+            found = {"in_sync": F.binary_cross_entropy(cosine.clamp(1e-6, 1 - 1e-6), batch["label"])}
+        if self.units:
+            seen, heard = batch["units"].unbind(1)
+            found["units_seen"] = self.options.unit_weight * F.mse_loss(self.seen(out.face), seen)
+            found["units_heard"] = self.options.unit_weight * F.mse_loss(self.heard(out.audio), heard)
+        return found
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
@@ -224,23 +235,6 @@ class ExpertTask(nn.Module):
             "windows_in_sync_nearer": float(np.concatenate(windows).mean()),
             "clips": len(clips),
         }
-
-
-def mel_window(sound: np.ndarray, frame: int) -> np.ndarray:
-    """What is heard while five frames from `frame` on are seen: `sync_mel` of the clip (rows, 80) -> (16, 80)."""
-    start = MEL_RATE * frame // 25
-    rows = sound[start : start + MEL_ROWS]
-    return np.pad(rows, ((0, MEL_ROWS - len(rows)), (0, 0)), mode="edge")
-
-
-def lower_half(faces: Tensor) -> Tensor:
-    """(B, 5, 3, 96, 96) -> (B, 15, 48, 96), frame after frame."""
-    return faces[..., faces.shape[-2] // 2 :, :].flatten(1, 2)
-
-
-def mel_input(rows: np.ndarray) -> Tensor:
-    """(B, 16, 80) -> (B, 1, 80, 16)."""
-    return torch.from_numpy(rows).transpose(1, 2)[:, None]
 
 
 def main() -> None:
