@@ -33,6 +33,7 @@ from training import (  # noqa: E402
     train_renderer,
     train_speech,
     train_sync,
+    train_unit_judge,
     train_words,
 )
 from training.corpus.build import Plan, build_corpus  # noqa: E402
@@ -75,10 +76,11 @@ STAGES = {
     "a2et_pictures": train_a2et.A2ETOptions, "emotion": train_emotion.EmotionOptions,
     "adapter": train_emotion.EmotionOptions,
     "clip": train_clip.CLIPOptions, "words": train_words.WordsOptions,
+    "unit_judge": train_unit_judge.UnitJudgeOptions,
     "sync": train_sync.SyncOptions, "emotion_judge": train_emotion_judge.EmotionJudgeOptions,
     "assemble": assemble.AssembleOptions, "sheet": contact_sheet.SheetOptions,
 }  # fmt: skip
-WORDS = {"text_mapper", "clip"}  # of models that come with words
+WORDS = {"text_mapper", "clip", "unit_judge"}  # of models that come with words, and their judge
 COMPONENTS = {
     "keypoint_detector": eat_hf.CanonicalKeypointDetector, "motion_estimator": eat_hf.MotionEstimator,
     "repos_net": eat_hf.RePosNet, "speech_encoder": eat_hf.DeepSpeechEncoder, "a2et": eat_hf.A2ET, "edn": eat_hf.EDN,

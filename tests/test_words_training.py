@@ -4,8 +4,10 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from conftest import voice
 from training_runs import make_smoke_base, run_main
+from transformers import ResNetForImageClassification
 
 pytest.importorskip("espeakng_loader", reason="espeak-ng comes with `pip install espeakng-loader`")
 
@@ -13,8 +15,9 @@ from eat_hf import EATPipeline  # noqa: E402
 from eat_hf.adapters import adaptation_parts  # noqa: E402
 from eat_hf.errors import UserError  # noqa: E402
 from eat_hf.words import Clip  # noqa: E402
-from training import train_clip, train_words  # noqa: E402
+from training import train_clip, train_unit_judge, train_words  # noqa: E402
 from training.corpus.build import Plan, build_corpus  # noqa: E402
+from training.corpus.heads import ARKIT_NAMES  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +43,18 @@ def clip(wishes, tmp_path_factory):
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     return make_smoke_base(tmp_path_factory.mktemp("base"))
+
+
+def test_the_judge_reads_units(tmp_path):
+    build_corpus(Plan(tmp_path / "corpus", 2, speech_clips=0, latent_clips=0, seed=6, range_frames=8, judge=True,
+                      expression="wishes"), workers=1, progress=False)  # fmt: skip
+    arguments = ["--corpus", tmp_path / "corpus", "--output_dir", tmp_path, "--steps", 8, "--learning_rate", 0.01]
+    run_main(train_unit_judge, *arguments)
+    first, *_, last = log_of(tmp_path)
+    assert last["units"] < first["units"]
+    judge = ResNetForImageClassification.from_pretrained(tmp_path / "unit_judge")
+    assert judge.config.id2label[list(ARKIT_NAMES).index("jawOpen")] == "jawOpen"
+    assert train_unit_judge.read_units(judge, torch.rand(2, 3, 256, 256)).shape == (2, 52)
 
 
 def log_of(folder):
