@@ -188,7 +188,7 @@ def fingerprint(pipeline: "EATPipeline") -> dict[str, str]:
 # Adapters -------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EmotionAdapter:
     """The modules of some emotions, on top of a base.
 

@@ -107,6 +107,11 @@ class Recording:
         """Video frames that cover the recording; the last one may reach past its end."""
         return math.ceil(self.samples.shape[1] * FPS / self.sampling_rate)
 
+    def first(self, seconds: float) -> "Recording":
+        """Its beginning, all of it if it is shorter."""
+        heard, recorded = (round(seconds * rate) for rate in (SAMPLING_RATE, self.sampling_rate))
+        return Recording(self.waveform[:heard], self.samples[:, :recorded], self.sampling_rate)
+
 
 def read_audio(audio: str | os.PathLike | tuple[Any, int] | Recording) -> Recording:
     """Read a recording, whatever its format, rate and channels.

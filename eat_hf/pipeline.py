@@ -239,8 +239,7 @@ class EATPipeline(DiffusionPipeline):
     ):
         super().__init__()
         self._adapters: dict[str, EmotionAdapter] = {}  # never changed, only replaced: others may be reading it
-        self._words: EmotionWords | None = None
-        self._words_looked_for = False
+        self._words: list[EmotionWords | None] = []  # one, once they were looked for; shared with views
         for name, value, known in (
             ("keypoint_space", keypoint_space, ("canonical", "posed")),
             ("expression_frame", expression_frame, ("camera", "head")),
@@ -521,11 +520,10 @@ class EATPipeline(DiffusionPipeline):
     def words(self) -> EmotionWords | None:
         """What turns sentences into emotions at once, read on first use; None if this model came without."""
         with _LOADING:
-            if not self._words_looked_for:
+            if not self._words:
                 folder = find_words(self)
-                self._words = None if folder is None else EmotionWords.load(folder, self)
-                self._words_looked_for = True
-            return self._words
+                self._words.append(None if folder is None else EmotionWords.load(folder, self))
+            return self._words[0]
 
     def text_adapter(self, text: str | Sequence[str], name: str) -> EmotionAdapter:
         """A sentence, or several phrasings of one wish, as an emotion: at once, without training.

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import scipy.io.wavfile
 from conftest import voice
 from hub_server import Hub, Repository
 from PIL import Image
+from tiny_words import add_words, make_tiny_clip
 
 from eat_hf import EATPipeline
 from eat_hf.adapters import EmotionAdapter
@@ -101,7 +103,9 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(tiny_model, files, hub, tmp_path_factory):
-    server = Server(tiny_model, files, hub, tmp_path_factory.mktemp("server"))
+    model = shutil.copytree(tiny_model, tmp_path_factory.mktemp("model") / "worded")
+    add_words(model, make_tiny_clip())
+    server = Server(model, files, hub, tmp_path_factory.mktemp("server"))
     yield server
     server.process.terminate()
     server.process.wait(20)
@@ -191,6 +195,39 @@ def test_timeline_mixture_and_comparison(server, given):
     ):
         with pytest.raises(AppError, match=words):
             client.predict(**{**given, **wrong}, api_name=api_name)
+
+
+def test_an_emotion_in_words(server, given, tmp_path, tiny_model):
+    client = server.client()
+    said = {"text": "a broad smile\nShe is smiling.", "name": "grin"}
+    stills, status, file = client.predict(**given, **said, api_name="/preview_words")
+    assert [still["caption"] for still in stills] == ["neutral"] * 3 + ["grin"] * 3
+    before, after = (read_image(stills[n]["image"]).astype(int) for n in (1, 4))
+    assert np.abs(before - after).max() > 3 and "grin" in status
+    with zipfile.ZipFile(file) as packed:
+        packed.extractall(tmp_path)
+    assert EATPipeline.from_pretrained(tiny_model).load_adapter(tmp_path / "grin") == "grin"
+    video, code, _ = client.predict(**given, **said, api_name="/words")
+    assert len(frames_of(video)) == 10 and 'emotion_text=["a broad smile", "She is smiling."]' in code
+    assert "grin** is an emotion" in client.predict(api_name="/use_words")
+    client.predict(**given, emotion="grin", api_name="/animate")
+
+    job = client.submit(**given, **said, steps=5, api_name="/refine_words")
+    status, _, file = job.result()
+    assert "grin_2" in status and "after 5 steps" in status and zipfile.is_zipfile(file)
+    assert any("Step 3 of 5: similarity" in str(output) for output in job.outputs())
+    _, code, _ = client.predict(**given, text="anything", api_name="/words")
+    assert 'pipe.load_adapter("PATH/TO/grin_2", "grin_2")' in code
+    for api_name, wrong, words in (
+        ("/preview_words", {"text": " "}, "text is empty"),
+        ("/preview_words", {"text": "smiling " * 90}, "CLIP reads 77 at most"),
+        ("/refine_words", {"text": "a smile", "portrait": None}, "Give a portrait"),
+        ("/refine_words", {"text": "a smile", "steps": 1000}, "greater than maximum"),
+    ):
+        with pytest.raises(AppError, match=words):
+            client.predict(**{**given, **wrong}, api_name=api_name)
+    with pytest.raises(AppError, match="Preview or refine an emotion first"):
+        server.client().predict(api_name="/use_words")
 
 
 def test_typed_words_become_a_voice(server):
@@ -409,6 +446,32 @@ def test_adapters_in_the_page(visit, files, adapter):
     assert visit().locator("#emotion input[value=smirk]").count() == 0
 
 
+def test_words_in_the_page(visit, files):
+    page = visit()
+    tab(page, "Words")
+    page.locator("#preview-words").click()
+    assert "Give a portrait first" in notice(page)
+    bring(page, files)
+    page.locator("#words textarea").fill("a broad smile")
+    page.locator("#preview-words").click()
+    page.wait_for_function("document.querySelectorAll('#words-stills img').length >= 6")
+    page.locator("#refine-words").click()
+    page.wait_for_selector("#words-status >> text=/Step \\d+ of 40/")
+    page.wait_for_selector("#words-seen img")
+    page.locator("#stop-refining").click()
+    page.wait_for_selector("#words-status >> text=/similarity .* after \\d+ steps/")
+    page.wait_for_selector("#words-seen", state="hidden")
+    with page.expect_download() as download:
+        page.locator("#download-words").click()
+    assert zipfile.is_zipfile(download.value.path())
+    page.locator("#use-words").click()
+    page.wait_for_selector("#words-status >> text=is an emotion in all tabs")
+    page.locator("#start-words").click()
+    finished(page, "words")
+    tab(page, "Make a video")
+    assert page.locator("#emotion input[value=a_broad_smile]").count() == 1
+
+
 def test_comparison_in_the_page(visit, files):
     page = visit()
     tab(page, "Compare")
@@ -462,7 +525,7 @@ def test_a_reload_in_the_middle_harms_nothing(visit, files, server):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_on_a_phone_nothing_sticks_out(visit, scheme):
     page = visit(viewport={"width": 390, "height": 844}, color_scheme=scheme, has_touch=True, is_mobile=True)
-    for name in ("Make a video", "Timeline", "Adapters", "Compare"):
+    for name in ("Make a video", "Words", "Timeline", "Adapters", "Compare"):
         tab(page, name)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")

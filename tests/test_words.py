@@ -10,41 +10,24 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import WIDTH, build_tiny_pipeline, voice
+from conftest import build_tiny_pipeline, voice
 from PIL import Image
+from tiny_words import add_words, make_tiny_clip
 from transformers import CLIPImageProcessorPil
 
 from eat_hf import EATPipeline, SyncExpert
-from eat_hf.adapters import EmotionAdapter
 from eat_hf.errors import InputWarning, UserError
 from eat_hf.faces import detect_faces
-from eat_hf.models.text_mapper import TextMapper
 from eat_hf.sync_loss import SyncLoss, expert_boxes
-from eat_hf.words import Clip, EmotionWords, LearningOptions, face_squares, to_clip_pixels
-from training.train_clip import make_clip, make_tokenizer
+from eat_hf.words import Clip, LearningOptions, face_squares, to_clip_pixels
 
 AUDIO = voice(0.4), 16000  # 10 frames
-SIZES = {
-    "projection_dim": 8,
-    "text": {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2},
-    "vision": {
-        "image_size": 32, "patch_size": 16, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-    },
-}  # fmt: skip
 FAST = LearningOptions(steps=10, learning_rate=0.01, latent_weight=0.0)
 
 
 @pytest.fixture(scope="module")
 def clip():
-    torch.manual_seed(0)
-    tokenizer = make_tokenizer(0, 560)
-    processor = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
-    model = make_clip(SIZES, tokenizer).eval()
-    for name, parameter in model.named_parameters():  # a fresh one embeds all pictures alike
-        if "layer" in name or "projection" in name:
-            torch.nn.init.normal_(parameter, std=0.3)
-    return Clip("tiny", model, tokenizer, json.loads(processor.to_json_string()))
+    return make_tiny_clip()
 
 
 @pytest.fixture(scope="module")
@@ -52,17 +35,7 @@ def model(clip, tmp_path_factory):
     """A model with words."""
     folder = tmp_path_factory.mktemp("model")
     build_tiny_pipeline().save_pretrained(folder)
-    pipe = EATPipeline.from_pretrained(folder)
-    torch.manual_seed(1)
-    prompts = pipe.emotion_mapper.config.prompts
-    mapper = TextMapper(embedding=8, hidden=16, prompts=prompts, width=WIDTH, depth=2)
-    torch.nn.init.normal_(mapper.layers[-1].weight, std=0.5)
-    shows = EmotionAdapter.create(pipe, ["words"], "neutral")
-    with torch.no_grad():
-        for name, part in shows.parts.items():
-            if "eam" in name:
-                part.expand.weight.normal_(0, 0.3)
-    EmotionWords(clip, mapper, shows).save(folder / "words")
+    add_words(folder, clip)
     return folder
 
 

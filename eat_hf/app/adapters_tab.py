@@ -166,21 +166,16 @@ def adapters_tab(studio: Studio, inputs: Inputs) -> None:
         return f"Pushed **{name}**: [{address}]({address})", ""
 
     depending = [loaded, loaded_row, *sliders[len(own) :], *inputs.pickers]
-    changes = [
-        gr.on(
-            [load.click, repository.submit],
-            load_from_hub,
-            [inputs.session, repository, rename],
-            [inputs.session, status],
-            api_name="load_adapter",
-        ),
-        upload.upload(
-            load_files, [inputs.session, upload, rename], [inputs.session, status], api_name="load_adapter_files"
-        ),
-        unload.click(forget, [inputs.session, loaded], [inputs.session, status], api_name="unload_adapter"),
-    ]
-    for change in changes:
-        change.success(refresh, inputs.session, depending, **AT_ONCE)
+    gr.on(
+        [load.click, repository.submit],
+        load_from_hub,
+        [inputs.session, repository, rename],
+        [inputs.session, status],
+        api_name="load_adapter",
+    )
+    upload.upload(load_files, [inputs.session, upload, rename], [inputs.session, status], api_name="load_adapter_files")
+    unload.click(forget, [inputs.session, loaded], [inputs.session, status], api_name="unload_adapter")
+    inputs.session.change(refresh, inputs.session, depending, **AT_ONCE)
     for slider in sliders:
         slider.release(write_mixture, [inputs.session, *sliders], mixture, **AT_ONCE)
     run = result.listen(start.click, mix, [*inputs.given, mixture, intensity], [code], "mix", stop)

@@ -20,6 +20,7 @@ class Limits:
     characters: of text to speak.
     adapters: loaded at a time, and emotions that they add.
     adapter_megabytes: of one from the Hub.
+    steps: of refining an emotion in words.
     """
 
     seconds: float = 30.0
@@ -29,6 +30,7 @@ class Limits:
     characters: int = 300
     adapters: int = 6
     adapter_megabytes: int = 200
+    steps: int = 100
 
     def describe(self) -> str:
         return (

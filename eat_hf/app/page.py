@@ -14,9 +14,11 @@ from .make_video_tab import make_video_tab
 from .notices import show_input_warnings
 from .studio import EXAMPLES, Example, Session, Studio, find_examples
 from .timeline_tab import timeline_tab
+from .words_tab import words_tab
 
 TABS: tuple[tuple[str, Callable[[Studio, Inputs], None]], ...] = (
     ("Make a video", make_video_tab),
+    ("Words", words_tab),
     ("Timeline", timeline_tab),
     ("Adapters", adapters_tab),
     ("Compare", compare_tab),
@@ -47,7 +49,7 @@ CSS = """
     border: 1px dashed var(--border-color-primary); border-radius: var(--radius-lg); }
 #mixer .form { background: none; border: 0; display: grid;
     grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); }
-#stills .grid-wrap { height: auto; max-height: none; min-height: 0; }
+#stills .grid-wrap, #words-stills .grid-wrap { height: auto; max-height: none; min-height: 0; }
 #stills .grid-container { grid-template-columns: repeat(auto-fill, minmax(130px, 1fr)); }
 /* also of the hidden buttons by which Gradio measures how many tabs fit */
 @media (max-width: 640px) { .tab-container button { padding: 8px 6px !important; font-size: 13px !important; } }

@@ -3,24 +3,31 @@
 One pipeline serves everybody. What belongs to a visitor, the adapters, is in a `Session` and comes with every request.
 """
 
+import contextvars
 import hashlib
+import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ..adapters import CONFIG, WEIGHTS, EmotionAdapter, find_adapter
+from ..cards import slug
 from ..emotions import CROSS_FADE, EmotionTrack
 from ..errors import UserError
 from ..faces import Face, choose_face, detect_faces
 from ..hub import REPOSITORY_NAME, RepositoryError, file_size
 from ..media import FPS, Recording, VideoWriter
 from ..pipeline import EATPipeline
+from ..words import LearningOptions, LearningStep
 from .limits import Limits
 from .waveform import keyframe_moments
 
@@ -28,7 +35,10 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 BATCH = 8  # frames at a time
 PREVIEW_EVERY = 0.1  # seconds between frames that are shown while a video is made
 GRID_COLUMNS = 4
-STARTING, PER_SECOND = 15, 4  # seconds of GPU that are asked for: at all, and for each second of voice
+PREVIEWED, PREVIEW_SECONDS = 3, 4.0  # frames of an emotion in words, of the beginning of the voice
+LONGEST_NAME = 30  # letters of a sentence that name an emotion
+# seconds of GPU that are asked for: at all, for each second of voice, and for each step of refinement
+STARTING, PER_SECOND, PER_STEP = 15, 4, 0.5
 
 
 @dataclass(frozen=True)
@@ -106,6 +116,16 @@ class Made:
     video: Path | None = None
 
 
+@dataclass(eq=False)
+class Refinement:
+    """Somebody's refinement of an emotion. Attributes: going, until it is False."""
+
+    going: bool = True
+
+    def stop(self) -> None:
+        self.going = False
+
+
 def on_gpu(duration: Callable[..., int]) -> Callable[[Callable], Callable]:
     """A decorator: on a ZeroGPU Space, a GPU for that many seconds; elsewhere nothing."""
     try:
@@ -145,7 +165,18 @@ class Studio:
             for chunks in zip(*clips, strict=True):
                 yield _grid([_labelled(chunk, name) for chunk, name in zip(chunks, names, strict=True)])
 
-        self._render, self._render_some, self._render_grid = render, render_some, render_grid
+        @on_gpu(lambda adapters, request, text, name, steps, running: STARTING + round(PER_STEP * steps))
+        def learn(adapters, request: Request, text: Sequence[str], name: str, steps: int, running: Refinement):
+            view = pipe.with_adapters(adapters)
+
+            def run(watch: Callable[[LearningStep], bool]) -> EmotionAdapter:
+                options = LearningOptions(steps=steps)
+                given = text, request.image, request.recording, name
+                return view.learn_emotion(*given, options=options, generator=request.seed, watch=watch)
+
+            yield from _reached(run, running)
+
+        self._render, self._render_some, self._render_grid, self._learn = render, render_some, render_grid, learn
 
     # Requests --------------------------------------------------------------------------------------------------------
 
@@ -232,6 +263,73 @@ class Studio:
             path.write_bytes(self._kept[key])
             yield Made(None, 1, 1, path)
 
+    # Words -----------------------------------------------------------------------------------------------------------
+
+    def in_words(self, session: Session, text: str, name: str = "") -> EmotionAdapter:
+        """An emotion from a sentence, or from several phrasings, a line each; at once.
+
+        Raises:
+            UserError: the text is empty or too long, or the model has no words.
+        """
+        return self.pipe.text_adapter(*self._named(session, text, name))
+
+    def _named(self, session: Session, text: str, name: str) -> tuple[list[str], str]:
+        """Phrasings, and a name for them that no emotion has yet."""
+        phrasings = _phrasings(text)
+        name = name.strip() or slug(phrasings[0])[:LONGEST_NAME] or "in_words"
+        number, first = 2, name
+        while name in self.emotions(session):
+            name, number = f"{first}_{number}", number + 1
+        return phrasings, name
+
+    def preview(self, request: Request, adapter: EmotionAdapter) -> list[tuple[np.ndarray, str]]:
+        """Some frames without emotion, and the same frames with the only one of an adapter."""
+        [name] = adapter.config.emotions
+        request = replace(request, recording=request.recording.first(PREVIEW_SECONDS))
+        if not isinstance(request.face, Face):
+            request = replace(request, face=choose_face(detect_faces(request.image), request.face))
+        frames = [round((n + 0.5) / PREVIEWED * request.recording.num_frames - 0.5) for n in range(PREVIEWED)]
+        shown = [
+            (frame, caption)
+            for adapters, emotion, caption in (({}, "neutral", "neutral"), ({name: adapter}, name, name))
+            for frame in self._render_some(adapters, replace(request, emotion=emotion), frames)
+        ]
+        return shown
+
+    def refine(
+        self, session: Session, request: Request, text: str, name: str, steps: int, running: Refinement
+    ) -> Iterator[LearningStep | EmotionAdapter]:
+        """Tune an emotion in words with CLIP: steps, then the adapter at its best; sooner if `running` is stopped.
+
+        Raises:
+            UserError: see `EATPipeline.learn_emotion`.
+        """
+        running.going = True
+        yield from self._learn(session.adapters, request, *self._named(session, text, name), steps, running)
+
+    def film_words(
+        self, request: Request, adapter: EmotionAdapter, text: str, portrait: str | None, voice: str | None
+    ) -> tuple[Iterator[Made], str]:
+        """A video with the only emotion of an adapter made from a text, and the code that makes the same."""
+        [name] = adapter.config.emotions
+        session = Session({name: adapter}, {name: f"PATH/TO/{name}"})
+        request = replace(request, emotion=name, name=f"{slug(name)}.mp4")
+        tuned = "clip" in adapter.config.training
+        code = self.python_code(session, portrait, voice, request, None if tuned else _phrasings(text))
+        return self.make_video(session, request), code
+
+    def use(self, session: Session, adapter: EmotionAdapter) -> tuple[Session, str]:
+        """The session with an adapter that was made here, and its name."""
+        return self._add(session, adapter, None, None)
+
+    @contextmanager
+    def packed(self, adapter: EmotionAdapter) -> Iterator[Path]:
+        """A zip file of the adapter's folder, which is gone afterwards."""
+        name = slug(adapter.config.emotions[0]) or "emotion"
+        with tempfile.TemporaryDirectory(prefix="eat_hf_") as folder:
+            adapter.save(Path(folder) / name)
+            yield Path(shutil.make_archive(str(Path(folder) / name), "zip", folder, name))
+
     # Adapters --------------------------------------------------------------------------------------------------------
 
     def load_from_hub(self, session: Session, repository: str, name: str | None = None) -> tuple[Session, str]:
@@ -262,7 +360,11 @@ class Studio:
             return self._load(session, Path(folder), name, None)
 
     def _load(self, session: Session, folder: Path, name: str | None, place: str | None) -> tuple[Session, str]:
-        adapter = EmotionAdapter.load(folder, self.pipe)
+        return self._add(session, EmotionAdapter.load(folder, self.pipe), name, place)
+
+    def _add(
+        self, session: Session, adapter: EmotionAdapter, name: str | None, place: str | None
+    ) -> tuple[Session, str]:
         if len(session.adapters) == self.limits.adapters:
             raise UserError(f"{self.limits.adapters} adapters are loaded; unload one first.")
         view = self.pipe.with_adapters(session.adapters)
@@ -290,18 +392,26 @@ class Studio:
 
     # Code ------------------------------------------------------------------------------------------------------------
 
-    def python_code(self, session: Session, portrait: str | None, voice: str | None, request: Request) -> str:
-        """The same video, without this page."""
+    def python_code(
+        self,
+        session: Session,
+        portrait: str | None,
+        voice: str | None,
+        request: Request,
+        emotion_text: Sequence[str] | None = None,
+    ) -> str:
+        """The same video, without this page; with `emotion_text` in place of the emotion, if there is one."""
         lines = ["from eat_hf import EATPipeline", "", f'pipe = EATPipeline.from_pretrained("{self.model}")']
         shown = {name for _, mixture in self.track(session, request.emotion).keyframes for name in mixture}
         for name, adapter in session.adapters.items():
-            if shown & set(adapter.config.emotions):
+            if shown & set(adapter.config.emotions) and emotion_text is None:
                 lines.append(f"pipe.load_adapter({_quoted(session.places[name])}, {_quoted(name)})")
         motion = request.head_motion
+        emotion = f"emotion={_quoted(request.emotion) if isinstance(request.emotion, str) else repr(request.emotion)}"
         arguments = [
             _quoted(Path(portrait or "portrait.png").name),
             _quoted(Path(voice or "voice.wav").name),
-            f"emotion={_quoted(request.emotion) if isinstance(request.emotion, str) else repr(request.emotion)}",
+            emotion if emotion_text is None else f"emotion_text=[{', '.join(map(_quoted, emotion_text))}]",
             f"intensity={request.intensity:g}",
             f"head_motion={_quoted(motion if motion in ('natural', 'still') else Path(motion).name)}",
             f"generator={request.seed}",
@@ -314,11 +424,46 @@ class Studio:
         return "\n".join([*lines, f"out.save({_quoted(request.name)})"])
 
 
+def _reached(
+    run: Callable[[Callable[[LearningStep], bool]], EmotionAdapter], running: Refinement
+) -> Iterator[LearningStep | EmotionAdapter]:
+    """What `run`, which takes a function to call after every step, reaches on its way, and its result."""
+    said: SimpleQueue[LearningStep | EmotionAdapter | BaseException] = SimpleQueue()
+
+    def watch(reached: LearningStep) -> bool:
+        said.put(reached)
+        return running.going
+
+    def work() -> None:
+        try:
+            said.put(run(watch))
+        except BaseException as error:  # raised where somebody is listening
+            said.put(error)
+
+    # in the context of the request, to whose page warnings go
+    threading.Thread(target=contextvars.copy_context().run, args=(work,), daemon=True).start()
+    try:
+        while True:
+            item = said.get()
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+            if not isinstance(item, LearningStep):
+                return
+    finally:
+        running.going = False  # nobody listens any more
+
+
 def same_file(one: str | None, other: Path) -> bool:
     """Whether two files have the same content."""
     if not one or Path(one).stat().st_size != other.stat().st_size:
         return False
     return hashlib.sha256(Path(one).read_bytes()).digest() == hashlib.sha256(other.read_bytes()).digest()
+
+
+def _phrasings(text: str) -> list[str]:
+    """The lines of a text that are not empty, at least one."""
+    return [line.strip() for line in text.splitlines() if line.strip()] or [""]
 
 
 def _quoted(text: str) -> str:
