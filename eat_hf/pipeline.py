@@ -46,6 +46,7 @@ from .models.speech_encoder import DeepSpeechEncoder
 from .models.sync_expert import SyncExpert
 from .pose_pictures import pose_pictures
 from .words import (
+    FOLDER,
     Clip,
     EmotionWords,
     LearningOptions,
@@ -321,6 +322,13 @@ class EATPipeline(DiffusionPipeline):
         if not (folder / cls.config_name).is_file():
             raise RepositoryError(f"{pretrained_model_name} is not a model of eat_hf: it has no {cls.config_name}.")
         return folder
+
+    def save_pretrained(self, save_directory: str | os.PathLike, **options) -> None:
+        """`DiffusionPipeline.save_pretrained`, words included."""
+        words = self.words
+        super().save_pretrained(save_directory, **options)
+        if words is not None:
+            words.save(Path(save_directory) / FOLDER)
 
     def push_to_hub(
         self,

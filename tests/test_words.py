@@ -83,6 +83,15 @@ def test_a_wish_is_an_ordinary_adapter(pipe, crop, tmp_path):
     assert frames(pipe, crop, {"grin": 0.5, "happy": 0.5}).shape == shown.shape
 
 
+def test_words_go_where_the_model_goes(pipe, tmp_path):
+    pipe.save_pretrained(tmp_path)
+    text = ["She is smiling.", "a broad smile"]
+    here, there = (each.text_adapter(text, "grin").tensors() for each in (pipe, EATPipeline.from_pretrained(tmp_path)))
+    assert here.keys() == there.keys()
+    for name, tensor in here.items():
+        torch.testing.assert_close(there[name], tensor)
+
+
 def test_what_is_no_wish_is_refused(pipe, crop, tiny_model):
     for text in ("", "  ", [], ["a smile", ""]):
         with pytest.raises(UserError, match="text is empty"):
