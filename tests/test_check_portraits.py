@@ -117,7 +117,8 @@ def test_portraits_of_files_and_folders(tmp_path):
         (tmp_path / name).touch()
     assert list(find_portraits([str(tmp_path), str(tmp_path / "more" / "c.png")])) == ["a.jpg", "b.PNG", "c.png"]
     assert list(find_portraits([str(tmp_path), str(tmp_path / "a.jpg")])) == ["a.jpg", "b.PNG"]
-    assert find_portraits(["astronaut"])["astronaut"].shape == (512, 512, 3)
+    public = find_portraits(["astronaut", "grace_hopper"])
+    assert public["astronaut"].shape == (512, 512, 3) and public["grace_hopper"].shape == (600, 512, 3)
 
 
 def test_portraits_that_cannot_be_found(tmp_path):

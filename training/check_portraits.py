@@ -75,7 +75,7 @@ EXPECTED: tuple[tuple[str, str, dict[str, int]], ...] = (
 class PortraitOptions:
     """Options."""
 
-    portraits: list[str] = field(metadata={"help": "Files, folders of them, or astronaut (comes with scikit-image)."})
+    portraits: list[str] = field(metadata={"help": "Files, folders of them, astronaut, grace_hopper."})
     audio: str = field(default="examples/speech.wav", metadata={"help": "Recording of a voice."})
     model: str = field(default="checkpoints_card/eat-demo", metadata={"help": "Pipeline folder."})
     output: str = field(default="outputs/portraits", metadata={"help": "Folder of portraits.json and portraits.png."})

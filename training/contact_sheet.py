@@ -1,9 +1,10 @@
 """A picture of every emotion on some portraits: one row a portrait, one column an emotion, the portrait itself first.
 
-    python -m training.contact_sheet --output docs/emotions.png --portraits astronaut --corpus corpus --identities 4
+    python -m training.contact_sheet --output docs/emotions.jpg --portraits astronaut grace_hopper --corpus corpus
 
-Portraits are files, folders of them, `astronaut` (Eileen Collins, NASA, public domain; it comes with scikit-image), and
-people of a corpus' test split, whom no network has seen.
+Portraits are files, folders of them, people of a corpus' test split, whom no network has seen, and two photographs in
+the public domain that come with Python packages: `astronaut` (Eileen Collins, NASA; scikit-image) and `grace_hopper`
+(U.S. Navy; matplotlib).
 """
 
 import sys
@@ -23,7 +24,6 @@ from .corpus.dataset import Corpus
 from .options import parse_options
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-ASTRONAUT = "astronaut"
 HEADER = 22  # pixels of the labels above and beside the pictures
 
 
@@ -32,7 +32,7 @@ class SheetOptions:
     """Options."""
 
     portraits: list[str] = field(
-        default_factory=lambda: ["examples/portrait.png"], metadata={"help": "Files, folders, or astronaut."}
+        default_factory=lambda: ["examples/portrait.png"], metadata={"help": "Files, folders, astronaut, grace_hopper."}
     )
     corpus: str = field(default="", metadata={"help": "A corpus whose test split gives portraits, before the others."})
     identities: int = field(default=4, metadata={"help": "People of the corpus."})
@@ -45,11 +45,29 @@ class SheetOptions:
     size: int = field(default=160, metadata={"help": "Side of a picture in the sheet."})
 
 
+def astronaut() -> np.ndarray:
+    try:
+        import skimage.data
+    except ImportError as error:
+        raise UserError("The portrait astronaut comes with scikit-image: pip install scikit-image") from error
+    return skimage.data.astronaut()
+
+
+def grace_hopper() -> np.ndarray:
+    from matplotlib.cbook import get_sample_data
+
+    with get_sample_data("grace_hopper.jpg") as file:
+        return np.asarray(Image.open(file).convert("RGB"))
+
+
+PUBLIC_DOMAIN = {"astronaut": astronaut, "grace_hopper": grace_hopper}
+
+
 def find_portraits(wanted: list[str]) -> dict[str, Path | np.ndarray]:
     """Portraits by name, as files or pictures (H, W, 3) uint8.
 
     Args:
-        wanted: files, folders whose pictures are taken in the order of their names, or "astronaut".
+        wanted: files, folders whose pictures are taken in the order of their names, or keys of `PUBLIC_DOMAIN`.
 
     Raises:
         UserError: one does not exist, a folder has no picture, or two files have the same name.
@@ -57,11 +75,11 @@ def find_portraits(wanted: list[str]) -> dict[str, Path | np.ndarray]:
     found: dict[str, Path | np.ndarray] = {}
     for name in wanted:
         path = Path(name)
-        if name == ASTRONAUT:
-            found[name] = astronaut()
+        if name in PUBLIC_DOMAIN:
+            found[name] = PUBLIC_DOMAIN[name]()
             continue
         if not path.exists():
-            raise UserError(f"There is no portrait {name}; give files, folders, or {ASTRONAUT}.")
+            raise UserError(f"There is no portrait {name}; give files, folders, or {' or '.join(PUBLIC_DOMAIN)}.")
         files = [path]
         if path.is_dir():
             files = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURE_SUFFIXES)
@@ -71,14 +89,6 @@ def find_portraits(wanted: list[str]) -> dict[str, Path | np.ndarray]:
             if found.setdefault(file.name, file) != file:
                 raise UserError(f"Two portraits are called {file.name}: {found[file.name]} and {file}; rename one.")
     return found
-
-
-def astronaut() -> np.ndarray:
-    try:
-        import skimage.data
-    except ImportError as error:
-        raise UserError(f"The portrait {ASTRONAUT} comes with scikit-image: pip install scikit-image") from error
-    return skimage.data.astronaut()
 
 
 def unseen_people(corpus: str, count: int) -> dict[str, np.ndarray]:
@@ -147,7 +157,7 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     Path(options.output).parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(options.output, optimize=True)
+    sheet.save(options.output, optimize=True, quality=90)
     return 0
 
 

@@ -22,6 +22,11 @@ class EmotionalAdaptationModule(nn.Module):
         hidden = max(1, 2 * channels // reduction)
         self.reduce = nn.Linear(guidance, hidden)
         self.expand = nn.Linear(hidden, 2 * channels)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Become the identity, ready to be trained."""
+        self.reduce.reset_parameters()
         nn.init.zeros_(self.expand.weight)
         nn.init.zeros_(self.expand.bias)
 
