@@ -86,6 +86,10 @@ class ExperimentOptions:
     perceptual_backbone: str = field(
         default="", metadata={"help": "Of trainings with a perceptual loss; empty: as the config says."}
     )
+    perceptual_weight: float = field(
+        default=PICTURE_TERMS["perceptual_weight"],
+        metadata={"help": "Of table 6, where the config has none; a stand-in with larger activations wants less."},
+    )
     sync_expert: str = field(
         default="", metadata={"help": "SyncExpert of the sync loss; empty: as the config says, else it is trained."}
     )
@@ -274,7 +278,8 @@ class Experiments:
         ]
 
     def table6(self) -> list[Row]:
-        published = {name: self.configured("emotion", name) or weight for name, weight in PICTURE_TERMS.items()}
+        weights = PICTURE_TERMS | {"perceptual_weight": self.options.perceptual_weight}
+        published = {name: self.configured("emotion", name) or weight for name, weight in weights.items()}
         settings = dict.fromkeys(PICTURE_TERMS, 0.0) | {"latent_weight": 0.0}
         rows = []
         for term, paper in (
