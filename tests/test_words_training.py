@@ -11,11 +11,11 @@ from transformers import ResNetForImageClassification
 
 pytest.importorskip("espeakng_loader", reason="espeak-ng comes with `pip install espeakng-loader`")
 
-from eat_hf import EATPipeline  # noqa: E402
+from eat_hf import EATPipeline, SyncExpert  # noqa: E402
 from eat_hf.adapters import adaptation_parts  # noqa: E402
 from eat_hf.errors import UserError  # noqa: E402
 from eat_hf.words import Clip  # noqa: E402
-from training import train_clip, train_unit_judge, train_words  # noqa: E402
+from training import add_words, train_clip, train_unit_judge, train_words  # noqa: E402
 from training.corpus.build import Plan, build_corpus  # noqa: E402
 from training.corpus.heads import ARKIT_NAMES  # noqa: E402
 
@@ -84,8 +84,21 @@ def test_words_become_emotions_of_a_model(wishes, clip, base, portrait, tmp_path
     results = json.loads((tmp_path / "results.json").read_text())
     assert 0 <= results["recognised"] <= 1 and results["keypoints_px"] > 0
 
-    (base / "words").symlink_to(tmp_path / "words")
+    torch.manual_seed(0)
+    SyncExpert(width=0.0625).save_pretrained(tmp_path / "expert")
+    run_main(
+        add_words,
+        "--model",
+        base,
+        "--words",
+        tmp_path / "words",
+        "--sync_expert",
+        tmp_path / "expert",
+        "--half",
+        "true",
+    )
     pipe = EATPipeline.from_pretrained(base)
+    assert pipe.words.sync_expert.config.width == 0.0625
     pipe.set_progress_bar_config(disable=True)
     crop = np.ascontiguousarray(portrait[:256, 128:384])
     smile, nose, neutral = (

@@ -6,7 +6,7 @@ python -m training.assemble --corpus CORPUS --runs runs --output checkpoints_car
 """
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,6 @@ from eat_hf import (
     RePosNet,
 )
 from eat_hf.keypoints import hull_volume
-from eat_hf.words import FOLDER, EmotionWords, load_sync_expert
 
 from .corpus.dataset import Corpus
 from .data import FrameBank
@@ -39,8 +38,6 @@ class AssembleOptions:
     runs: str = field(default="runs", metadata={"help": "Folder with the runs of all stages."})
     emotion: str = field(default="emotion", metadata={"help": "Which of the runs is that of stage 2."})
     output: str = field(default="checkpoints_card/eat-demo", metadata={"help": "Where the pipeline goes."})
-    words: str = field(default="", metadata={"help": "Folder `words` that train_words left; empty: without words."})
-    sync_expert: str = field(default="", metadata={"help": "SyncExpert that goes along with words."})
     half: bool = field(default=True, metadata={"help": "Store float16, in half the space; it is read as float32."})
 
 
@@ -72,19 +69,6 @@ def blink_deformation(corpus: str, exponent: float, clips: int = 200) -> list[fl
         return None
     lids = np.array(["lid" in name for name in source.info["keypoint_names"]])  # other keypoints move by chance
     return np.where(lids[:, None], np.mean(found, 0), 0).flatten().round(5).tolist()
-
-
-def add_words(options: AssembleOptions) -> None:
-    """Put words beside the pipeline, which they must have been made for."""
-    words = EmotionWords.load(Path(options.words), EATPipeline.from_pretrained(options.output))
-    if options.sync_expert:
-        words = replace(words, sync_expert=load_sync_expert(options.sync_expert))
-    if options.half:
-        networks = (words.clip.model, words.mapper, words.sync_expert, *words.shows.parts.values())
-        for network in networks:
-            if network is not None:
-                network.half()
-    words.save(Path(options.output) / FOLDER)
 
 
 # the landmark on the other side of the face
@@ -119,8 +103,6 @@ def main() -> None:
     if options.half:
         pipeline.to(torch.float16)
     pipeline.save_pretrained(options.output, safe_serialization=True)
-    if options.words:
-        add_words(options)
     stages = {path.parent.name: json.loads(path.read_text()) for path in sorted(runs.glob("*/results.json"))}
     (Path(options.output) / "training.json").write_text(json.dumps(stages, indent=2) + "\n")
 
