@@ -60,20 +60,21 @@ class CLIPOptions(LoopOptions):
 
 
 def make_tokenizer(seed: int, size: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE like CLIP's, learnt from captions and from the corpus' training sentences."""
+    """A byte-level BPE, learnt from captions and from the corpus' training sentences.
+
+    A word begins with its space, where CLIP's marks its end: that would number the marked letters by chance."""
     rng = np.random.default_rng(seed)
     texts = [say_wish(sample_wish(rng), rng).lower() for _ in range(20_000)] + [s.lower() for s in sentences("train")]
-    tokenizer = Tokenizer(models.BPE(unk_token=END, end_of_word_suffix="</w>", continuing_subword_prefix=""))
+    tokenizer = Tokenizer(models.BPE(unk_token=END))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(add_prefix_space=False)
+        pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=False)
     ])  # fmt: skip
-    tokenizer.decoder = decoders.Sequence([decoders.BPEDecoder(suffix="</w>"), decoders.ByteLevel()])
+    tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=size,
         special_tokens=[START, END],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        end_of_word_suffix="</w>",
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
