@@ -28,6 +28,7 @@ pytest.importorskip("gradio", reason="the web demo needs the extra eat_hf[app]")
 from gradio_client import Client, handle_file  # noqa: E402
 from gradio_client.exceptions import AppError  # noqa: E402
 
+ROOT = Path(__file__).parents[1]
 SLOW = 60_000  # ms that a browser waits on a busy machine
 
 
@@ -63,7 +64,7 @@ def hub():
 class Server:
     """The demo in its own process. Attributes: url; folder, of its temporary files; log; pid."""
 
-    def __init__(self, model: Path, files: dict[str, Path], hub: Hub, folder: Path):
+    def __init__(self, model: Path, files: dict[str, Path], hub: Hub, folder: Path, packages: Path | None = None):
         self.folder = folder / "temporary"
         self.folder.mkdir()
         self.log = folder / "log.txt"
@@ -71,7 +72,7 @@ class Server:
             **os.environ,
             **hub.client_environment(folder / "hub", token=hub.add_user("server")),
             "TMPDIR": str(self.folder),
-            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path]),
+            "PYTHONPATH": os.pathsep.join([*filter(None, [packages and str(packages)]), str(ROOT), *sys.path]),
             "OMP_NUM_THREADS": "1",
         }
         environment.pop("GRADIO_TEMP_DIR", None)
@@ -296,6 +297,51 @@ def test_adapters_from_and_to_the_hub_with_ones_own_token(server, hub, adapter):
             visitor.predict(place, api_name="/load_adapter")
     kept = [server.log, *(path for path in server.folder.parent.rglob("*") if path.is_file())]
     assert not any(secret.encode() in path.read_bytes() for path in kept for secret in (token, "hf_wrong"))
+
+
+SPACES = """
+import functools, inspect, pathlib
+
+def GPU(duration):
+    def decorate(function):
+        assert inspect.isgeneratorfunction(function) or callable(function)
+        log = pathlib.Path(__file__).with_name("log.txt")
+        def ask(*arguments):
+            with log.open("a") as file:
+                print(function.__name__, duration(*arguments), file=file)
+        @functools.wraps(function)
+        def on_gpu(*arguments):
+            ask(*arguments)
+            return function(*arguments)
+        @functools.wraps(function)
+        def stream_on_gpu(*arguments):
+            ask(*arguments)
+            yield from function(*arguments)
+        return stream_on_gpu if inspect.isgeneratorfunction(function) else on_gpu
+    return decorate
+"""
+
+
+def test_a_zerogpu_space_lends_a_gpu_for_as_long_as_the_voice_needs(tiny_model, files, hub, given, tmp_path):
+    """With a stand-in for the package `spaces`, which only such Spaces have."""
+    packages = tmp_path / "packages" / "spaces"
+    packages.mkdir(parents=True)
+    (packages / "__init__.py").write_text(SPACES)
+    server = Server(tiny_model, files, hub, tmp_path, packages.parent)
+    try:
+        client = server.client()
+        for name in ("word.wav", "sentence.wav"):
+            client.predict(**{**given, "voice": handle_file(str(files[name]))}, emotion="happy", api_name="/animate")
+        client.predict(**given, timeline="0:sad", api_name="/preview_timeline")
+        client.predict(**given, api_name="/compare")
+    finally:
+        server.process.terminate()
+        server.process.wait(20)
+    asked = [line.split() for line in (packages / "log.txt").read_text().splitlines()]
+    assert [name for name, _ in asked] == ["render", "render", "render_some", "render_grid"]
+    word, sentence, stills, grid = (int(seconds) for _, seconds in asked)
+    assert sentence - word == round(4 * 3.0) - round(4 * 0.4)
+    assert stills < sentence and grid > word
 
 
 # Browsers ------------------------------------------------------------------------------------------------------------
