@@ -128,8 +128,10 @@ def to_clip_pixels(pictures: Tensor, preprocessing: dict[str, Any]) -> Tensor:
     wanted = edge["shortest_edge"] if isinstance(edge, dict) else edge
     crop = crop if isinstance(crop, dict) else {"height": crop, "width": crop}
     size = [round(length * wanted / shortest) for length in pictures.shape[-2:]]
-    # bicubic interpolation overshoots, which 8-bit pictures would cut off
-    x = F.interpolate(pictures, size=size, mode="bicubic", antialias=True).clamp(0, 1)
+    x = pictures
+    if size != list(pictures.shape[-2:]):
+        # bicubic interpolation overshoots, which 8-bit pictures would cut off
+        x = F.interpolate(pictures, size=size, mode="bicubic", antialias=True).clamp(0, 1)
     top, left = ((length - crop[side]) // 2 for length, side in zip(size, ("height", "width"), strict=True))
     x = x[..., top : top + crop["height"], left : left + crop["width"]]
     mean, std = (x.new_tensor(preprocessing[name])[:, None, None] for name in ("image_mean", "image_std"))

@@ -4,8 +4,10 @@
 
 Frames of the corpus with sentences that say what their exact facial units are (`corpus/captions.py`). Beside the
 contrastive loss of CLIP, whose targets say how alike two expressions are (many captions fit a frame), one linear map
-must read the facial units off either embedding: it ties both sides to what they mean. It is a CLIPModel of
-transformers with its own tokenizer; it knows the words of the grammar and faces like the corpus', nothing else.
+must read the facial units off either embedding: it ties both sides to what they mean. And patches of the picture must
+tell which keypoints lie in them, without which a vision transformer hardly learns anything from so few pictures. It is
+a CLIPModel of transformers with its own tokenizer; it knows the words of the grammar and faces like the corpus',
+nothing else.
 """
 
 import json
@@ -28,7 +30,7 @@ from transformers import (
 )
 
 from eat_hf.errors import UserError
-from eat_hf.words import Clip
+from eat_hf.words import Clip, to_clip_pixels
 
 from .augment import degrade, transform_similarity, vary_colour
 from .corpus.captions import FEELING, PLAIN, Wish, make_wish, sample_wish, say_wish, wish_of
@@ -39,6 +41,7 @@ from .loop import Batch, LoopOptions, Losses, main_process_first, train
 from .options import parse_options
 
 LONGEST, SHORT = 77, 40  # tokens that CLIP reads, and that captions have at most
+MIDDLE = 0.75  # of an aligned picture, which holds the face from brows to chin
 CALM = 3  # unrelated frames that are nearly neutral, see `range_of_motion`
 START, END = "<|startoftext|>", "<|endoftext|>"
 
@@ -57,6 +60,7 @@ class CLIPOptions(LoopOptions):
     )
     likeness: float = field(default=0.25, metadata={"help": "Distance of facial units at which two are still alike."})
     units_weight: float = field(default=20.0, metadata={"help": "Of reading facial units off the embeddings."})
+    places_weight: float = field(default=1.0, metadata={"help": "Of telling which patch a keypoint lies in."})
 
 
 def make_tokenizer(seed: int, size: int) -> PreTrainedTokenizerFast:
@@ -111,10 +115,13 @@ class Captions:
     """Frames of a split, with what sentences may say of them.
 
     A corpus of wishes knows what every frame was made to show; in others it is read off facial units and emotion.
+
+    Args:
+        size: of a picture's side, before CLIP cuts its middle out.
     """
 
-    def __init__(self, corpus: str, split: str, options: CLIPOptions):
-        self.bank, self.options = FrameBank.load(corpus, split), options
+    def __init__(self, corpus: str, split: str, options: CLIPOptions, size: int):
+        self.bank, self.options, self.size = FrameBank.load(corpus, split), options, size
         if "arkit" not in self.bank.labels:
             raise UserError(
                 f"{corpus} has no exact facial units, which captions are made of; use the synthetic corpus."
@@ -150,9 +157,9 @@ class Captions:
         """Frames with a caption each, and captions without a frame."""
         frames = rng.integers(len(self), size=count)
         names = ("keypoints", "canonical", "expression", "translation", "yaw", "pitch", "roll")
-        pictures, _ = transform_similarity(
-            self.bank.pixel_values(frames), {name: self.bank.label(name, frames) for name in names}
-        )
+        small = F.interpolate(self.bank.pixel_values(frames), self.size, mode="area")  # and so the rest costs little
+        labels = {name: self.bank.label(name, frames) for name in names}
+        pictures, labels = transform_similarity(small, labels, max_roll=6, max_scale=0.08, max_shift=0.04)
         wishes = []
         for frame in frames:
             wishes += [self.wish(int(frame), rng), *(sample_wish(rng) for _ in range(self.options.text_only))]
@@ -161,6 +168,7 @@ class Captions:
         split = {"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask, "units": units}
         return {
             "pixel_values": degrade(vary_colour(pictures)),
+            "keypoints": labels["keypoints"][..., :2],
             **{name: value.unflatten(0, (count, -1)) for name, value in split.items()},
         }
 
@@ -177,16 +185,35 @@ def tokenise(tokenizer: PreTrainedTokenizerFast, texts: list[str]):
 
 
 class CLIPTask(nn.Module):
-    """CLIP's loss with soft targets, and facial units read off both embeddings."""
+    """CLIP's loss with soft targets, facial units read off both embeddings, and keypoints found in patches."""
 
-    def __init__(self, clip: Clip, options: CLIPOptions, units: int):
+    def __init__(self, clip: Clip, options: CLIPOptions, units: int, keypoints: int):
         super().__init__()
         self.clip, self.model, self.options = clip, clip.model.requires_grad_(True), options
-        self.read_units = nn.Linear(clip.model.config.projection_dim, units)
+        config = clip.model.config
+        self.read_units = nn.Linear(config.projection_dim, units)
+        width = config.vision_config.hidden_size
+        self.find_keypoints, self.read_patches = nn.Linear(width, keypoints), nn.Linear(width, units)
+
+    def units_of(self, embeddings: Tensor) -> Tensor:
+        """Unit vectors (N, D) -> facial units (N, units)."""
+        return self.read_units(embeddings * embeddings.shape[1] ** 0.5)  # numbers of about 1, of which a map learns
+
+    def patch_of(self, keypoints: Tensor) -> Tensor:
+        """Where keypoints (N, K, 2) lie: numbers of patches (N, K), of the nearest if it is cut off."""
+        vision, edge = self.model.config.vision_config, self.clip.preprocessing["size"]["shortest_edge"]
+        count = vision.image_size // vision.patch_size
+        column, row = (
+            ((keypoints * edge / vision.image_size + 1) / 2 * count).floor().long().clamp(0, count - 1).unbind(-1)
+        )
+        return row * count + column
 
     def forward(self, batch: Batch) -> Losses:
         wanted = batch["units"]  # (N, 1 + M, units): of the frame, and of captions without one
-        pictures = self.clip.embed_pictures(batch["pixel_values"])
+        vision = self.model.vision_model
+        seen = vision(to_clip_pixels(batch["pixel_values"].float(), self.clip.preprocessing))
+        pictures = F.normalize(self.model.visual_projection(seen.pooler_output), dim=-1)
+        patches = vision.post_layernorm(seen.last_hidden_state[:, 1:])
         tokens = {name: batch[name].flatten(0, 1) for name in ("input_ids", "attention_mask")}
         texts = self.clip.embed_tokens(tokens)
         own = texts.unflatten(0, wanted.shape[:2])[:, 0]
@@ -196,8 +223,12 @@ class CLIPTask(nn.Module):
         agreement = target * (logits.log_softmax(-1) + logits.T.log_softmax(-1)) / 2
         return {
             "contrast": -agreement.sum(-1).mean(),
-            "units_of_pictures": self.options.units_weight * F.mse_loss(self.read_units(pictures), wanted[:, 0]),
-            "units_of_texts": self.options.units_weight * F.mse_loss(self.read_units(texts), wanted.flatten(0, 1)),
+            "units_of_pictures": self.options.units_weight * F.mse_loss(self.units_of(pictures), wanted[:, 0]),
+            "units_of_patches": self.options.units_weight
+            * F.mse_loss(self.read_patches(patches.mean(1)), wanted[:, 0]),
+            "units_of_texts": self.options.units_weight * F.mse_loss(self.units_of(texts), wanted.flatten(0, 1)),
+            "places": self.options.places_weight
+            * F.cross_entropy(self.find_keypoints(patches), self.patch_of(batch["keypoints"])),
         }
 
 
@@ -225,13 +256,13 @@ def evaluate(task: CLIPTask, sources: list[Captions], frames: int = 400) -> dict
             clips = captions.bank.clip[chosen]
             right += [captions.clips[clip].emotion == names[one] for clip, one in zip(clips, found, strict=True)]
         chosen = rng.choice(len(captions), size=min(frames, len(captions)), replace=False)
-        read_units.append(task.read_units(embed_frames(task, captions, chosen)).cpu().numpy())
+        read_units.append(task.units_of(embed_frames(task, captions, chosen)).cpu().numpy())
         true_units.append(captions.bank.labels["arkit"][chosen])
     results = {"emotion_of_frame": float(np.mean(right))} if right else {}
     results["units_of_pictures"] = mean_correlation(np.concatenate(read_units), np.concatenate(true_units))
     wishes = [sample_wish(rng) for _ in range(frames)]
     texts = torch.cat([task.clip.embed_text(say_wish(wish, rng, "test")) for wish in wishes])
-    read = task.read_units(texts).cpu().numpy()
+    read = task.units_of(texts).cpu().numpy()
     return results | {"units_of_texts": mean_correlation(read, np.stack([wish.arkit for wish in wishes]))}
 
 
@@ -249,18 +280,20 @@ def mean_correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 def main() -> None:
     options, recipe = parse_options(CLIPOptions, "clip")
+    sizes = recipe.components["clip"]
+    side = sizes["vision"]["image_size"]
+    edge = round(side / MIDDLE)
     with main_process_first():
         captions, held_out = (
-            [Captions(corpus, split, options) for corpus in options.corpus.split(",")]
+            [Captions(corpus, split, options, edge) for corpus in options.corpus.split(",")]
             for split in ("train", "validation")
         )
     torch.manual_seed(options.seed)
-    sizes = recipe.components["clip"]
     tokenizer = make_tokenizer(options.seed, sizes["vocabulary"])
-    side = sizes["vision"]["image_size"]
-    preprocessing = CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
+    preprocessing = CLIPImageProcessorPil(size={"shortest_edge": edge}, crop_size={"height": side, "width": side})
     clip = Clip("clip", make_clip(sizes, tokenizer), tokenizer, json.loads(preprocessing.to_json_string()))
-    task = CLIPTask(clip, options, captions[0].bank.labels["arkit"].shape[1])
+    labels = captions[0].bank.labels
+    task = CLIPTask(clip, options, labels["arkit"].shape[1], labels["keypoints"].shape[1])
     train(
         task,
         lambda rng, count: draw(captions, tokenizer, rng, count),
