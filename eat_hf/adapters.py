@@ -130,7 +130,10 @@ class MixedEAM(nn.Module):
         parts = guidance.unflatten(1, (len(self.eams), -1)).unbind(1)
         shape = (-1, *(1,) * (x.dim() - 1))
         return sum(
-            (part[:, 0].view(shape) * eam(x, part[:, 1:]) for eam, part in zip(self.eams, parts, strict=True)),
+            (
+                part[:, 0].view(shape).to(x.dtype) * eam(x, part[:, 1:])
+                for eam, part in zip(self.eams, parts, strict=True)
+            ),
             torch.zeros((), device=x.device, dtype=x.dtype),
         )
 

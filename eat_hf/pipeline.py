@@ -284,14 +284,17 @@ class EATPipeline(DiffusionPipeline):
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs) -> "EATPipeline":
         """Load a local folder or a repository of the Hub, from safetensors alone: no pickle is ever opened.
 
-        Other arguments are those of `DiffusionPipeline.from_pretrained`, among them `revision` and `token`. A Hub
-        repository comes from the cache if the Hub cannot be reached, or must not be (HF_HUB_OFFLINE=1).
+        Other arguments are those of `DiffusionPipeline.from_pretrained`, among them `revision`, `token` and
+        `torch_dtype` (see `to`). A Hub repository comes from the cache if the Hub cannot be reached, or must not be
+        (HF_HUB_OFFLINE=1).
 
         Raises:
             RepositoryError: the folder or repository cannot be had: a `UserError` and an `OSError`.
         """
+        dtype = kwargs.pop("torch_dtype", None) or torch.float32
         with explained(pretrained_model_name_or_path, kwargs.get("revision")):
-            return super().from_pretrained(pretrained_model_name_or_path, **{"use_safetensors": True, **kwargs})
+            pipeline = super().from_pretrained(pretrained_model_name_or_path, **{"use_safetensors": True, **kwargs})
+        return pipeline.to(dtype)
 
     @classmethod
     def download(
@@ -515,11 +518,18 @@ class EATPipeline(DiffusionPipeline):
         return (own, *(adapter.adapt(self) for adapter in self._adapters.values()))
 
     def to(self, *args, **kwargs) -> "EATPipeline":
-        """`DiffusionPipeline.to`, adapters included."""
-        super().to(*args, **kwargs)
+        """`DiffusionPipeline.to`, adapters included; a dtype is the renderer's alone.
+
+        RePos-Net is nearly all of the work, and its frames look the same in bfloat16 and float16. What decides where
+        keypoints are stays in float32, for they do not survive less.
+        """
+        dtypes = [kwargs.pop("dtype", None), *(given for given in args if isinstance(given, torch.dtype))]
+        super().to(*(given for given in args if not isinstance(given, torch.dtype)), **kwargs)
+        for dtype in filter(None, dtypes):
+            self.repos_net.to(dtype)
         for adapter in self._adapters.values():
             for part in adapter.parts.values():
-                part.to(self.device, self.dtype)
+                part.to(self.device)
         return self
 
     # Words -----------------------------------------------------------------------------------------------------------

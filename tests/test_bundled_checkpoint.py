@@ -94,3 +94,14 @@ def test_the_readmes_five_lines_run(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     exec(code, {})
     assert (tmp_path / "happy.mp4").stat().st_size > 10_000
+
+
+def test_half_precision_shows_no_difference(pipe, speech):
+    from eat_hf import EATPipeline
+
+    half = EATPipeline.from_pretrained(MODEL, torch_dtype=torch.bfloat16)
+    half.set_progress_bar_config(disable=True)
+    assert half.repos_net.dtype == torch.bfloat16 and half.a2et.dtype == torch.float32
+    sound = speech[SECOND // 2 : SECOND], SECOND
+    whole, drawn = (p(PORTRAIT, sound, "happy", generator=0).frames.astype(float) for p in (pipe, half))
+    assert 10 * np.log10(255**2 / np.square(whole - drawn).mean()) > 40

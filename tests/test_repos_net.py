@@ -5,6 +5,7 @@ import torch
 
 from eat_hf import CanonicalKeypointDetector, MotionEstimator, RePosNet
 from eat_hf.models.dense_motion import fit_affine
+from eat_hf.models.layers import conv_of_enlarged
 from eat_hf.models.repos_net import Crop, polygon_coverage
 
 KEYPOINTS = 12
@@ -92,6 +93,34 @@ def test_saved_model_renders_the_same(config, size, tmp_path):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("kind", [torch.nn.Conv2d, torch.nn.Conv3d])
+def test_a_convolution_of_an_enlarged_map_needs_no_enlarged_map(kind, scale):
+    torch.manual_seed(0)
+    conv = kind(3, 5, 3, padding=1).double()
+    deep = kind is torch.nn.Conv3d
+    small = torch.randn(2, 3, *[4] * deep, 5, 7, dtype=torch.float64)
+    enlarged = torch.nn.functional.interpolate(small, scale_factor=(*[1] * deep, scale, scale))
+    torch.testing.assert_close(conv_of_enlarged(conv, small, scale), conv(enlarged))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    ("config", "size"),
+    [(PLAIN, 64), (EXTENDED, 256), (EXTENDED | {"redraw": "mouth"}, 256)],
+    ids=["plain", "extended", "mouth"],
+)
+def test_half_precision_draws_the_same_in_the_same_places(config, size, dtype):
+    model = build(config)
+    pictures, source, driving, guidance = clips(count=1, frames=1, size=size)  # few CPUs are quick in float16
+    with torch.no_grad():
+        whole = model(pictures, source, driving, guidance)
+        half = model.to(dtype)(pictures, source, driving, guidance)
+    assert half.frames.dtype == half.deformation.dtype == torch.float32
+    assert (half.frames - whole.frames).square().mean() < 1e-4  # 40 dB
+    assert (half.deformation - whole.deformation).abs().max() < 0.02
+
+
 def test_a_fresh_adaptation_module_changes_nothing():
     torch.manual_seed(0)
     model = RePosNet(**PLAIN).eval()

@@ -101,7 +101,8 @@ def main() -> None:
         **recipe.pipeline,
     )
     if options.half:
-        pipeline.to(torch.float16)
+        for component in pipeline.components.values():
+            component.to(torch.float16)
     pipeline.save_pretrained(options.output, safe_serialization=True)
     stages = {path.parent.name: json.loads(path.read_text()) for path in sorted(runs.glob("*/results.json"))}
     (Path(options.output) / "training.json").write_text(json.dumps(stages, indent=2) + "\n")

@@ -1,7 +1,7 @@
 """Dense motion: from sparse keypoints to where every point of the driving picture comes from in the source.
 
 `DenseMotion` is the published network; `AffineDenseMotion` is the extension `affine_motion` of `RePosNet`.
-N driving frames, K keypoints.
+N driving frames, K keypoints. Where things are is computed in float32, whatever the networks' own precision.
 """
 
 from dataclasses import dataclass
@@ -48,9 +48,11 @@ class Hourglass3d(nn.Module):
         skips = []
         for block in self.downs:
             skips.append(x)
-            x = F.avg_pool3d(block(x), (1, 2, 2))
+            x = block(x)
+            # in 2D, for CPUs cannot pool volumes in half precision
+            x = F.avg_pool2d(x.flatten(1, 2), 2).unflatten(1, x.shape[1:3])
         for block in self.ups:
-            x = torch.cat([block(F.interpolate(x, scale_factor=(1, 2, 2))), skips.pop()], 1)
+            x = torch.cat([block(x, enlarge=2), skips.pop()], 1)
         return self.final(x)
 
 
@@ -89,7 +91,7 @@ class DenseMotion(nn.Module):
 
     def forward(self, volume: Tensor, source_keypoints: Tensor, driving_keypoints: Tensor) -> MotionField:
         """volume (N, C, D, H, W), keypoints (N, K, 3)."""
-        x = self.compress(volume)
+        x = self.compress(volume).float()
         grid = coordinate_grid(*x.shape[2:], like=x)
         shift = F.pad(source_keypoints - driving_keypoints, (0, 0, 1, 0))  # the first motion is the identity
         motions = grid + shift[:, :, None, None, None]  # (N, K + 1, D, H, W, 3)
@@ -98,9 +100,10 @@ class DenseMotion(nn.Module):
         warped = F.grid_sample(repeat_per_frame(x, m), motions.flatten(0, 1), align_corners=False).unflatten(0, (n, m))
         heat = self.heat(driving_keypoints, grid) - self.heat(source_keypoints, grid)
         heat = torch.cat([torch.zeros_like(heat[:, :1]), heat], 1).unsqueeze(2)
-        x = self.hourglass(torch.cat([heat, warped], 2).flatten(1, 2))
-        mask = torch.softmax(self.mask(x), 1)
-        deformation = (mask.unsqueeze(-1) * motions).sum(1)
+        x = self.hourglass(torch.cat([heat, warped], 2).flatten(1, 2).to(volume.dtype))
+        mask = torch.softmax(self.mask(x).float(), 1)
+        # the mask sums to 1, so that its mean of motions is the grid moved by the mean shift
+        deformation = grid + torch.einsum("nmdhw,nmc->ndhwc", mask, shift)
         return MotionField(deformation=deformation, occlusion=torch.sigmoid(self.occlusion(x.flatten(1, 2))), mask=mask)
 
 
@@ -169,7 +172,11 @@ class AffineDenseMotion(nn.Module):
 
     def forward(self, picture: Tensor, source_keypoints: Tensor, driving_keypoints: Tensor) -> MotionField:
         """picture: the source, (N, 3, size * n, size * n); keypoints (N, K, 3)."""
-        size = self.size
+        with torch.autocast(picture.device.type, enabled=False):
+            return self._move(picture, source_keypoints.float(), driving_keypoints.float())
+
+    def _move(self, picture: Tensor, source_keypoints: Tensor, driving_keypoints: Tensor) -> MotionField:
+        size, dtype = self.size, self.head.weight.dtype
         picture = F.adaptive_avg_pool2d(picture, size)
         grid = pixel_grid(size, size, like=picture)
         flat = grid.flatten(0, 1)
@@ -185,21 +192,21 @@ class AffineDenseMotion(nn.Module):
         rigid = as_map((surface @ matrix + offset)[..., :2] - flat)
 
         residual = (source_keypoints - driving_keypoints @ matrix - offset)[..., :2]
-        weight = torch.exp(-0.5 * distances / torch.exp(2 * self.log_reach))
+        weight = torch.exp(-0.5 * distances / torch.exp(2 * self.log_reach.float()))
         spread = as_map((weight @ residual) / (weight.sum(-1, keepdim=True) + 0.15))
 
         guess = rigid + spread
         warped = F.grid_sample(picture, grid + guess.movedim(1, -1), padding_mode="border", align_corners=False)
         heat = as_map(torch.exp(-0.5 * distances / self.HEAT_WIDTH**2))
         nearest = as_map(distances.amin(-1, keepdim=True).clamp_min(1e-12).sqrt())  # its gradient at 0 is infinite
-        x = self.stem(torch.cat([heat, 4 * rigid, 8 * spread, nearest, as_map(depth), picture, warped], 1))
+        x = self.stem(torch.cat([heat, 4 * rigid, 8 * spread, nearest, as_map(depth), picture, warped], 1).to(dtype))
         skips = []
         for block in self.downs:
             skips.append(x)
             x = block(F.avg_pool2d(x, 2))
         for block in self.ups:
             x = block(torch.cat([F.interpolate(x, scale_factor=2), skips.pop()], 1))
-        gate, foreground, visible, dx, dy = self.head(x).split(1, 1)
+        gate, foreground, visible, dx, dy = self.head(x).float().split(1, 1)
 
         correction = torch.sigmoid(gate) * spread + self.MAX_CORRECTION * torch.tanh(torch.cat([dx, dy], 1))
         foreground = torch.sigmoid(foreground)

@@ -34,6 +34,7 @@ class EmotionalAdaptationModule(nn.Module):
         """x (N, C, ...), guidance (N, width) or None -> (N, C, ...). Without guidance, x itself (paper's stage 1)."""
         if guidance is None:
             return x
-        gamma, beta = torch.tanh(self.expand(F.relu(self.reduce(guidance)))).chunk(2, 1)
+        guidance = guidance.to(self.reduce.weight.dtype)
+        gamma, beta = torch.tanh(self.expand(F.relu(self.reduce(guidance)))).to(x.dtype).chunk(2, 1)
         shape = (*gamma.shape, *(1,) * (x.dim() - 2))
         return (1 + gamma.view(shape)) * x + beta.view(shape)

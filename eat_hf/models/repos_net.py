@@ -219,15 +219,16 @@ class RePosNet(ModelMixin, ConfigMixin):
             )
 
     def encode(self, pixel_values: Tensor) -> SourceFeatures:
-        """Once per portrait: pixel_values (B, 3, 256, 256) in [0, 1]."""
+        """Once per portrait: pixel_values (B, 3, 256, 256) in [0, 1], float32 whatever the network's precision."""
         details = None
+        x = pixel_values.to(self.dtype)
         if self.config.detail_skip:
-            x = self.stem(F.pixel_unshuffle(pixel_values, 2))
+            x = self.stem(F.pixel_unshuffle(x, 2))
             details = self.to_details(x)
             for block in self.downs:
                 x = block(x)
         else:
-            x = self.stem(pixel_values)
+            x = self.stem(x)
             for block in self.downs:
                 x = F.avg_pool2d(block(x), 2)
         volume = self.to_volume(x).unflatten(1, (-1, self.config.volume_depth))
@@ -268,7 +269,7 @@ class RePosNet(ModelMixin, ConfigMixin):
             output = self._decode_with_details(source, volume, field, source_keypoints, driving, crop)
         else:
             warped = self.project(self.flatten(self._warp_volume(volume, field.deformation)))
-            output = {**field, "frames": self.decoder(warped * field.occlusion)}
+            output = {**field, "frames": self.decoder(warped * field.occlusion.to(warped.dtype)).float()}
         return RePosNetOutput(**{name: value.unflatten(0, (clips, count)) for name, value in output.items()})
 
     def move(self, picture: Tensor, source_keypoints: Tensor, driving_keypoints: Tensor) -> MotionField:
@@ -277,7 +278,8 @@ class RePosNet(ModelMixin, ConfigMixin):
 
     def _warp_volume(self, volume: Tensor, deformation: Tensor) -> Tensor:
         padding = "border" if self.config.affine_motion else "zeros"
-        return F.grid_sample(volume, deformation, padding_mode=padding, align_corners=False).flatten(1, 2)
+        warped = F.grid_sample(volume.float(), deformation, padding_mode=padding, align_corners=False)
+        return warped.flatten(1, 2).to(volume.dtype)
 
     def _mouth_polygon(self, keypoints: Tensor) -> Tensor:
         """Keypoints (N, K, 3) -> (N, P, 2), the opening of the mouth."""
@@ -305,7 +307,7 @@ class RePosNet(ModelMixin, ConfigMixin):
         def cut(maps: Tensor) -> Tensor:
             return maps if crop is None else crop.cut(maps, maps.shape[-1] // size)
 
-        grid = pixel_grid(size, like=volume).squeeze(-1)
+        grid, dtype = pixel_grid(size, like=driving).squeeze(-1), volume.dtype
         heat_x, heat_y = (
             torch.exp(-0.5 * ((grid - driving[..., i : i + 1]) / AffineDenseMotion.HEAT_WIDTH).square()) for i in (0, 1)
         )
@@ -315,15 +317,16 @@ class RePosNet(ModelMixin, ConfigMixin):
         mouth = F.interpolate(mouth, scale_factor=2, mode="bilinear")
 
         deformation = cut(field.deformation.movedim(-1, 1).flatten(1, 2)).unflatten(1, (3, -1)).movedim(1, -1)
-        occlusion = cut(field.occlusion)
+        occlusion = cut(field.occlusion).to(dtype)
         warped = self._warp_volume(volume, deformation)
-        feature_map = self.flatten(torch.cat([warped, self.heat_features(heat), small_mouth], 1)) * occlusion
+        shape = self.heat_features(heat.to(dtype)), small_mouth.to(dtype)
+        feature_map = self.flatten(torch.cat([warped, *shape], 1)) * occlusion
 
         # where the portrait's own mouth is open, it shows teeth or a tongue that may be used
         own_mouth = polygon_coverage(self._mouth_polygon(source_keypoints), source.picture.shape[-1])
         pictures = repeat_per_frame(torch.cat([source.picture, own_mouth], 1), count)
         picture, shown = warp_picture(pictures, field.displacement).split([3, 1], 1)
-        details = warp_picture(repeat_per_frame(source.details, count), field.displacement, cut)
+        details = warp_picture(repeat_per_frame(source.details.float(), count), field.displacement, cut)
         frames, synthesised, logits = self.decoder(
             feature_map, details, cut(picture), cut(mouth), cut(mouth * (1 - shown)), mouth_only
         )

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .layers import conv_of_enlarged
+
 
 class SPADE(nn.Module):
     """Normalisation, then a scale and a shift per pixel, predicted from the feature map.
@@ -38,9 +40,9 @@ class SPADE(nn.Module):
 
     def forward(self, x: Tensor, feature_map: Tensor) -> Tensor:
         size = x.shape[2:]
-        if not self.modulate_at_map_size:
-            feature_map = F.interpolate(feature_map, size=size)
-        hidden = F.relu(self.shared(feature_map))
+        scale = 1 if self.modulate_at_map_size else size[0] // feature_map.shape[2]
+        shared = self.shared(feature_map) if scale == 1 else conv_of_enlarged(self.shared, feature_map, scale)
+        hidden = F.relu(shared)
         gamma, beta = self.gamma(hidden), self.beta(hidden)
         if gamma.shape[2:] != size:
             gamma, beta = F.interpolate(gamma, size=size), F.interpolate(beta, size=size)
@@ -154,10 +156,11 @@ class DetailDecoder(nn.Module):
             x = block(F.interpolate(x, scale_factor=2), feature_map)
         # hidden from the network, so that lips stretched by the warp are never taken for a cavity
         visible = warped_picture * (1 - hidden)
-        x = torch.cat([F.leaky_relu(x, 0.2), warped_details, F.pixel_unshuffle(visible, 2), F.avg_pool2d(mouth, 2)], 1)
+        parts = warped_details, F.pixel_unshuffle(visible, 2), F.avg_pool2d(mouth, 2)
+        x = torch.cat([F.leaky_relu(x, 0.2), *(part.to(x.dtype) for part in parts)], 1)
         x = F.pixel_shuffle(F.leaky_relu(self.merge(x), 0.2), 2)
-        x = F.leaky_relu(self.refine(torch.cat([x, visible, mouth], 1)), 0.2)
-        x = self.to_rgb_and_mask(x)
+        x = F.leaky_relu(self.refine(torch.cat([x, visible.to(x.dtype), mouth.to(x.dtype)], 1)), 0.2)
+        x = self.to_rgb_and_mask(x).float()
         synthesised, logits = torch.sigmoid(x[:, :3]), x[:, 3:]
         mask = 1 - mouth if mouth_only else torch.sigmoid(logits) * (1 - mouth)
         return mask * warped_picture + (1 - mask) * synthesised, synthesised, logits
