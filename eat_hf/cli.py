@@ -272,6 +272,61 @@ def evaluate(
     print(f"{output}\n{page}")
 
 
+@app.command()
+def benchmark(
+    model: Annotated[
+        str | None,
+        typer.Option(help="Folder or Hub id, or official: the published sizes with random weights. Default: bundled."),
+    ] = None,
+    image: Annotated[Path | None, typer.Option(help="Portrait. Default: an example.", show_default=False)] = None,
+    audio: Annotated[Path | None, typer.Option(help="Recording. Default: an example.", show_default=False)] = None,
+    seconds: Annotated[float, typer.Option(help="Of the recording that are used.")] = 4.0,
+    batch: Annotated[str, typer.Option(help="Frames at a time, a comma between numbers.")] = "1,4,8,16",
+    dtype: Annotated[str, typer.Option(help="Precisions of the renderer.")] = "float32,bfloat16",
+    device: Annotated[str | None, typer.Option(help="Such as cuda. Default: as for generate.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder for benchmark.json, BENCHMARK.md and a plot.", show_default=False),
+    ] = None,
+) -> None:
+    """Measure speed, stage by stage, and against one frame at a time in float32 with nothing kept."""
+    from .benchmark import OFFICIAL, BenchmarkOptions, official_pipeline, run_benchmark
+
+    examples = Path(__file__).resolve().parents[1] / "examples"
+    files = [given or examples / name for given, name in ((image, "portrait.png"), (audio, "speech.wav"))]
+    for file, option in zip(files, ("--image", "--audio"), strict=True):
+        if not file.is_file():
+            raise UserError(f"There is no file {file}; name one with {option}.")
+    try:
+        batches = tuple(int(number) for number in batch.split(","))
+    except ValueError:
+        raise UserError(f"--batch must be whole numbers with a comma between them, not {batch!r}.") from None
+    if min(batches) < 1 or seconds < 1:
+        raise UserError("--batch and --seconds must be at least 1.")
+    place = OFFICIAL if model == OFFICIAL else find_model(model)
+    pipeline = official_pipeline() if place == OFFICIAL else load_pipeline(place)
+    if device is not None:
+        pipeline.to(device)
+    options = BenchmarkOptions(str(files[0]), str(files[1]), seconds, batches, tuple(dtype.split(",")))
+    command = "eat-hf " + " ".join(map(shlex.quote, sys.argv[1:]))
+    report = run_benchmark(pipeline, place, options, command)
+
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    head, lines = report.table()
+    table = Table(*head, title=f"Speed of {Path(place).name}", title_justify="left")
+    for line in lines:
+        table.add_row(*line)
+    console.print(table)
+    for fact in report.facts():
+        console.print(fact, highlight=False)
+    if output is not None:
+        for path in report.save(output):
+            print(path)
+
+
 @app.command("detect-watermark")
 def detect_watermark(video: Annotated[Path, typer.Argument(help="The video to look at.", show_default=False)]) -> None:
     """Tell whether a video carries the invisible mark of eat_hf. Exit status: 0 if it does, 1 if it does not."""

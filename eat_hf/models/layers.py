@@ -85,9 +85,9 @@ class ConvNormReLU(nn.Module):
         slope: float = 0.0,
     ):
         super().__init__()
-        conv, norm = {2: (nn.Conv2d, nn.BatchNorm2d), 3: (nn.Conv3d, nn.BatchNorm3d)}[dims]
-        self.conv = conv(in_channels, out_channels, kernel_size, stride, kernel_size // 2)
-        self.norm = norm(out_channels)
+        conv = nn.Conv2d if dims == 2 else nn.Conv3d
+        self.conv: nn.Conv2d | nn.Conv3d = conv(in_channels, out_channels, kernel_size, stride, kernel_size // 2)
+        self.norm = nn.BatchNorm2d(out_channels) if dims == 2 else nn.BatchNorm3d(out_channels)
         self.slope = slope
 
     def forward(self, x: Tensor, enlarge: int = 1) -> Tensor:

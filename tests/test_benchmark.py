@@ -1,0 +1,91 @@
+"""`eat-hf benchmark`: what it says, not how fast anything is."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import voice
+
+from eat_hf import cli
+from eat_hf.benchmark import BenchmarkOptions, maps_enlarged_first, plain_frames, run_benchmark
+from eat_hf.errors import UserError
+from eat_hf.media import read_audio
+
+
+@pytest.fixture(scope="module")
+def options(portrait_file, tmp_path_factory):
+    import scipy.io.wavfile
+
+    path = tmp_path_factory.mktemp("sound") / "voice.wav"
+    scipy.io.wavfile.write(path, 16000, voice(1.2))
+    return BenchmarkOptions(str(portrait_file), str(path), 0.4, (1, 4), ("float32", "bfloat16"), (0.2, 9), (1, 2), 1)
+
+
+def test_a_report_of_a_tiny_model(tiny_pipeline, tiny_model, options, tmp_path):
+    report = run_benchmark(tiny_pipeline, str(tiny_model), options, "eat-hf benchmark")
+    stages = [(row.stage, row.dtype, row.batch) for row in report.rows]
+    assert stages == [
+        ("the plain way", "float32", 1),
+        ("audio features", "", 0),
+        ("portrait", "", 0),
+        ("EDN", "", 0),
+        ("A2ET", "float32", 1),
+        ("A2ET", "float32", 4),
+        *(("RePos-Net", dtype, batch) for dtype in ("float32", "bfloat16") for batch in (1, 4)),
+        ("encoding", "", 0),
+        ("all, from files to mp4", "float32", 4),
+        ("all, from files to mp4", "bfloat16", 4),
+    ]
+    speed = {stage: row.per_second for stage, row in zip(stages, report.rows, strict=True)}
+    assert all(rate > 0 for rate in speed.values())
+    plain, whole = speed["the plain way", "float32", 1], speed["all, from files to mp4", "bfloat16", 4]
+    assert report.ratios["All, in bfloat16"] == pytest.approx(whole / plain)
+    assert 0 < report.flops_saved < report.flops_per_frame
+    rendered = next(row for row in report.rows if row.stage == "RePos-Net")
+    needed = report.flops_per_frame - report.flops_saved
+    assert rendered.share == pytest.approx(rendered.per_second * needed / report.peak["float32"])
+    assert [x for x, _ in report.curves["seconds of sound"]] == [0.2]  # the recording is no longer
+    assert report.fresh["seconds_to_first_frame"] > 0.5 and report.fresh["peak_megabytes"] > 100
+    assert tiny_pipeline.repos_net.dtype == torch.float32  # as it was
+
+    names = [path.name for path in report.save(tmp_path / "new")]
+    assert names[:2] == ["benchmark.json", "BENCHMARK.md"]
+    assert json.loads((tmp_path / "new/benchmark.json").read_text())["peak"] == report.peak
+    page = (tmp_path / "new/BENCHMARK.md").read_text()
+    assert "times the plain way" in page and page.count("\n| ") == len(report.rows) + 2
+    assert str(tiny_model.parent) not in page
+
+
+def test_the_plain_way_makes_the_same_frames(tiny_pipeline, options):
+    recording = read_audio(options.audio).first(0.4)
+    clip = tiny_pipeline.perform(options.image, recording, "happy", head_motion="still", generator=0)
+    frames = np.concatenate(list(tiny_pipeline.render_performance(clip, 4)))
+    plain = plain_frames(tiny_pipeline, recording, clip, [0, 7])
+    assert np.abs(255 * plain.permute(0, 2, 3, 1).numpy() - frames[[0, 7]]).max() < 1
+
+
+def test_maps_are_enlarged_first_only_within():
+    from eat_hf.models import layers
+
+    conv, small = torch.nn.Conv2d(2, 3, 3, padding=1), torch.randn(1, 2, 4, 4)
+    known = layers.conv_of_enlarged
+    with torch.no_grad(), maps_enlarged_first():
+        plain = layers.conv_of_enlarged(conv, small, 2)
+    assert layers.conv_of_enlarged is known
+    torch.testing.assert_close(plain, known(conv, small, 2))
+
+
+def test_mistakes(tiny_pipeline, tiny_model, options, tmp_path, capsys):
+    from dataclasses import replace
+
+    with pytest.raises(UserError, match="Unknown precision 'int8'; choose float32"):
+        run_benchmark(tiny_pipeline, str(tiny_model), replace(options, dtypes=("int8",)))
+    for arguments, words in (
+        (("--image", tmp_path / "no.png"), "There is no file"),
+        (("--batch", "1,x"), "whole numbers"),
+        (("--batch", "0"), "at least 1"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            cli.main(["benchmark", "--model", str(tiny_model), *map(str, arguments)])
+        assert stopped.value.code == 2 and words in capsys.readouterr().err
