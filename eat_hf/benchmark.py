@@ -4,6 +4,7 @@ The plain way is how the authors' scripts work: one frame at a time, in float32,
 frame, every window of speech by itself, and maps enlarged before they are convolved. All ratios are of one run.
 """
 
+import copy
 import json
 import os
 import platform
@@ -225,6 +226,11 @@ def fastest(work: Callable[[], Any], repeats: int) -> float:
     return min(found)
 
 
+def exhaust(make: Callable[..., Iterator], *arguments: Any) -> None:
+    for _ in make(*arguments):
+        pass
+
+
 def count_flops(work: Callable[[], Any]) -> float:
     with FlopCounterMode(display=False) as counter:
         work()
@@ -310,8 +316,16 @@ def make_videos(pipe: EATPipeline, image: Any, recording: Recording, batch: int,
                 video.write(chunk)
 
 
+def in_precision(pipe: EATPipeline, dtype: torch.dtype) -> EATPipeline:
+    """The same networks, with a renderer of its own in another precision; rounding does not come back."""
+    view = copy.copy(pipe)
+    if dtype != pipe.repos_net.dtype:
+        view.__dict__["repos_net"] = copy.deepcopy(pipe.repos_net).to(dtype)
+    return view
+
+
 def run_benchmark(pipe: EATPipeline, model: str, options: BenchmarkOptions, command: str = "") -> BenchmarkReport:
-    """Measure everything. The renderer's precision is float32 again afterwards.
+    """Measure everything.
 
     Raises:
         UserError: image or audio cannot be used, or a precision is unknown.
@@ -324,11 +338,11 @@ def run_benchmark(pipe: EATPipeline, model: str, options: BenchmarkOptions, comm
     recording = read_audio(options.audio).first(options.seconds)
     whole = read_audio(options.audio)
 
-    def perform(of: Recording = recording) -> Performance:
-        return pipe.perform(image, of, EMOTION, head_motion="still", generator=0)
+    def perform(view: EATPipeline) -> Performance:
+        return view.perform(image, recording, EMOTION, head_motion="still", generator=0)
 
     peak = {name: matrix_peak(device, DTYPES[name], repeats) for name in options.dtypes}
-    performance = perform()
+    performance = perform(pipe)
     count, seen = len(performance), performance.portrait
     middle = performance.driving[:, count // 2, None]
     with torch.no_grad():
@@ -376,19 +390,15 @@ def run_benchmark(pipe: EATPipeline, model: str, options: BenchmarkOptions, comm
             add("A2ET", "frames", count, speak, dtype="float32", batch=batch)
 
     with tempfile.TemporaryDirectory() as folder:
-        for dtype in options.dtypes:
-            pipe.to(DTYPES[dtype])
-            performance = perform()  # the portrait's features in this precision
+        views = {dtype: in_precision(pipe, DTYPES[dtype]) for dtype in options.dtypes}
+        for dtype, view in views.items():
+            performance = perform(view)  # the portrait's features in this precision
+            given = performance.portrait, performance.driving, performance.guidance
             for batch in options.batches:
-
-                def render(batch: int = batch, performance: Performance = performance) -> None:
-                    for _ in pipe.render_performance(performance, batch):
-                        pass
-
-                rate = add("RePos-Net", "frames", count, render, dtype=dtype, batch=batch)
+                work = partial(exhaust, view.render, *given, batch)
+                rate = add("RePos-Net", "frames", count, work, dtype=dtype, batch=batch)
                 report.rows[-1].share = rate * (flops - flops_saved) / peak[dtype]
-        pipe.to(torch.float32)
-        frames = next(pipe.render_performance(perform(), 8))
+        frames = next(pipe.render_performance(perform(pipe), 8))
 
         def encode() -> None:
             with VideoWriter(Path(folder) / "encoded.mp4", None) as video:
@@ -397,18 +407,16 @@ def run_benchmark(pipe: EATPipeline, model: str, options: BenchmarkOptions, comm
 
         add("encoding", "frames", 8 * len(frames), encode)
         batch = max(options.batches)
-        for dtype in options.dtypes:
-            pipe.to(DTYPES[dtype])
+        for dtype, view in views.items():
             rate = add(
                 "all, from files to mp4",
                 "frames",
                 count,
-                partial(make_videos, pipe, options.image, recording, batch, folder),
+                partial(make_videos, view, options.image, recording, batch, folder),
                 dtype=dtype,
                 batch=batch,
             )
             report.ratios[f"All, in {dtype}"] = rate / plain
-        pipe.to(torch.float32)
 
         lengths = [seconds for seconds in options.lengths if seconds <= whole.seconds]
         report.curves = {

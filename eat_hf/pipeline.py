@@ -1,6 +1,7 @@
 """The whole path: a portrait and a recording become a talking, emotional video (paper section 3, Fig. 2)."""
 
 import copy
+import math
 import os
 import tempfile
 import threading
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from . import keypoints as kp
 from .adapters import RESERVED, Adaptation, EmotionAdapter, MixedEAM, find_adapter, graft
-from .audio import frame_windows, log_mel, loudness
+from .audio import log_mel, loudness
 from .cards import base_card, find_card, slug
 from .emotions import Emotion, EmotionTrack, Intensity
 from .errors import UserError, explain_memory
@@ -58,6 +59,7 @@ from .words import (
 )
 
 DRIVING_SMOOTHING = 0.04  # seconds; takes the estimator's tremble out of a driving video's pose
+AHEAD = 48  # frames, at least, whose expression is computed at a time
 LONGEST_SEARCH = 50  # frames of a driving video in which a face must show up
 
 _LOADING = threading.Lock()  # held while a pipeline's adapters or words change
@@ -169,6 +171,14 @@ class HeadPose:
     roll: Tensor
     translation: Tensor
 
+    @property
+    def angles(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.yaw, self.pitch, self.roll
+
+    def of(self, index: Tensor) -> "HeadPose":
+        """That of some frames."""
+        return HeadPose(**{name: values[index] for name, values in vars(self).items()})
+
 
 @dataclass
 class Performance:
@@ -176,25 +186,36 @@ class Performance:
 
     Attributes:
         portrait: who.
-        driving: K_d (1, F, K, 3).
-        guidance: of the renderer: (1, width), (1, F, width), or None without emotional adaptation.
+        drive: K_d (1, n, K, 3) of frames of some numbers (n,); it computes their expression.
+        frames: numbers (F,) of the frames that are wanted.
+        guidance: of the renderer: (1, width), (1, all frames, width), or None without emotional adaptation.
         adaptations: whose emotions show.
     """
 
     portrait: Portrait
-    driving: Tensor
+    drive: Callable[[Tensor], Tensor]
+    frames: Tensor
     guidance: Tensor | None
     adaptations: tuple[Adaptation, ...]
 
     def __len__(self) -> int:
-        return self.driving.shape[1]
+        return len(self.frames)
+
+    @property
+    def driving(self) -> Tensor:
+        """K_d (1, F, K, 3) of all of them."""
+        return self.drive(self.frames)
 
     def only(self, frames: Sequence[int]) -> "Performance":
         """The same for some of the frames."""
-        guidance = self.guidance
-        if guidance is not None and guidance.dim() == 3:
-            guidance = guidance[:, list(frames)]
-        return replace(self, driving=self.driving[:, list(frames)], guidance=guidance)
+        return replace(self, frames=self.frames[list(frames)])
+
+    def pieces(self, size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Driving keypoints (1, n, K, 3) and guidance of `size` frames after the other, computed as they are asked
+        for."""
+        for part in self.frames.split(size):
+            changes = self.guidance is not None and self.guidance.dim() == 3
+            yield self.drive(part), self.guidance[:, part] if changes else self.guidance  # type: ignore[index]
 
 
 class EATPipeline(DiffusionPipeline):
@@ -706,7 +727,8 @@ class EATPipeline(DiffusionPipeline):
     ) -> Iterator[np.ndarray]:
         """The same frames as `__call__`, in chunks (n, H, W, 3) uint8, n up to `batch_size`, as they are made.
 
-        The input is checked, and the clip's motion computed, before the iterator is returned.
+        The input is checked, and the whole recording heard, before the iterator is returned. Only
+        `driving_centring="clip"` has to know the expression of the last frame before it shows the first.
         """
         performance = self.perform(
             image, audio, emotion, intensity, head_motion, generator, batch_size, face, align, emotion_text
@@ -764,19 +786,30 @@ class EATPipeline(DiffusionPipeline):
         motion = self.prepare_motion(head_motion, recording.num_frames, speech.energy, generator, align)
         pose = self.pose_head(portrait, motion)
 
-        # 6. Move the face
-        expression = self.predict_expression(portrait, speech, pose, prompts, weights, batch_size, adaptations)
-        expression = expression + self.shut_eyes(portrait, motion)
-        driving = self.drive_keypoints(portrait, pose, expression)
+        # 6. Move the face, where and when its frames are asked for
+        blinks = self.shut_eyes(portrait, motion)
 
-        return Performance(portrait, driving, guidance, adaptations)
+        def drive(index: Tensor) -> Tensor:
+            expression = self.predict_expression(
+                portrait, speech, pose, prompts, weights, batch_size, adaptations, index
+            )
+            blink = blinks[index] if blinks.dim() else blinks
+            return self.drive_keypoints(portrait, pose.of(index), expression + blink)
+
+        everything = torch.arange(recording.num_frames, device=self._execution_device)
+        if self.config.driving_centring == "clip":  # where a frame goes depends on all others
+            driving = drive(everything)
+            return Performance(portrait, lambda index: driving[:, index], everything, guidance, adaptations)
+        return Performance(portrait, drive, everything, guidance, adaptations)
 
     def render_performance(
         self, performance: Performance, batch_size: int = 8, paste_back: bool = False
     ) -> Iterator[np.ndarray]:
         """Frames of a performance, in chunks (n, H, W, 3) uint8, as they are made."""
+        # expressions of many frames at a time, for every frame is heard in the windows of ten others
+        pieces = performance.pieces(batch_size * math.ceil(AHEAD / batch_size))
         seen, adaptations = performance.portrait, performance.adaptations
-        return self.render(seen, performance.driving, performance.guidance, batch_size, paste_back, adaptations)
+        yield from self._render_pieces(seen, pieces, len(performance), batch_size, paste_back, adaptations)
 
     def check_inputs(self, batch_size: int, head_motion: HeadMotionInput) -> None:
         """Raise on arguments that can be judged without any work."""
@@ -927,27 +960,35 @@ class EATPipeline(DiffusionPipeline):
             parts[name] = values + getattr(portrait, name) if motion.relative else values
         return HeadPose(**parts)
 
-    def read_speech(self, speech: Speech, pose: HeadPose, batch_size: int = 8) -> SpeechWindows:
-        """What A2ET reads around every frame; the same for all emotions."""
+    def read_speech(
+        self, speech: Speech, pose: HeadPose, batch_size: int = 8, index: Tensor | None = None
+    ) -> SpeechWindows:
+        """What A2ET reads around frames of some numbers (n,), or all; the same for all emotions."""
         a2et = self.a2et
-        radius = a2et.config.window // 2
-        frames = len(speech.mel)
-        angles = [kp.logits_from_degrees(angle) for angle in (pose.yaw, pose.pitch, pose.roll)]
-        # tokens once for each frame and for those thought around the clip
-        rotation = kp.pose_picture_rotation(*angles)
-        outside = a2et.semantic_padding.expand(radius, -1, -1)
-        semantic = torch.cat([outside, speech.semantic, outside])
-        posed = torch.arange(-radius, frames + radius, device=semantic.device).clamp(0, frames - 1)
+        window, frames = a2et.config.window, len(speech.mel)
+        index = torch.arange(frames, device=speech.mel.device) if index is None else index
+        offsets = torch.arange(window, device=index.device)
+        # tokens once for each frame, and for those thought around the clip
+        needed, places = (index[:, None] + offsets).unique(return_inverse=True)
+        radius = window // 2
+        semantic, mel = (
+            torch.cat([outside.expand(radius, *outside.shape), heard, outside.expand(radius, *outside.shape)])
+            for outside, heard in ((a2et.semantic_padding, speech.semantic), (a2et.mel_padding, speech.mel))
+        )
+        near = pose.of((needed - radius).clamp(0, frames - 1))
+        rotation = kp.pose_picture_rotation(*(kp.logits_from_degrees(angle) for angle in near.angles))
         tokens = torch.cat(
             [
-                a2et.encode_speech(words, pose_pictures(rotation[index], pose.translation[index]))
-                for words, index in zip(semantic.split(8 * batch_size), posed.split(8 * batch_size), strict=True)
+                a2et.encode_speech(semantic[needed[part]], pose_pictures(rotation[part], near.translation[part]))
+                for part in torch.arange(len(needed), device=index.device).split(8 * batch_size)
             ]
         )
+        own = pose.of(index)
+        angles = [kp.logits_from_degrees(angle) for angle in own.angles]
         return SpeechWindows(
-            speech=tokens.unfold(0, a2et.config.window, 1).transpose(1, 2),
-            mel=frame_windows(speech.mel, radius, a2et.mel_padding),
-            head_pose=a2et.head_pose_token(*angles, pose.translation),
+            speech=tokens[places],
+            mel=mel[index[:, None] + offsets],
+            head_pose=a2et.head_pose_token(*angles, own.translation),
         )
 
     def emotional_deformation(
@@ -978,26 +1019,25 @@ class EATPipeline(DiffusionPipeline):
         weights: Tensor | None,
         batch_size: int = 8,
         adaptations: Sequence[Adaptation] | None = None,
+        index: Tensor | None = None,
     ) -> Tensor:
-        """E' of every frame, (F, 3K): A2ET and EDN for each emotion that shows, mixed by weights (F, emotions).
+        """E' of frames of some numbers (n,), or of all: (n, 3K). A2ET and EDN for each emotion that shows, mixed by
+        weights (F, emotions).
 
         Without prompts, A2ET alone, as it was before emotional adaptation.
         """
         owners = [adaptation for adaptation in adaptations or self.adaptations[:1] for _ in adaptation.emotions]
-        windows = self.read_speech(speech, pose, batch_size)
-        frames = len(speech.mel)
-        expression = speech.mel.new_zeros(frames, 3 * portrait.canonical.shape[1])
-        if weights is None:
-            weights = speech.mel.new_ones(frames, 1)
-        with self.progress_bar(total=int((weights != 0).sum())) as progress:
-            progress.set_description("expression")
-            for emotion in (weights != 0).any(0).nonzero()[:, 0]:
-                prompt = None if prompts is None else prompts[emotion, None]
-                face, emotional = self.emotional_deformation(portrait, owners[emotion], prompt)
-                for index in weights[:, emotion].nonzero()[:, 0].split(batch_size):
-                    spoken = self.speech_deformation(windows, index, owners[emotion], face, prompt)
-                    expression[index] += weights[index, emotion, None] * (spoken + emotional)
-                    progress.update(len(index))
+        index = torch.arange(len(speech.mel), device=speech.mel.device) if index is None else index
+        windows = self.read_speech(speech, pose, batch_size, index)
+        expression = speech.mel.new_zeros(len(index), 3 * portrait.canonical.shape[1])
+        shares = speech.mel.new_ones(len(index), 1) if weights is None else weights[index]
+        for emotion in (shares != 0).any(0).nonzero()[:, 0]:
+            prompt = None if prompts is None else prompts[emotion, None]
+            face, emotional = self.emotional_deformation(portrait, owners[emotion], prompt)
+            parts = shares[:, emotion].nonzero()[:, 0].split(batch_size)
+            for part in self.progress_bar(parts) if len(index) > 2 * AHEAD else parts:
+                spoken = self.speech_deformation(windows, part, owners[emotion], face, prompt)
+                expression[part] += shares[part, emotion, None] * (spoken + emotional)
         return self.scale_expression(portrait, expression)
 
     def scale_expression(self, portrait: Portrait, deformation: Tensor) -> Tensor:
@@ -1012,8 +1052,8 @@ class EATPipeline(DiffusionPipeline):
         return self.scale_expression(portrait, motion.blink.to(shut)[:, None] * shut)
 
     def drive_keypoints(self, portrait: Portrait, pose: HeadPose, expression: Tensor) -> Tensor:
-        """K_d (1, F, K, 3) of Eq. 1."""
-        rotation = kp.rotation_from_degrees(pose.yaw, pose.pitch, pose.roll)
+        """K_d (1, F, K, 3) of Eq. 1. With `driving_centring="clip"` the frames must be all of a clip."""
+        rotation = kp.rotation_from_degrees(*pose.angles)
         driving = kp.compose_keypoints(
             portrait.canonical, rotation, pose.translation, expression, self.config.expression_frame
         )[None]
@@ -1047,24 +1087,37 @@ class EATPipeline(DiffusionPipeline):
         adaptations: Sequence[Adaptation] | None = None,
     ) -> Iterator[np.ndarray]:
         """Frames of driving keypoints (1, F, K, 3), in chunks (n, H, W, 3) uint8."""
+        pieces = iter([(driving, guidance)])
+        return self._render_pieces(portrait, pieces, driving.shape[1], batch_size, paste_back, adaptations)
+
+    def _render_pieces(
+        self,
+        portrait: Portrait,
+        pieces: Iterator[tuple[Tensor, Tensor | None]],
+        total: int,
+        batch_size: int,
+        paste_back: bool,
+        adaptations: Sequence[Adaptation] | None,
+    ) -> Iterator[np.ndarray]:
         if adaptations is None or len(adaptations) == 1:
             repos_net = adaptations[0].repos_net if adaptations else self.repos_net
         else:
             mixed = MixedEAM([adaptation.repos_net.volume_eam for adaptation in adaptations])
             repos_net = graft(self.repos_net, {"volume_eam": mixed})
         paste = PasteBack(portrait.picture, portrait.matrix) if paste_back else None
-        with self.progress_bar(total=driving.shape[1]) as progress:
+        with self.progress_bar(total=total) as progress:
             progress.set_description("frames")
-            for start in range(0, driving.shape[1], batch_size):
-                part = slice(start, start + batch_size)
-                e = guidance[:, part] if guidance is not None and guidance.dim() == 3 else guidance
-                with torch.no_grad(), explain_memory("Ask for a smaller batch_size."):
-                    rendered = repos_net.render(portrait.features, portrait.keypoints, driving[:, part], e)
-                frames = _to_uint8(rendered.frames[0])
-                if paste is not None:
-                    frames = np.stack([paste(frame) for frame in frames])
-                progress.update(len(frames))
-                yield frames
+            for driving, guidance in pieces:
+                for start in range(0, driving.shape[1], batch_size):
+                    part = slice(start, start + batch_size)
+                    e = guidance[:, part] if guidance is not None and guidance.dim() == 3 else guidance
+                    with torch.no_grad(), explain_memory("Ask for a smaller batch_size."):
+                        rendered = repos_net.render(portrait.features, portrait.keypoints, driving[:, part], e)
+                    frames = _to_uint8(rendered.frames[0])
+                    if paste is not None:
+                        frames = np.stack([paste(frame) for frame in frames])
+                    progress.update(len(frames))
+                    yield frames
 
     def _pixel_values(self, pictures: np.ndarray) -> Tensor:
         """(N, 256, 256, 3) uint8 -> (N, 3, 256, 256) float32 in [0, 1] on the pipeline's device."""
