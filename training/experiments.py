@@ -205,6 +205,7 @@ class Experiments:
             settings["checkpoint_every"] = 100  # a short training shall resume, too
         if self.options.steps and stage != "sync":
             settings["steps"] = self.options.steps
+            settings["warmup_steps"] = min(self.configured(stage, "warmup_steps"), self.options.steps // 10)
         seed = self.options.seed
         return [*before, self.command(f"train_{stage}", folder, output_dir=folder, seed=seed, **settings)]
 
