@@ -208,8 +208,9 @@ class ExpertTask(nn.Module):
             found = {"in_sync": F.binary_cross_entropy(cosine.clamp(1e-6, 1 - 1e-6), batch["label"])}
         if self.units:
             seen, heard = batch["units"].unbind(1)
-            found["units_seen"] = self.options.unit_weight * F.mse_loss(self.seen(out.face), seen)
-            found["units_heard"] = self.options.unit_weight * F.mse_loss(self.heard(out.audio), heard)
+            size = out.face.shape[1] ** 0.5  # of unit vectors, numbers of about 1, of which a map learns
+            found["units_seen"] = self.options.unit_weight * F.mse_loss(self.seen(size * out.face), seen)
+            found["units_heard"] = self.options.unit_weight * F.mse_loss(self.heard(size * out.audio), heard)
         return found
 
     @torch.no_grad()
