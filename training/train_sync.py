@@ -30,6 +30,7 @@ from .loop import Batch, LoopOptions, Losses, main_process_first, train
 from .options import parse_options
 
 MFCC_ROWS = 20  # 100 a second, so 4 a frame
+SPEECH_UNITS, SPREAD = ("jawOpen", "mouthFunnel", "mouthPucker", "mouthRollLower"), 0.12
 SHIFT = 5  # frames by which the held-out clips are shifted
 
 
@@ -40,7 +41,7 @@ class SyncOptions(LoopOptions):
     corpus: str = field(default="corpus", metadata={"help": "Corpus folder."})
     split: str | None = field(default=None, metadata={"help": "Split of it; all clips by default."})
     network: str = field(default="judge", metadata={"help": "expert or judge."})
-    unit_weight: float = field(default=20.0, metadata={"help": "Of the squared error of mouth units, 0 without."})
+    unit_weight: float = field(default=1.0, metadata={"help": "Of the squared error of mouth units, 0 without."})
     windows: int = field(default=16, metadata={"help": "Windows of a clip that are told from each other (judge)."})
 
 
@@ -152,10 +153,10 @@ def score_shifts(model: SyncNet, frames: np.ndarray, sound: np.ndarray, shift: i
 
 
 def mouth_units(clip: Clip) -> np.ndarray:
-    """(T, units) weights of jaw and mouth."""
+    """(T, units) weights of what speech moves and emotions hardly do, divided by about their spread."""
     labels = clip.labels("arkit", "arkit_names")
     names = [str(name) for name in labels["arkit_names"]]
-    return labels["arkit"][:, [i for i, name in enumerate(names) if name.startswith(("jaw", "mouth"))]]
+    return labels["arkit"][:, [names.index(name) for name in SPEECH_UNITS]] / SPREAD
 
 
 def read_mfcc(waveform: np.ndarray) -> np.ndarray:

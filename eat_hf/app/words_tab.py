@@ -43,13 +43,13 @@ def words_tab(studio: Studio, inputs: Inputs) -> None:
         elem_id="words-stills",
         object_fit="contain",
     )
-    with gr.Row(equal_height=True):
-        steps = gr.Slider(
-            5, studio.limits.steps, value=min(40, studio.limits.steps), step=5, label="Steps of refinement",
-            info="CLIP looks at frames and tunes the emotion; stop when you like what you see", min_width=220,
-        )  # fmt: skip
-        refine = gr.Button("Refine with CLIP", min_width=120, elem_id="refine-words")
-        stop_refining = gr.Button("Stop", min_width=80, elem_id="stop-refining")
+    steps = gr.Slider(
+        5, studio.limits.steps, value=min(40, studio.limits.steps), step=5, label="Steps of refinement",
+        info="CLIP looks at frames and tunes the emotion; stop when you like what you see",
+    )  # fmt: skip
+    with gr.Row():
+        refine = gr.Button("Refine with CLIP", scale=3, min_width=160, elem_id="refine-words")
+        stop_refining = gr.Button("Stop", scale=1, min_width=80, elem_id="stop-refining")
     status = gr.Markdown(elem_id="words-status")
     seen = gr.Image(
         label="So far", interactive=False, visible=False, height=260, format="jpeg", elem_id="words-seen", buttons=[]
