@@ -33,9 +33,21 @@ app = typer.Typer(
 
 @app.command()
 def generate(
-    image: Annotated[Path, typer.Option(help="Portrait: a picture with a face in it.")],
-    audio: Annotated[Path, typer.Option(help="Speech: any sound file, or a video with sound.")],
+    image: Annotated[
+        Path | None, typer.Option(help="Portrait: a picture with a face in it.", show_default=False)
+    ] = None,
+    audio: Annotated[
+        Path | None, typer.Option(help="Speech: any sound file, or a video with sound.", show_default=False)
+    ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The video to write.")] = Path("out.mp4"),
+    manifest: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV of many videos (image, audio, output, and options of each), in place of --image and --audio. "
+            "Videos that exist are skipped; `accelerate launch -m eat_hf.cli generate` shares them out.",
+            show_default=False,
+        ),
+    ] = None,
     model: Annotated[
         str | None, typer.Option(help=f"Folder or Hub id. Default: ${MODEL_VARIABLE}, else the bundled model.")
     ] = None,
@@ -68,47 +80,35 @@ def generate(
         bool, typer.Option(help="Mark the frames invisibly as AI-generated; see detect-watermark.")
     ] = True,
 ) -> None:
-    """Animate a portrait with a recording."""
-    if sum(given is not None for given in (emotion, timeline, emotion_text)) > 1:
-        raise UserError("Give one of --emotion, --timeline and --emotion-text.")
+    """Animate a portrait with a recording, or many of them."""
+    from .jobs import Job, make_video, prepare, run_manifest
 
-    from .emotions import parse_emotion, parse_intensity, parse_timeline
-    from .faces import choose_face, detect_faces
-    from .media import VideoWriter, check_video_target, read_audio, read_image
+    def load(device: str | None = None) -> "EATPipeline":
+        pipeline = load_pipeline(model_place)
+        for place in adapter or ():
+            pipeline.load_adapter(place)
+        return pipeline if device is None else pipeline.to(device)
 
+    def default(pipeline: "EATPipeline") -> str:
+        """The first adapter's emotion, if there is one."""
+        return pipeline.emotions[len(pipeline.emotion_mapper.config.emotions)] if adapter else "neutral"
+
+    if manifest is not None:
+        if any(given is not None for given in (image, audio, emotion, timeline, emotion_text, face, seed)):
+            raise UserError("With --manifest, what a video is made of stands in its line, not in other options.")
+        model_place = find_model(model)
+        made, failed = run_manifest(manifest, load, default, watermark)
+        if failed:
+            raise UserError(f"{len(failed)} of {len(made) + len(failed)} videos could not be made; see above.")
+        return
+    if image is None or audio is None:
+        raise UserError(f"Give {'--image' if image is None else '--audio'}, or a --manifest of many videos.")
+    job = Job(image, audio, output, emotion, timeline, emotion_text, intensity, head_motion, face, seed, paste_back)
     # everything that can be wrong and is quick to see comes before the model is loaded
-    felt = parse_timeline(timeline) if timeline is not None else parse_emotion(emotion) if emotion else None
-    strength = parse_intensity(intensity)
-    check_video_target(output)
-    for given in (image, audio, Path(head_motion)):
-        if given.resolve() == output.resolve():
-            raise UserError(f"The video would overwrite {given}; choose another name for it.")
-    if head_motion not in ("natural", "still") and not Path(head_motion).is_file():
-        raise UserError(f"Head motion is natural, still, or a driving video; there is no file {head_motion!r}.")
-    model = find_model(model)
-    picture, recording = read_image(image), read_audio(audio)
-    chosen = choose_face(detect_faces(picture), face)
-
-    pipeline = load_pipeline(model)
-    own = len(pipeline.emotions)
-    for place in adapter or ():
-        pipeline.load_adapter(place)
-    if felt is None:
-        felt = pipeline.emotions[own] if adapter and emotion_text is None else "neutral"
-    chunks = pipeline.stream(
-        picture,
-        recording,
-        emotion=felt,
-        intensity=strength,
-        head_motion=head_motion,
-        generator=seed,
-        face=chosen,
-        paste_back=paste_back,
-        emotion_text=emotion_text,
-    )
-    with VideoWriter(output, recording.samples, recording.sampling_rate, watermark=watermark) as video:
-        for chunk in chunks:
-            video.write(chunk)
+    ready = prepare(job)
+    model_place = find_model(model)
+    pipeline = load()
+    make_video(pipeline, ready, default(pipeline), watermark)
     print(output)
 
 
