@@ -172,20 +172,28 @@ def prompt_type(pipeline: "EATPipeline") -> str:
 def fingerprint(pipeline: "EATPipeline") -> dict[str, str]:
     """A digest of every component without its emotional adaptation, and of the settings that give outputs their units.
 
-    Two bases of the same fingerprint have the same frozen weights, wherever they lie.
+    Two bases of the same fingerprint have the same frozen weights, wherever they lie. A renderer that was rounded
+    (`EATPipeline.to`) is still the one that it was.
     """
-    own = tuple(f"{name}." for name in adaptation_parts(pipeline))
-    digests = {"settings": hashlib.sha256(json.dumps([pipeline.config[name] for name in SETTINGS]).encode())}
+    settings = json.dumps([pipeline.config[name] for name in SETTINGS]).encode()
+    digests = {"settings": hashlib.sha256(settings).hexdigest()[:16]}
     for component, module in sorted(pipeline.components.items()):
-        if not isinstance(module, nn.Module):
-            continue  # a release without speech encoder
-        frozen = {f"{component}.{name}": tensor for name, tensor in module.state_dict().items()}
-        for name in sorted(name for name in frozen if not name.startswith(own)):
-            digest = digests.setdefault(component, hashlib.sha256())
-            tensor = frozen[name].detach().cpu().contiguous()
-            digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-            digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
-    return {name: digest.hexdigest()[:16] for name, digest in digests.items()}
+        if isinstance(module, nn.Module):  # a release may lack the speech encoder
+            digests |= pipeline.before_rounding.get(component) or digest_of(pipeline, component)
+    return digests
+
+
+def digest_of(pipeline: "EATPipeline", component: str) -> dict[str, str]:
+    """{component: digest} of its frozen weights, or nothing if all of it is emotional adaptation."""
+    own = tuple(f"{name}." for name in adaptation_parts(pipeline))
+    weights = {f"{component}.{name}": tensor for name, tensor in pipeline.components[component].state_dict().items()}
+    frozen = sorted(name for name in weights if not name.startswith(own))
+    digest = hashlib.sha256()
+    for name in frozen:
+        tensor = weights[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return {component: digest.hexdigest()[:16]} if frozen else {}
 
 
 # Adapters -------------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from . import keypoints as kp
-from .adapters import RESERVED, Adaptation, EmotionAdapter, MixedEAM, find_adapter, graft
+from .adapters import RESERVED, Adaptation, EmotionAdapter, MixedEAM, digest_of, find_adapter, graft
 from .audio import log_mel, loudness
 from .cards import base_card, find_card, slug
 from .emotions import Emotion, EmotionTrack, Intensity
@@ -261,6 +261,7 @@ class EATPipeline(DiffusionPipeline):
     ):
         super().__init__()
         self._adapters: dict[str, EmotionAdapter] = {}  # never changed, only replaced: others may be reading it
+        self.before_rounding: dict[str, dict[str, str]] = {}  # digests of components that are no longer what was loaded
         self._words: list[EmotionWords | None] = []  # one, once they were looked for; shared with views
         for name, value, known in (
             ("keypoint_space", keypoint_space, ("canonical", "posed")),
@@ -547,7 +548,9 @@ class EATPipeline(DiffusionPipeline):
         dtypes = [kwargs.pop("dtype", None), *(given for given in args if isinstance(given, torch.dtype))]
         super().to(*(given for given in args if not isinstance(given, torch.dtype)), **kwargs)
         for dtype in filter(None, dtypes):
-            self.repos_net.to(dtype)
+            if dtype != self.repos_net.dtype:
+                self.before_rounding = {"repos_net": digest_of(self, "repos_net")} | self.before_rounding
+                self.repos_net.to(dtype)
         for adapter in self._adapters.values():
             for part in adapter.parts.values():
                 part.to(self.device)

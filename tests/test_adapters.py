@@ -273,6 +273,15 @@ def test_adapters_share_the_base(pipe, folders):
     assert {parameter.device.type for parameter in pipe.adaptations[1].a2et.parameters()} == {"meta"}
 
 
+def test_a_base_in_half_precision_is_still_the_base(folders, base, model, crop):
+    pipe = EATPipeline.from_pretrained(model, torch_dtype=torch.bfloat16)
+    pipe.set_progress_bar_config(disable=True)
+    assert pipe.repos_net.dtype == torch.bfloat16 and fingerprint(pipe) == fingerprint(base)
+    pipe.load_adapter(folders / "smirk")
+    assert difference(frames(pipe, crop, "smirk"), frames(pipe, crop, "neutral")) > 3
+    assert len(frames(pipe, crop, {"smirk": 0.5, "happy": 0.5})) > 0
+
+
 def test_threads_with_different_adapters_do_not_meet(pipe, crop, portrait, folders):
     """Generating, while others load and unload; with the search for faces, which C++ code does."""
     pipe.load_adapter(folders / "smirk")
