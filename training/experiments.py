@@ -238,7 +238,10 @@ class Experiments:
 
     def table3(self) -> list[Row]:
         rows = []
-        initial = {"initial": self.runs} if self.configured("enhancement", "initial") else {}
+        initial, heard = {}, {}
+        if self.configured("enhancement", "initial"):  # a latent that is tuned: so is what speech makes of it
+            initial = {"initial": self.runs}
+            heard = {"initial": self.runs / "a2et/a2et", "steps": self.configured("enhancement", "steps")}
         for name, title, settings, paper in (
             (
                 "latent_osfv",
@@ -251,7 +254,7 @@ class Experiments:
             folder = self.output / name
             trainings = [
                 *self.train("enhancement", folder / "enhancement", **initial, **settings),
-                *self.train("a2et", folder / "a2et", runs=folder),
+                *self.train("a2et", folder / "a2et", runs=folder, **heard),
                 *self.train("emotion", folder / "emotion", runs=folder),
             ]
             model = self.model(folder, trainings)
