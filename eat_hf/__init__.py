@@ -7,7 +7,7 @@ __version__ = "0.1.0"
 
 _EXPORTS = {
     "EATPipeline": "eat_hf.pipeline",
-    "EATPipelineOutput": "eat_hf.pipeline",
+    "EATPipelineOutput": "eat_hf.performance",
     "HeadMotion": "eat_hf.head_motion",
     "A2ET": "eat_hf.models.a2et",
     "CanonicalKeypointDetector": "eat_hf.models.keypoint_detector",
@@ -71,4 +71,5 @@ if TYPE_CHECKING:
     from .models.speech_encoder import DeepSpeechEncoder
     from .models.sync_expert import SyncExpert
     from .models.syncnet import SyncNet
-    from .pipeline import EATPipeline, EATPipelineOutput
+    from .performance import EATPipelineOutput
+    from .pipeline import EATPipeline

@@ -41,7 +41,8 @@ from .models.keypoint_detector import CanonicalKeypointDetector
 from .models.motion_estimator import MotionEstimator
 from .models.repos_net import RePosNet
 from .models.speech_encoder import DeepSpeechEncoder
-from .pipeline import EATPipeline, Performance
+from .performance import Performance
+from .pipeline import EATPipeline
 from .pose_pictures import pose_pictures
 
 OFFICIAL = "official"  # the model of that name: the published sizes with random weights

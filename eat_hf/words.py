@@ -39,7 +39,8 @@ from .sync_loss import WINDOW, SyncLoss, crop_faces, expert_boxes, mel_input, me
 if TYPE_CHECKING:
     from transformers import CLIPModel, PreTrainedTokenizerBase
 
-    from .pipeline import AudioInput, EATPipeline, HeadMotionInput, ImageInput
+    from .performance import AudioInput, HeadMotionInput, ImageInput
+    from .pipeline import EATPipeline
 
 FOLDER = "words"  # of a model
 DEFAULT_CLIP = "openai/clip-vit-large-patch14"

@@ -9,7 +9,7 @@ from conftest import build_tiny_pipeline
 
 from eat_hf.keypoints import rotation_from_degrees
 from eat_hf.models.dense_motion import pixel_grid
-from eat_hf.pipeline import HeadPose
+from eat_hf.performance import HeadPose
 from training.augment import mirror, vary_colour
 from training.discriminator import DiscriminatorTask, MultiScaleDiscriminator
 from training.equivariance import Warp, equivariance_loss

@@ -12,7 +12,7 @@ from eat_hf.errors import UserError
 from eat_hf.evaluation.tracks import FaceTrack, smooth_squares
 from eat_hf.keypoints import hull_volume, logits_from_degrees
 from eat_hf.models.vgg import VGGFeatures
-from eat_hf.pipeline import HeadPose
+from eat_hf.performance import HeadPose
 from eat_hf.sync_loss import SyncLoss, crop_faces, expert_boxes, lower_half
 from training.face_bank import expert_crops
 from training.options import Recipe

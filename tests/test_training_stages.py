@@ -19,7 +19,7 @@ pytest.importorskip("espeakng_loader", reason="espeak-ng comes with `pip install
 import eat_hf  # noqa: E402
 from eat_hf.errors import UserError  # noqa: E402
 from eat_hf.keypoints import hull_volume  # noqa: E402
-from eat_hf.pipeline import HeadPose, Speech  # noqa: E402
+from eat_hf.performance import HeadPose, Speech  # noqa: E402
 from training import (  # noqa: E402
     assemble,
     contact_sheet,
