@@ -23,7 +23,7 @@ from .data import LABELS, FrameBank
 from .loop import Batch, LoopOptions, Losses, main_process_first, train
 from .options import parse_options
 
-SIDE = 128
+EDGE, SIDE = 170, 128  # of a picture, and of its middle, which holds the face from brows to chin
 MOVING = 0.02  # least standard deviation of a unit that is learnt
 
 
@@ -53,9 +53,12 @@ class UnitJudgeTask(nn.Module):
 
 
 def read_units(judge: ResNetForImageClassification, pictures: Tensor) -> Tensor:
-    """(N, 3, 256, 256) in [0, 1] -> (N, 52), weights near [0, 1] of the units in `judge.config.id2label`."""
-    small = F.interpolate(pictures.float(), (SIDE, SIDE), mode="bilinear", antialias=True)
-    return judge(small - 0.5).logits
+    """(N, 3, H, H) in [0, 1] -> (N, 52), weights near [0, 1] of the units in `judge.config.id2label`."""
+    small = pictures.float()
+    if small.shape[-1] != EDGE:
+        small = F.interpolate(small, (EDGE, EDGE), mode="area")
+    first = (EDGE - SIDE) // 2
+    return judge(small[..., first : first + SIDE, first : first + SIDE] - 0.5).logits
 
 
 @torch.no_grad()
@@ -101,7 +104,8 @@ def main() -> None:
     def draw(rng: np.random.Generator, count: int) -> Batch:
         frames = rng.choice(training, count)
         labels = {name: bank.label(name, frames) for name in LABELS if name != "landmarks"}
-        pictures, _ = transform_similarity(bank.pixel_values(frames), labels, max_roll=8, max_scale=0.1, max_shift=0.06)
+        small = F.interpolate(bank.pixel_values(frames), (EDGE, EDGE), mode="area")  # and so the rest costs little
+        pictures, _ = transform_similarity(small, labels, max_roll=8, max_scale=0.1, max_shift=0.06)
         return {"pictures": degrade(vary_colour(pictures, 0.15)), "units": bank.label("arkit", frames)}
 
     train(
