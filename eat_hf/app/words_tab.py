@@ -14,7 +14,7 @@ from .studio import Refinement, Session, Studio
 
 HINT = (
     "Say what the face should look like; several phrasings of one wish, a line each, count as their mean. Examples: "
-    "*slightly smiling with raised eyebrows*, *She is talking while crying hard.*, *a wrinkled nose*."
+    "*slightly smiling with raised eyebrows*, *a wrinkled nose*, *She is talking while crying hard.*"
 )
 NOT_YET = "Preview or refine an emotion first; there is nothing to take yet."
 
@@ -106,7 +106,7 @@ def words_tab(studio: Studio, inputs: Inputs) -> None:
                 facts = reached.config.training
                 said = f"**{_title(reached)}**: similarity {facts['similarity']:.3f} after {facts['steps']} steps, "
                 with studio.packed(reached) as file:
-                    yield reached, said + f"in the eyes of {facts['clip']}.", gr.skip(), str(file)
+                    yield reached, said + f"as CLIP sees it ({facts['clip']}).", gr.skip(), str(file)
 
     @readable
     def preview_draft(
