@@ -193,7 +193,7 @@ def show_expressions(
     output = Path(options.output)
     adapters = {way: adapters_of(pipe, way, output) for way in ways}
     verdicts: dict[str, Any] = {way: {expression: {} for expression in EXPRESSIONS} for way in ways}
-    pages: dict[str, list[np.ndarray]] = {text: [] for text, _ in EXPRESSIONS.values()}
+    pages: dict[str, list[np.ndarray]] = {expression: [] for expression in EXPRESSIONS}
     for person, clip in people.items():
         portrait = clip.portrait()
         track = track_faces(portrait[None])
@@ -206,14 +206,14 @@ def show_expressions(
 
         calm = show(pipe, "neutral")
         for expression in tqdm(EXPRESSIONS, person):
-            pages[EXPRESSIONS[expression][0]].append(calm.picture)
+            pages[expression].append(calm.picture)
             for way in ways:
                 view = pipe.with_adapters({"asked": adapters[way][expression]})
                 seen = show(view, adapter_name(expression))
                 verdict = judge_change((seen.units - calm.units).mean(0), expression)
                 unlike = None if seen.same is None or calm.same is None else calm.same - seen.same
                 verdicts[way][expression][person] = verdict | {"identity_drop": unlike}
-                pages[EXPRESSIONS[expression][0]].append(seen.picture)
+                pages[expression].append(seen.picture)
     return verdicts, pages
 
 
@@ -340,7 +340,7 @@ def main() -> int:
     output.mkdir(parents=True, exist_ok=True)
     write_atomically(output / "words.json", json.dumps(found | {"summary": summary(found)}, indent=1) + "\n")
     ways = list(found["verdicts"])
-    columns = [f"{person}, {way}" for person in found["people"] for way in ("neutral", *ways)]
+    columns = [f"{person}, {way}".replace("in words, ", "") for person in found["people"] for way in ("neutral", *ways)]
     draw_sheet(pages, columns, options.size).save(output / "words.png", optimize=True)
     return 0
 
