@@ -23,8 +23,8 @@ EXPERIMENTS = {
         "OSFV is trained like the enhanced latent, but with a deformation prior (5) and on whole pictures rather than "
         "the face region. The paper's numbers stand beside frames rendered from the latents of the real frames: they "
         "exceed what its whole method reaches in Table 5, which speech alone could not. Later stages learn from the "
-        "corpus' own labels in both cases. With the config `demo` both begin with networks that exact labels taught, and "
-        "80 steps move them little: where the two are alike, that says nothing about the paper.",
+        "corpus' own labels in both cases. With the config `demo` both begin with networks that exact labels taught, "
+        "and 80 steps move them little: where the two are alike, that says nothing about the paper.",
     ),
     "table4": (
         "Table 4: prompts",
