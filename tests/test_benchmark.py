@@ -63,7 +63,7 @@ def test_the_plain_way_makes_the_same_frames(tiny_pipeline, options):
     recording = read_audio(options.audio).first(0.4)
     clip = tiny_pipeline.perform(options.image, recording, "happy", head_motion="still", generator=0)
     frames = np.concatenate(list(tiny_pipeline.render_performance(clip, 4)))
-    plain = plain_frames(tiny_pipeline, recording, clip, [0, 7])
+    plain = plain_frames(tiny_pipeline, recording, clip.portrait, clip.driving, [0, 7])
     assert np.abs(255 * plain.permute(0, 2, 3, 1).numpy() - frames[[0, 7]]).max() < 1
 
 
