@@ -361,8 +361,7 @@ def learn_emotion(
         face, emotional = pipeline.emotional_deformation(portrait, own, prompt)
         spoken = pipeline.speech_deformation(windows, index, own, face, prompt)
         expression = pipeline.scale_expression(portrait, spoken + emotional)
-        part = replace(pose, **{key: value[index] for key, value in vars(pose).items()})
-        return pipeline.drive_keypoints(portrait, part, expression)
+        return pipeline.drive_keypoints(portrait, pose.of(index), expression)
 
     def render(index: Tensor, latent: Tensor) -> tuple[Tensor, Tensor]:
         """Frames (n, 3, 256, 256) and keypoints (1, n, K, 3)."""
