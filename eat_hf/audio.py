@@ -25,6 +25,8 @@ SYNC_FFT, SYNC_HOP = 800, 200  # the sync expert's spectrogram: 80 columns a sec
 CONTEXT = 9  # rows before and after the current one in a DeepSpeech input
 DEEPSPEECH_FEATURES = CEPSTRA * (2 * CONTEXT + 1)  # 494
 
+BLOCK = 1024  # analysis windows taken at a time, so that long recordings need little memory
+
 _EPSILON = np.finfo(float).eps
 
 
@@ -61,18 +63,16 @@ def log_mel(waveform: Tensor) -> Tensor:
     samples = waveform.shape[-1]
     if samples <= MEL_FFT // 2:
         raise ValueError(f"The audio is too short: {samples} samples, but a mel column needs more than {MEL_FFT // 2}.")
-    spectrum = torch.stft(
-        waveform.reshape(-1, samples),
-        MEL_FFT,
-        hop_length=MEL_HOP,
-        win_length=MEL_HOP,
-        window=torch.hann_window(MEL_HOP, dtype=waveform.dtype, device=waveform.device),
-        center=True,
-        pad_mode="reflect",
-        return_complex=True,
-    )
-    power = spectrum.abs().square().transpose(1, 2) @ mel_filters().to(waveform)
-    return ((torch.log(1e-5 + power) + 4) / 4).reshape(*waveform.shape[:-1], -1, MEL_BANDS)
+    # windows are centred on their columns, with the waveform mirrored at both ends
+    padded = torch.nn.functional.pad(waveform.reshape(-1, 1, samples), (MEL_FFT // 2,) * 2, "reflect")[:, 0]
+    window = torch.hann_window(MEL_HOP, dtype=waveform.dtype, device=waveform.device)
+    columns = []
+    for start in range(0, padded.shape[1] - MEL_FFT + 1, BLOCK * MEL_HOP):
+        part = padded[:, start : start + (BLOCK - 1) * MEL_HOP + MEL_FFT]
+        spectrum = torch.stft(part, MEL_FFT, MEL_HOP, MEL_HOP, window, center=False, return_complex=True)
+        power = spectrum.abs().square().transpose(1, 2) @ mel_filters().to(waveform)
+        columns.append((torch.log(1e-5 + power) + 4) / 4)
+    return torch.cat(columns, 1).reshape(*waveform.shape[:-1], -1, MEL_BANDS)
 
 
 def loudness(waveform: Tensor, frames: int) -> Tensor:
@@ -121,21 +121,27 @@ def mfcc(
     Pre-emphasis 0.97, rectangular 25 ms windows every 10 ms, 26 bands, orthonormal DCT, sinusoidal liftering;
     the first coefficient is the log energy of the window.
     """
-    samples = np.asarray(samples, np.float64)
-    emphasised = np.concatenate([samples[:1], samples[1:] - 0.97 * samples[:-1]])
-    rows = 1 + max(0, math.ceil((len(emphasised) - window) / hop))
-    padded = np.zeros((rows - 1) * hop + window)
-    padded[: min(len(emphasised), len(padded))] = emphasised[: len(padded)]
-    frames = np.lib.stride_tricks.sliding_window_view(padded, window)[::hop]
-    power = np.abs(np.fft.rfft(frames, n_fft)) ** 2 / n_fft
-    energy = power.sum(1)
-    bands = power @ _mfcc_filters(n_fft=n_fft)
-    # a window of digital silence has no energy; the smallest number stands in for it under the logarithm
-    energy, bands = (np.where(x == 0, _EPSILON, x) for x in (energy, bands))
-    coefficients = dct(np.log(bands), type=2, axis=1, norm="ortho")[:, :cepstra]
-    coefficients *= 1 + lifter / 2 * np.sin(np.pi * np.arange(cepstra) / lifter)
-    coefficients[:, 0] = np.log(energy)
-    return coefficients
+    count = 1 + max(0, math.ceil((len(samples) - window) / hop))
+    rows = np.empty((count, cepstra))
+    for start in range(0, count, BLOCK):
+        part = rows[start : start + BLOCK]
+        # with the sample before, which pre-emphasis takes from the first
+        begin, end = start * hop, (start + len(part) - 1) * hop + window
+        before = np.zeros(1) if begin == 0 else samples[begin - 1 : begin]
+        heard = np.concatenate([before, samples[begin:end]]).astype(np.float64)
+        emphasised = heard[1:] - 0.97 * heard[:-1]
+        padded = np.pad(emphasised, (0, end - begin - len(emphasised)))
+        frames = np.lib.stride_tricks.sliding_window_view(padded, window)[::hop]
+        power = np.abs(np.fft.rfft(frames, n_fft)) ** 2 / n_fft
+        energy = power.sum(1)
+        bands = power @ _mfcc_filters(n_fft=n_fft)
+        # a window of digital silence has no energy; the smallest number stands in for it under the logarithm
+        energy, bands = (np.where(x == 0, _EPSILON, x) for x in (energy, bands))
+        coefficients = dct(np.log(bands), type=2, axis=1, norm="ortho")[:, :cepstra]
+        coefficients *= 1 + lifter / 2 * np.sin(np.pi * np.arange(cepstra) / lifter)
+        coefficients[:, 0] = np.log(energy)
+        part[:] = coefficients
+    return rows
 
 
 def deepspeech_features(waveform: Tensor | np.ndarray) -> Tensor:
@@ -146,16 +152,22 @@ def deepspeech_features(waveform: Tensor | np.ndarray) -> Tensor:
 
     Returns:
         (rows at 50 a second, 494) float32: 26 cepstra of 9 rows before, the row, and 9 after (zeros outside the clip),
-        oldest first, standardised over the whole clip.
+        oldest first, standardised over the whole clip. Neighbouring rows share memory: do not write to them.
     """
-    samples = np.asarray(waveform, np.float64)
-    samples = np.clip(np.round(samples * 32768), -32768, 32767)
+    samples = np.asarray(waveform, np.float32)
+    samples = np.clip(np.round(samples * 32768), -32768, 32767)  # exact in float32
     rows = mfcc(samples)[::2]
+    # mean and deviation of all windows, of which a row is in up to 19
+    count = len(rows)
+    place = np.arange(count)
+    shares = 1 + np.minimum(place, CONTEXT) + np.minimum(count - 1 - place, CONTEXT)
+    size = count * DEEPSPEECH_FEATURES
+    mean = (shares @ rows).sum() / size
+    outside = count * (2 * CONTEXT + 1) - shares.sum()  # rows of zeros
+    variance = ((shares @ (rows - mean) ** 2).sum() + outside * CEPSTRA * mean**2) / size
     padded = np.pad(rows, ((CONTEXT, CONTEXT), (0, 0)))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * CONTEXT + 1, axis=0)  # (rows, cepstra, 19)
-    features = windows.transpose(0, 2, 1).reshape(len(rows), -1)
-    features = (features - features.mean()) / max(features.std(), _EPSILON)
-    return torch.from_numpy(features.astype(np.float32))
+    standardised = torch.from_numpy(((padded - mean) / max(math.sqrt(variance), _EPSILON)).astype(np.float32))
+    return standardised.as_strided((count, DEEPSPEECH_FEATURES), (CEPSTRA, 1))
 
 
 def semantic_windows(logits: Tensor, seconds: float, size: int = 16, stride: int = 2) -> Tensor:
@@ -170,12 +182,12 @@ def semantic_windows(logits: Tensor, seconds: float, size: int = 16, stride: int
 
     Returns:
         (B, frames at 25 a second, 16, classes); window f starts 8 rows before frame f, zeros outside the clip.
+        Neighbouring windows share memory: do not write to them.
     """
     points = max(1, round(seconds * SEMANTIC_RATE) - 1)  # the released preprocessing drops the last point
     index = torch.arange(points, device=logits.device).clamp(max=logits.shape[1] - 1)
     padded = torch.nn.functional.pad(logits[:, index], (0, 0, size // 2, size // 2))
-    starts = torch.arange(0, points, stride, device=logits.device)
-    return padded[:, starts[:, None] + torch.arange(size, device=logits.device)]
+    return padded.unfold(1, size, stride).transpose(2, 3)[:, : math.ceil(points / stride)]
 
 
 def frame_windows(features: Tensor, radius: int = 5, padding: Tensor | float | None = None) -> Tensor:

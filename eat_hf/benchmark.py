@@ -192,6 +192,7 @@ def plain_frames(
         driving: K_d (1, F, K, 3) of the whole clip; A2ET and EDN compute them again, and nothing is made of that.
     """
     speech = pipe.encode_audio(recording)
+    semantic = torch.cat([speech.semantic, speech.semantic[-1:]])[: len(speech.mel)]
     pixel_values = pipe._pixel_values(seen.crop[None])
     prompts = pipe.draw_prompts(torch.Generator().manual_seed(0))
     prompt = prompts[pipe.emotion_mapper.config.emotions.index(EMOTION), None]
@@ -202,7 +203,7 @@ def plain_frames(
         for frame in frames:
             pictures = pose_pictures(pose_picture_rotation(*angles), seen.translation.expand(2 * radius + 1, -1))
             shown = pipe.a2et(
-                frame_windows(speech.semantic, radius, pipe.a2et.semantic_padding)[frame, None, None],
+                frame_windows(semantic, radius, pipe.a2et.semantic_padding)[frame, None, None],
                 frame_windows(speech.mel, radius, pipe.a2et.mel_padding)[frame, None, None],
                 pictures[None, None],
                 *(angle[None, :1] for angle in angles),
@@ -293,7 +294,7 @@ model, image, audio, output = sys.argv[1:]
 pipe = EATPipeline.from_pretrained(model)
 pipe.set_progress_bar_config(disable=True)
 recording = read_audio(audio)
-with VideoWriter(output, recording.samples, recording.sampling_rate) as video:
+with VideoWriter(output, recording) as video:
     for number, chunk in enumerate(pipe.stream(image, recording, "happy", generator=0)):
         if not number:
             first = time.time()
@@ -318,7 +319,7 @@ def measure_new_process(model: str, options: BenchmarkOptions) -> dict[str, floa
 def make_videos(pipe: EATPipeline, image: Any, recording: Recording, batch: int, folder: str, count: int = 1) -> None:
     """Portrait in, mp4 out, one after the other."""
     for _ in range(count):
-        with VideoWriter(Path(folder) / "out.mp4", recording.samples, recording.sampling_rate) as video:
+        with VideoWriter(Path(folder) / "out.mp4", recording) as video:
             for chunk in pipe.stream(image, recording, EMOTION, generator=0, batch_size=batch):
                 video.write(chunk)
 

@@ -164,9 +164,13 @@ def _blinks(frames: int, generator: torch.Generator | None) -> Tensor:
     device = generator.device if generator is not None else "cpu"
     count = int(frames / FPS / BLINK_PAUSE[0]) + 1
     pauses = torch.empty(count, device=device).uniform_(*BLINK_PAUSE, generator=generator).cpu()
-    after = torch.arange(frames) - (pauses.cumsum(0) * FPS).round()[:, None]  # frames after each blink
-    closure = 1 - torch.where(after < 0, -after / LIDS_CLOSE, after / LIDS_OPEN) / FPS
-    closure = closure.amax(0).clamp(0, 1)
+    blinks = (pauses.cumsum(0) * FPS).round()
+    frame = torch.arange(frames, dtype=blinks.dtype)
+    following = torch.searchsorted(blinks, frame)  # pauses are long enough for one after the last frame
+    until = blinks[following] - frame
+    since = torch.where(following > 0, frame - blinks[following - 1], torch.inf)
+    closure = 1 - torch.minimum(until / LIDS_CLOSE, since / LIDS_OPEN) / FPS
+    closure = closure.clamp(0, 1)
     return closure * closure * (3 - 2 * closure)
 
 

@@ -121,7 +121,7 @@ def make_video(pipeline: "EATPipeline", ready: ReadyJob, default: str = "neutral
         paste_back=job.paste_back,
         emotion_text=job.emotion_text,
     )
-    with VideoWriter(job.output, sound.samples, sound.sampling_rate, watermark=watermark) as video:
+    with VideoWriter(job.output, sound, watermark=watermark) as video:
         for chunk in chunks:
             video.write(chunk)
 

@@ -10,8 +10,9 @@ import os
 import secrets
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -86,31 +87,62 @@ def _flatten_picture(picture: Image.Image) -> np.ndarray:
 # Recordings ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass
+@dataclass(frozen=True)
 class Recording:
-    """Attributes:
-    waveform: (N,) float32 mono at 16 kHz, what the network hears.
-    samples: (channels, M) float32 in [-1, 1], one or two channels as recorded, what the video sounds like.
-    sampling_rate: of `samples`, Hz.
+    """A voice: what the network hears, and where to find what the video sounds like.
+
+    Sound of a file stays there, for an hour of it would fill the memory, and is decoded again when it is needed.
+
+    Attributes:
+        waveform: (N,) float32 mono at 16 kHz, what the network hears.
+        source: the file, or samples (channels, M) float32 in [-1, 1], one or two channels as recorded.
+        length: samples of each channel that are used.
+        channels: one or two; sampling_rate: Hz, both of the sound as recorded.
     """
 
     waveform: np.ndarray
-    samples: np.ndarray
+    source: Path | np.ndarray
+    length: int
+    channels: int
     sampling_rate: int
 
     @property
     def seconds(self) -> float:
-        return self.samples.shape[1] / self.sampling_rate
+        return self.length / self.sampling_rate
 
     @property
     def num_frames(self) -> int:
         """Video frames that cover the recording; the last one may reach past its end."""
-        return math.ceil(self.samples.shape[1] * FPS / self.sampling_rate)
+        return math.ceil(self.length * FPS / self.sampling_rate)
+
+    @property
+    def samples(self) -> np.ndarray:
+        """(channels, length) float32 in [-1, 1], all of the sound as recorded; `sound` takes less memory."""
+        if isinstance(self.source, np.ndarray):
+            return self.source[:, : self.length]
+        return np.concatenate(list(self.sound()), 1)
+
+    def sound(self) -> Iterator[np.ndarray]:
+        """The samples, (channels, n) float32 in [-1, 1] of one moment after the other.
+
+        Raises:
+            UserError: the file is gone.
+        """
+        if isinstance(self.source, np.ndarray):
+            for start in range(0, self.length, self.sampling_rate):
+                yield self.samples[:, start : start + self.sampling_rate]
+            return
+        given = 0
+        for piece in _decode_audio(self.source)[1]:
+            yield _clip(piece[:, : self.length - given])
+            given += piece.shape[1]
+            if given >= self.length:
+                return
 
     def first(self, seconds: float) -> "Recording":
         """Its beginning, all of it if it is shorter."""
         heard, recorded = (round(seconds * rate) for rate in (SAMPLING_RATE, self.sampling_rate))
-        return Recording(self.waveform[:heard], self.samples[:, :recorded], self.sampling_rate)
+        return replace(self, waveform=self.waveform[:heard], length=min(recorded, self.length))
 
 
 def read_audio(audio: str | os.PathLike | tuple[Any, int] | Recording) -> Recording:
@@ -126,23 +158,38 @@ def read_audio(audio: str | os.PathLike | tuple[Any, int] | Recording) -> Record
     """
     if isinstance(audio, Recording):
         return audio
+    pieces: Iterable[np.ndarray]
+    source: Path | np.ndarray
     if isinstance(audio, tuple):
         if len(audio) != 2:
             raise UserError(f"Audio must be a path or (samples, sampling_rate), not a tuple of {len(audio)}.")
         samples, rate = _check_samples(*audio)
-        name = "The audio"
+        pieces, source, name = [samples], _clip(samples), "The audio"
     else:
         path = _existing_file(audio, "recording")
-        samples, rate = _decode_audio(path)
-        name = f"The recording {path}"
-    if not np.isfinite(samples).all():
-        raise UserError(f"{name} contains NaN or infinite samples; export it again.")
-    if samples.shape[1] < SHORTEST_RECORDING * rate:
-        seconds = samples.shape[1] / rate
-        raise UserError(f"{name} lasts {seconds:.2f} s; at least {SHORTEST_RECORDING} s of sound is needed.")
-    samples = samples.clip(-1, 1)
-    waveform = _resample(samples.mean(0, keepdims=True), rate, SAMPLING_RATE)[0]
-    return Recording(waveform=waveform, samples=samples, sampling_rate=rate)
+        rate, pieces = _decode_audio(path, warn=True)
+        source, name = path, f"The recording {path}"
+    channels = length = 0
+
+    def mono() -> Iterator[np.ndarray]:
+        nonlocal channels, length
+        for piece in pieces:
+            if not np.isfinite(piece).all():
+                raise UserError(f"{name} contains NaN or infinite samples; export it again.")
+            channels, length = len(piece), length + piece.shape[1]
+            yield _clip(piece).mean(0, keepdims=True)
+
+    heard = BytesIO()  # one piece of memory that grows; thousands of small ones would leave it in shreds
+    for part in _resampled(mono(), rate, SAMPLING_RATE):
+        heard.write(part.tobytes())
+    waveform = np.frombuffer(heard.getbuffer(), np.float32)
+    if length < SHORTEST_RECORDING * rate:
+        raise UserError(f"{name} lasts {length / rate:.2f} s; at least {SHORTEST_RECORDING} s of sound is needed.")
+    return Recording(waveform, source, length, channels, rate)
+
+
+def _clip(samples: np.ndarray) -> np.ndarray:
+    return samples.clip(-1, 1)
 
 
 def _check_samples(samples: Any, rate: int) -> tuple[np.ndarray, int]:
@@ -166,51 +213,71 @@ def _check_samples(samples: Any, rate: int) -> tuple[np.ndarray, int]:
     return samples, int(rate)
 
 
-def _decode_audio(path: Path) -> tuple[np.ndarray, int]:
-    chunks: list[np.ndarray] = []
+def _decode_audio(path: Path, warn: bool = False) -> tuple[int, Iterator[np.ndarray]]:
+    """Sampling rate of a file's sound, and the sound, (channels, n) float32 of one moment after the other.
+
+    Args:
+        warn: about damage that is skipped.
+    """
+    unreadable = f"{path} cannot be read as a recording"
     try:
         with av.open(str(path)) as container:
             if not container.streams.audio:
                 raise UserError(f"{path} has no sound track.")
-            stream = container.streams.audio[0]
-            rate = stream.rate
-            layout = "mono" if stream.channels == 1 else "stereo"
-            resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate)
-            damage = None
-            for packet in container.demux(stream):
-                try:
-                    frames = packet.decode()
-                except av.error.InvalidDataError as error:  # players skip what they cannot read, too
-                    damage = error
-                    continue
-                for frame in frames:
-                    frame.pts = None  # gaps and jitter of the container's clock are not part of the sound
-                    chunks += [part.to_ndarray() for part in resampler.resample(frame)]
-            if damage is not None and not chunks:
-                raise damage
-            if damage is not None:
-                message = f"{path} is damaged ({_one_line(damage)}); only what could be read is used."
-                warnings.warn(message, InputWarning, 3)
-            chunks += [part.to_ndarray() for part in resampler.resample(None)]
-    except av.error.FFmpegError as error:
-        raise UserError(f"{path} cannot be read as a recording ({_one_line(error)}).") from error
-    if not chunks:
-        raise UserError(f"{path} contains no sound.")
-    return np.concatenate(chunks, 1), rate
+            rate = container.streams.audio[0].rate
+    except (av.error.FFmpegError, OSError) as error:
+        raise UserError(f"{unreadable} ({_one_line(error)}).") from error
+
+    def pieces() -> Iterator[np.ndarray]:
+        damage, found = None, False
+        try:
+            with av.open(str(path)) as container:
+                stream = container.streams.audio[0]
+                layout = "mono" if stream.channels == 1 else "stereo"
+                resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate)
+                for packet in container.demux(stream):
+                    try:
+                        frames = packet.decode()
+                    except av.error.InvalidDataError as error:  # players skip what they cannot read, too
+                        damage = error
+                        continue
+                    for frame in frames:
+                        frame.pts = None  # gaps and jitter of the container's clock are not part of the sound
+                        for part in resampler.resample(frame):
+                            found = True
+                            yield part.to_ndarray()
+                for part in resampler.resample(None) if found else ():
+                    yield part.to_ndarray()
+        except av.error.FFmpegError as error:
+            raise UserError(f"{unreadable} ({_one_line(error)}).") from error
+        if not found:
+            raise UserError(f"{path} contains no sound." if damage is None else f"{unreadable} ({_one_line(damage)}).")
+        if damage is not None and warn:
+            message = f"{path} is damaged ({_one_line(damage)}); only what could be read is used."
+            warnings.warn(message, InputWarning, 2)
+
+    return rate, pieces()
 
 
-def _resample(samples: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
-    """(channels, N) -> (channels, M) at the new rate, with M = ceil of the exact length."""
-    length = math.ceil(samples.shape[1] * new_rate / rate)
-    if rate != new_rate:
-        layout = "mono" if samples.shape[0] == 1 else "stereo"
-        resampler = av.AudioResampler(format="fltp", layout=layout, rate=new_rate)
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples, np.float32), format="fltp", layout=layout)
+def _resampled(pieces: Iterable[np.ndarray], rate: int, new_rate: int) -> Iterator[np.ndarray]:
+    """(channels, n) of one moment after the other, at another rate; ceil of the exact length of it in all."""
+    if rate == new_rate:
+        yield from pieces
+        return
+    resampler, taken, given, channels = None, 0, 0, 1
+    for piece in pieces:
+        channels = len(piece)
+        layout = "mono" if channels == 1 else "stereo"
+        resampler = resampler or av.AudioResampler(format="fltp", layout=layout, rate=new_rate)
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(piece, np.float32), format="fltp", layout=layout)
         frame.rate = rate
-        parts = [part.to_ndarray() for part in (*resampler.resample(frame), *resampler.resample(None))]
-        samples = np.concatenate(parts, 1)
-    missing = length - samples.shape[1]
-    return np.pad(samples, ((0, 0), (0, max(missing, 0))))[:, :length].astype(np.float32)
+        taken += piece.shape[1]
+        for part in resampler.resample(frame):
+            given += part.samples
+            yield part.to_ndarray()
+    missing = math.ceil(taken * new_rate / rate) - given
+    rest = [part.to_ndarray() for part in resampler.resample(None)] if resampler else []
+    yield np.concatenate([*rest, np.zeros((channels, max(missing, 0)), np.float32)], 1)[:, : max(missing, 0)]
 
 
 # Videos --------------------------------------------------------------------------------------------------------------
@@ -283,8 +350,8 @@ class VideoWriter:
 
     Args:
         path: a name ending in .mp4 in a folder that exists. An older file of that name is replaced.
-        samples: (channels, M) float32 sound with one or two channels, or None for a silent video.
-        sampling_rate: of `samples`.
+        sound: a recording, or samples (channels, M) float32 with one or two channels; None for a silent video.
+        sampling_rate: of samples; a recording has its own.
         fps: frames per second.
         crf: quality of the encoder, lower is better; 18 is visually lossless.
         watermark: add the invisible mark of `watermark.add_watermark`. Only for frames that are going to be measured
@@ -297,7 +364,7 @@ class VideoWriter:
     def __init__(
         self,
         path: str | os.PathLike,
-        samples: np.ndarray | None = None,
+        sound: Recording | np.ndarray | None = None,
         sampling_rate: int | None = None,
         fps: int = FPS,
         crf: int = 18,
@@ -306,11 +373,17 @@ class VideoWriter:
         self.path = Path(path)
         check_video_target(self.path)
         self.fps, self.crf, self.watermark = fps, crf, watermark
-        if samples is not None and sampling_rate is not None:
-            samples = np.atleast_2d(samples)
-            if sampling_rate not in AAC_RATES:
-                samples, sampling_rate = _resample(samples, sampling_rate, 48000), 48000
-        self.samples, self.sampling_rate = samples, sampling_rate
+        pieces: Iterable[np.ndarray]
+        if isinstance(sound, Recording):
+            pieces, self._channels, sampling_rate = sound.sound(), sound.channels, sound.sampling_rate
+        elif sound is not None:
+            pieces = [np.atleast_2d(sound)]
+            self._channels = len(pieces[0])
+        else:
+            pieces, self._channels, sampling_rate = [], 0, None
+        self._rate = sampling_rate if sampling_rate in AAC_RATES else 48000
+        self._sound = _resampled(pieces, sampling_rate or self._rate, self._rate)
+        self._waiting = np.zeros((self._channels, 0), np.float32)  # sound whose frames have not come yet
         self._temporary = self.path.with_name(f".{self.path.stem}-{secrets.token_hex(4)}.mp4")
         self._container: Any = None
         self._frames = self._samples_written = 0
@@ -341,7 +414,7 @@ class VideoWriter:
         picture.pts, picture.time_base = self._frames, Fraction(1, self.fps)
         self._container.mux(self._video.encode(picture))
         self._frames += 1
-        self._write_sound(until=round(self._frames / self.fps * (self.sampling_rate or 0)))
+        self._write_sound(until=round(self._frames / self.fps * self._rate))
 
     def _open(self, width: int, height: int) -> None:
         self._container = av.open(str(self._temporary), "w", format="mp4", options={"movflags": "+faststart"})
@@ -351,26 +424,28 @@ class VideoWriter:
         context = self._video.codec_context
         context.color_range = ColorRange.MPEG
         context.colorspace = context.color_primaries = context.color_trc = BT709
-        if self.samples is not None:
-            layout = "mono" if len(self.samples) == 1 else "stereo"
-            self._sound = self._container.add_stream("aac", rate=self.sampling_rate, layout=layout)
-            self._sound.bit_rate = 96000 * len(self.samples)
+        if self._channels:
+            self._audio = self._container.add_stream("aac", rate=self._rate, layout=self._layout)
+            self._audio.bit_rate = 96000 * self._channels
 
     def _write_sound(self, until: int) -> None:
         """Sound goes in beside its frames, so that a player reading from the start never waits for it."""
-        if self.samples is None:
+        if not self._channels:
             return
-        part = self.samples[:, self._samples_written : until].clip(-1, 1).astype(np.float32)
+        missing = until - self._samples_written
+        while self._waiting.shape[1] < missing and (piece := next(self._sound, None)) is not None:
+            self._waiting = np.concatenate([self._waiting, piece], 1)
+        part, self._waiting = self._waiting[:, :missing], self._waiting[:, missing:]
         if part.shape[1]:
-            layout = "mono" if len(part) == 1 else "stereo"
-            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(part), format="fltp", layout=layout)
-            frame.rate, frame.pts, frame.time_base = (
-                self.sampling_rate,
-                self._samples_written,
-                Fraction(1, self.sampling_rate),
-            )
-            self._container.mux(self._sound.encode(frame))
+            samples = np.ascontiguousarray(part.clip(-1, 1), np.float32)
+            frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=self._layout)
+            frame.rate, frame.pts, frame.time_base = self._rate, self._samples_written, Fraction(1, self._rate)
+            self._container.mux(self._audio.encode(frame))
             self._samples_written += part.shape[1]
+
+    @property
+    def _layout(self) -> str:
+        return "mono" if self._channels == 1 else "stereo"
 
     def __exit__(self, kind, error, traceback) -> None:
         try:
@@ -387,8 +462,8 @@ class VideoWriter:
         if self._container is None:
             raise ValueError("No frame was written.")
         self._container.mux(self._video.encode(None))
-        if self.samples is not None:
-            self._container.mux(self._sound.encode(None))
+        if self._channels:
+            self._container.mux(self._audio.encode(None))
         container, self._container = self._container, None
         container.close()
         # FFmpeg does not report every failed write of the index; a file without one cannot be opened again
@@ -433,13 +508,13 @@ def check_video_target(path: str | os.PathLike) -> None:
 def write_video(
     path: str | os.PathLike,
     frames: Iterable[np.ndarray],
-    samples: np.ndarray | None = None,
+    sound: Recording | np.ndarray | None = None,
     sampling_rate: int | None = None,
     fps: int = FPS,
     watermark: bool = True,
 ) -> None:
-    """Write frames (n, H, W, 3) uint8 RGB and sound (channels, M) into an mp4; see `VideoWriter`."""
-    with VideoWriter(path, samples, sampling_rate, fps, watermark=watermark) as writer:
+    """Write frames (n, H, W, 3) uint8 RGB and their sound into an mp4; see `VideoWriter`."""
+    with VideoWriter(path, sound, sampling_rate, fps, watermark=watermark) as writer:
         writer.write(frames)
 
 

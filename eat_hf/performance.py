@@ -86,7 +86,8 @@ class Portrait:
 @dataclass
 class Speech:
     """Attributes:
-    semantic: (F, 16, 29), what is said around every frame.
+    semantic: (F, 16, 29), what is said around every frame; or F - 1 of them, where the last frame begins after the last
+        whole window, and is said like the one before.
     mel: (F, 80), how it sounds.
     energy: (F,), root mean square of every frame's samples.
     """
@@ -160,10 +161,10 @@ class Performance:
         """The same for some of the frames."""
         return replace(self, frames=self.frames[list(frames)])
 
-    def pieces(self, size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """Driving keypoints (1, n, K, 3) and guidance of `size` frames after the other, computed as they are asked
-        for."""
-        for part in self.frames.split(size):
+    def pieces(self, first: int, size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Driving keypoints (1, n, K, 3) and guidance of the first frames, then of `size` frames after the other,
+        computed as they are asked for."""
+        for part in filter(len, (self.frames[:first], *self.frames[first:].split(size))):
             changes = self.guidance is not None and self.guidance.dim() == 3
             yield self.drive(part), self.guidance[:, part] if changes else self.guidance  # type: ignore[index]
 

@@ -652,25 +652,28 @@ class EATPipeline(DiffusionPipeline):
         # 6. Move the face, where and when its frames are asked for
         blinks = self.shut_eyes(portrait, motion)
 
-        def drive(index: Tensor) -> Tensor:
+        def express(index: Tensor) -> Tensor:
             expression = self.predict_expression(
                 portrait, speech, pose, prompts, weights, batch_size, adaptations, index
             )
-            blink = blinks[index] if blinks.dim() else blinks
-            return self.drive_keypoints(portrait, pose.of(index), expression + blink)
+            return expression + (blinks[index] if blinks.dim() else blinks)
 
         everything = torch.arange(recording.num_frames, device=self._execution_device)
         if self.config.driving_centring == "clip":  # where a frame goes depends on all others
-            driving = drive(everything)
+            pieces = self.progress_bar(everything.split(_ahead(batch_size)))
+            driving = self.drive_keypoints(portrait, pose, torch.cat([express(index) for index in pieces]))
             return Performance(portrait, lambda index: driving[:, index], everything, guidance, adaptations)
+
+        def drive(index: Tensor) -> Tensor:
+            return self.drive_keypoints(portrait, pose.of(index), express(index))
+
         return Performance(portrait, drive, everything, guidance, adaptations)
 
     def render_performance(
         self, performance: Performance, batch_size: int = 8, paste_back: bool = False
     ) -> Iterator[np.ndarray]:
         """Frames of a performance, in chunks (n, H, W, 3) uint8, as they are made."""
-        # expressions of many frames at a time, for every frame is heard in the windows of ten others
-        pieces = performance.pieces(batch_size * math.ceil(AHEAD / batch_size))
+        pieces = performance.pieces(batch_size, _ahead(batch_size))  # whoever watches a stream waits for the first
         seen, adaptations = performance.portrait, performance.adaptations
         yield from self._render_pieces(seen, pieces, len(performance), batch_size, paste_back, adaptations)
 
@@ -728,8 +731,7 @@ class EATPipeline(DiffusionPipeline):
             raise UserError("This model has no speech encoder; convert the release again with --deepspeech GRAPH.pb.")
         frames = recording.num_frames
         waveform = torch.from_numpy(recording.waveform)
-        # the last frame may begin after the last whole window
-        semantic = _fit_length(self.speech_encoder(waveform[None].to(self._execution_device))[0], frames)
+        semantic = self.speech_encoder(waveform[None].to(self._execution_device))[0, :frames]
         mel = _fit_length(log_mel(waveform), frames).to(semantic)
         return Speech(semantic=semantic, mel=mel, energy=loudness(waveform, frames))
 
@@ -833,16 +835,17 @@ class EATPipeline(DiffusionPipeline):
         offsets = torch.arange(window, device=index.device)
         # tokens once for each frame, and for those thought around the clip
         needed, places = (index[:, None] + offsets).unique(return_inverse=True)
-        radius = window // 2
-        semantic, mel = (
-            torch.cat([outside.expand(radius, *outside.shape), heard, outside.expand(radius, *outside.shape)])
-            for outside, heard in ((a2et.semantic_padding, speech.semantic), (a2et.mel_padding, speech.mel))
-        )
-        near = pose.of((needed - radius).clamp(0, frames - 1))
+        frame = needed - window // 2
+        inside = frame.clamp(0, frames - 1)
+        outside = (frame != inside)[:, None]
+        said = speech.semantic[inside.clamp(max=len(speech.semantic) - 1)]
+        semantic = torch.where(outside[:, None], a2et.semantic_padding, said)
+        mel = torch.where(outside, a2et.mel_padding, speech.mel[inside])
+        near = pose.of(inside)
         rotation = kp.pose_picture_rotation(*(kp.logits_from_degrees(angle) for angle in near.angles))
         tokens = torch.cat(
             [
-                a2et.encode_speech(semantic[needed[part]], pose_pictures(rotation[part], near.translation[part]))
+                a2et.encode_speech(semantic[part], pose_pictures(rotation[part], near.translation[part]))
                 for part in torch.arange(len(needed), device=index.device).split(8 * batch_size)
             ]
         )
@@ -850,7 +853,7 @@ class EATPipeline(DiffusionPipeline):
         angles = [kp.logits_from_degrees(angle) for angle in own.angles]
         return SpeechWindows(
             speech=tokens[places],
-            mel=mel[index[:, None] + offsets],
+            mel=mel[places],
             head_pose=a2et.head_pose_token(*angles, own.translation),
         )
 
@@ -898,7 +901,7 @@ class EATPipeline(DiffusionPipeline):
             prompt = None if prompts is None else prompts[emotion, None]
             face, emotional = self.emotional_deformation(portrait, owners[emotion], prompt)
             parts = shares[:, emotion].nonzero()[:, 0].split(batch_size)
-            for part in self.progress_bar(parts) if len(index) > 2 * AHEAD else parts:
+            for part in parts:
                 spoken = self.speech_deformation(windows, part, owners[emotion], face, prompt)
                 expression[part] += shares[part, emotion, None] * (spoken + emotional)
         return self.scale_expression(portrait, expression)
@@ -985,6 +988,11 @@ class EATPipeline(DiffusionPipeline):
     def _pixel_values(self, pictures: np.ndarray) -> Tensor:
         """(N, 256, 256, 3) uint8 -> (N, 3, 256, 256) float32 in [0, 1] on the pipeline's device."""
         return torch.from_numpy(pictures).to(self._execution_device).permute(0, 3, 1, 2).float() / 255
+
+
+def _ahead(batch_size: int) -> int:
+    """Frames whose expression is computed at a time: many, for every frame is heard in the windows of ten others."""
+    return batch_size * math.ceil(AHEAD / batch_size)
 
 
 def _checked_size(picture: np.ndarray, what: str) -> np.ndarray:

@@ -49,6 +49,16 @@ def test_deepspeech_features_are_the_rows_around_each_row_standardised():
     np.testing.assert_allclose(ours, expected.reshape(len(rows), 494), rtol=1e-5, atol=1e-6)
 
 
+def test_blocks_do_not_show(monkeypatch):
+    waveform = torch.from_numpy(noise(50_017))
+    samples = (waveform * 32768).numpy()
+    whole = audio.log_mel(waveform), audio.mfcc(samples), audio.deepspeech_features(waveform)
+    monkeypatch.setattr(audio, "BLOCK", 7)
+    torch.testing.assert_close(audio.log_mel(waveform), whole[0])
+    np.testing.assert_allclose(audio.mfcc(samples), whole[1], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(audio.deepspeech_features(waveform), whole[2])
+
+
 def test_deepspeech_features_clip_what_is_too_loud_for_int16():
     loud = torch.tensor([2.0, -2.0] * 800)
     clipped = audio.deepspeech_features(loud / 2)

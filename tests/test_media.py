@@ -159,6 +159,33 @@ def test_arrays_of_every_kind(samples):
     assert recording.samples.shape[0] == (2 if samples.ndim == 2 and 2 in samples.shape else 1)
 
 
+@pytest.mark.parametrize("rate", [44100, 37800])
+def test_sound_stays_in_its_file_until_it_is_needed(tmp_path, rate):
+    source = wav(tmp_path / "voice.wav", np.stack([voice(3.0, rate), -0.5 * voice(3.0, rate)], 1), rate)
+    recording = read_audio(source)
+    pieces = list(recording.sound())
+    assert recording.source == source and len(pieces) > 3
+    np.testing.assert_array_equal(np.concatenate(pieces, 1), recording.samples)
+    np.testing.assert_array_equal(recording.first(1.1).samples, recording.samples[:, : round(1.1 * rate)])
+    frames = moving_frames(75)
+    write_video(tmp_path / "from_file.mp4", frames, recording)
+    write_video(tmp_path / "from_samples.mp4", frames, recording.samples, rate)
+    heard = [decoded_sound(tmp_path / f"from_{what}.mp4", 16000) for what in ("file", "samples")]
+    np.testing.assert_array_equal(*heard)
+    assert np.abs(heard[0]).max() > 0.05
+    source.unlink()
+    with pytest.raises(UserError, match="voice.wav"):
+        write_video(tmp_path / "gone.mp4", frames, recording)
+    assert not (tmp_path / "gone.mp4").exists() and len(os.listdir(tmp_path)) == 2
+
+
+def test_recordings_of_samples_come_in_pieces_too():
+    recording = read_audio((np.stack([voice(2.5)] * 2), 16000)).first(2.2)
+    pieces = list(recording.sound())
+    assert [piece.shape for piece in pieces] == [(2, 16000), (2, 16000), (2, 3200)]
+    np.testing.assert_array_equal(np.concatenate(pieces, 1), recording.samples)
+
+
 def test_wrong_recordings_are_user_errors(tmp_path, portrait_file):
     (tmp_path / "empty.wav").touch()
     (tmp_path / "noise.wav").write_bytes(np.random.default_rng(0).bytes(5000))

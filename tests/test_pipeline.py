@@ -1,9 +1,12 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+import scipy.io.wavfile
 import torch
 from conftest import build_tiny_pipeline, voice
 from PIL import Image
@@ -377,3 +380,36 @@ def test_wrong_output_type(tiny_pipeline, portrait, audio):
 def test_silence_is_animated_too(tiny_pipeline, portrait):
     frames = tiny_pipeline(portrait, (np.zeros(3200, np.float32), RATE), generator=0).frames
     assert frames.shape == (5, 256, 256, 3)
+
+
+LONG_RECORDING = """
+import resource, sys
+from eat_hf import EATPipeline
+from eat_hf.media import VideoWriter, read_audio
+model, portrait, voice, output = sys.argv[1:]
+pipe = EATPipeline.from_pretrained(model)
+recording = read_audio(voice)
+chunk = next(pipe.stream(portrait, recording, "happy", head_motion="natural", generator=0))
+with VideoWriter(output, recording) as video:
+    for frame in range(recording.num_frames):
+        video.write(chunk[:1, :64, :64])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_long_recordings_need_little_more_memory(tiny_pipeline, portrait_file, tmp_path):
+    """Three minutes of stereo against twelve seconds: everything but rendering, whose frames are handed out at once."""
+    tiny_pipeline.save_pretrained(tmp_path / "model")
+    config = tmp_path / "model" / "model_index.json"  # without the centring that needs all frames before the first
+    config.write_text(config.read_text().replace('"driving_centring": "clip"', '"driving_centring": "none"'))
+    peaks = []
+    for seconds in (12, 180):
+        sound = tmp_path / f"{seconds}.wav"
+        samples = np.resize((voice(4, 48000) * 32767).astype(np.int16), seconds * 48000)
+        scipy.io.wavfile.write(sound, 48000, np.stack([samples] * 2, 1))
+        arguments = [tmp_path / "model", portrait_file, sound, tmp_path / f"{seconds}.mp4"]
+        done = subprocess.run([sys.executable, "-c", LONG_RECORDING, *arguments], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        peaks.append(int(done.stdout.split()[-1]))
+        assert sum(1 for _ in read_video(tmp_path / f"{seconds}.mp4")) == 25 * seconds
+    assert peaks[1] < 1.1 * peaks[0], peaks

@@ -5,6 +5,7 @@ from official_release import deepspeech_constants, encode_graph
 
 from eat_hf.audio import deepspeech_features
 from eat_hf.convert import ConversionError, load_deepspeech
+from eat_hf.models import speech_encoder
 from eat_hf.models.speech_encoder import DeepSpeechEncoder
 
 
@@ -103,6 +104,13 @@ def clips(samples):
     generator = torch.Generator().manual_seed(3)
     loudness = torch.tensor([[0.05], [0.6]])
     return torch.randn(2, samples, generator=generator) * loudness
+
+
+def test_long_recordings_are_heard_in_blocks_and_as_a_whole(encoder, monkeypatch):
+    waveform = clips(80_000)
+    whole = encoder(waveform)
+    monkeypatch.setattr(speech_encoder, "BLOCK", 33)
+    torch.testing.assert_close(encoder(waveform), whole)
 
 
 @pytest.mark.parametrize(("samples", "frames"), [(3_200, 5), (16_000, 25), (16_321, 25), (160_000, 250)])

@@ -25,7 +25,7 @@ from ..emotions import CROSS_FADE, EmotionTrack
 from ..errors import UserError
 from ..faces import Face, choose_face, detect_faces
 from ..hub import REPOSITORY_NAME, RepositoryError, file_size
-from ..media import FPS, Recording, VideoWriter
+from ..media import Recording, VideoWriter
 from ..pipeline import EATPipeline
 from ..words import LearningOptions, LearningStep
 from .limits import Limits
@@ -241,7 +241,7 @@ class Studio:
         recording, done, shown = request.recording, 0, 0.0
         with tempfile.TemporaryDirectory(prefix="eat_hf_") as folder:
             path = Path(folder) / request.name
-            with VideoWriter(path, recording.samples, recording.sampling_rate, FPS) as video:
+            with VideoWriter(path, recording) as video:
                 for chunk in chunks:
                     video.write(chunk)
                     done += len(chunk)

@@ -34,8 +34,7 @@ def draw_waveform(recording: Recording, track: EmotionTrack, emotions: tuple[str
 
     Colours cross-fade as the emotions do.
     """
-    samples = np.abs(recording.samples).max(0)
-    loudness = np.array([part.max() for part in np.array_split(samples, BARS)])
+    loudness = np.array([np.abs(part).max() for part in np.array_split(recording.waveform, BARS)])
     loudness = loudness / max(loudness.max(), 1e-6)
     frames = recording.num_frames
     weights = track.weights(frames, emotions).clip(0)

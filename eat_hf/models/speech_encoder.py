@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from ..audio import DEEPSPEECH_FEATURES, SAMPLING_RATE, deepspeech_features, semantic_windows
 
 RELU_CEILING = 20.0
+BLOCK = 2048  # rows, 41 s of sound; longer recordings are heard in such blocks
 
 
 class DeepSpeechEncoder(ModelMixin, ConfigMixin):
@@ -47,17 +48,47 @@ class DeepSpeechEncoder(ModelMixin, ConfigMixin):
 
     def logits(self, features: Tensor) -> Tensor:
         """Rows of `audio.deepspeech_features` (B, rows, 494) -> scores (B, rows, classes), both 50 a second."""
+        return self._scores(self.lstm(self._heard(features))[0])
+
+    def _heard(self, features: Tensor) -> Tensor:
         x = features
         for layer in (self.dense1, self.dense2, self.dense3):
             x = layer(x).clamp(0, RELU_CEILING)
-        x = self.lstm(x)[0]
-        return self.dense6(self.dense5(x).clamp(0, RELU_CEILING))
+        return x
 
+    def _scores(self, remembered: Tensor) -> Tensor:
+        return self.dense6(self.dense5(remembered).clamp(0, RELU_CEILING))
+
+    def _one_way(self, suffix: str) -> nn.LSTM:
+        """The LSTM that reads in one direction, with the same weights."""
+        lstm = nn.LSTM(self.lstm.input_size, self.lstm.hidden_size, batch_first=True, device="meta")
+        lstm.load_state_dict({name: getattr(self.lstm, name + suffix) for name in lstm.state_dict()}, assign=True)
+        return lstm
+
+    def _logits_of_long(self, features: Tensor) -> Tensor:
+        """`logits` with little more in memory at a time than one direction's outputs: block after block, first from
+        the end to the start and then back."""
+        blocks = features.split(BLOCK, 1)
+        backwards, forwards = self._one_way("_reverse"), self._one_way("")
+        state, later = None, []
+        for block in reversed(blocks):
+            remembered, state = backwards(self._heard(block).flip(1), state)
+            later.append(remembered.flip(1))
+        state, scores = None, []
+        for block in blocks:
+            remembered, state = forwards(self._heard(block), state)
+            scores.append(self._scores(torch.cat([remembered, later.pop()], 2)))
+        return torch.cat(scores, 1)
+
+    @torch.no_grad()
     def forward(self, waveform: Tensor) -> Tensor:
         """waveform (B, N) at 16 kHz in [-1, 1] -> semantic features (B, T, 16, classes), 25 a second.
 
-        Each clip is standardised by itself, so a batch gives what its clips give one by one.
+        Each clip is standardised by itself, so a batch gives what its clips give one by one. Neighbouring windows
+        share memory: do not write to them.
         """
-        features = torch.stack([deepspeech_features(clip) for clip in waveform.detach().float().cpu()])
-        logits = self.logits(features.to(self.device, self.dtype))
-        return semantic_windows(logits, waveform.shape[-1] / SAMPLING_RATE, self.config.window)
+        logits = []
+        for clip in waveform.float().cpu():
+            features = deepspeech_features(clip)[None].to(self.device, self.dtype)
+            logits.append(self.logits(features) if features.shape[1] <= BLOCK else self._logits_of_long(features))
+        return semantic_windows(torch.cat(logits), waveform.shape[-1] / SAMPLING_RATE, self.config.window)
