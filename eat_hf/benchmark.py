@@ -23,6 +23,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import scipy.io.wavfile
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -45,6 +46,7 @@ from .performance import Performance, Portrait
 from .pipeline import EATPipeline
 from .pose_pictures import pose_pictures
 
+REPORT = "benchmark.json"
 OFFICIAL = "official"  # the model of that name: the published sizes with random weights
 PACKAGES = ("torch", "diffusers", "transformers", "numpy", "av")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -64,6 +66,7 @@ class BenchmarkOptions:
         lengths: seconds of recordings, and portraits: numbers of portraits, whose time is plotted.
         repeats: of every measurement; the fastest counts, for other programs only ever slow it down.
         fresh: start new processes, for peak memory and the time to the first frame.
+        long: seconds of sound of more such processes; the recording is repeated.
     """
 
     image: str
@@ -75,6 +78,49 @@ class BenchmarkOptions:
     portraits: tuple[int, ...] = (1, 2, 3)
     repeats: int = 2
     fresh: bool = True
+    long: tuple[int, ...] = ()
+
+
+@dataclass
+class FreshProcess:
+    """A new process that makes one video.
+
+    Attributes:
+        seconds: of sound.
+        to_first_frame: seconds from the start of Python; from_loaded: from when the model was loaded, with the portrait
+            and the recording still to be read.
+        peak_megabytes: most memory at any time.
+    """
+
+    seconds: float
+    to_first_frame: float
+    from_loaded: float
+    peak_megabytes: float
+
+
+@dataclass
+class TrainingSpeed:
+    """A training stage.
+
+    Attributes:
+        stage, batch: which, and samples a step.
+        samples_per_second: learnt from.
+        loader_share: of the time, spent waiting for batches.
+    """
+
+    stage: str
+    batch: int
+    samples_per_second: float
+    loader_share: float
+
+
+@dataclass
+class TrainingReport:
+    """What `training.throughput` found: the command, the machine, a row for each stage."""
+
+    command: str
+    machine: dict[str, Any]
+    rows: list[TrainingSpeed]
 
 
 @dataclass
@@ -105,8 +151,9 @@ class BenchmarkReport:
         rows: the table.
         flops_per_frame, flops_saved: of RePos-Net, the plain way, and how many of them are not needed.
         ratios: {what: times as fast as the plain way}.
-        fresh: {what: value} of a new process, or empty.
+        fresh: new processes.
         curves: {axis: [(x, seconds)]} to plot.
+        training: how fast stages learn, if that was measured.
     """
 
     command: str
@@ -117,13 +164,31 @@ class BenchmarkReport:
     flops_saved: float
     rows: list[Row] = field(default_factory=list)
     ratios: dict[str, float] = field(default_factory=dict)
-    fresh: dict[str, float] = field(default_factory=dict)
+    fresh: list[FreshProcess] = field(default_factory=list)
     curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    training: TrainingReport | None = None
+
+    @classmethod
+    def load(cls, folder: Path) -> "BenchmarkReport":
+        """What `save` wrote."""
+        found = json.loads((folder / REPORT).read_text(encoding="utf8"))
+        found["curves"] = {axis: [tuple(point) for point in points] for axis, points in found["curves"].items()}
+        found["rows"] = [Row(**row) for row in found["rows"]]
+        found["fresh"] = [FreshProcess(**process) for process in found["fresh"]]
+        if found["training"] is not None:
+            rows = [TrainingSpeed(**row) for row in found["training"]["rows"]]
+            found["training"] = TrainingReport(**(found["training"] | {"rows": rows}))
+        return cls(**found)
 
     def save(self, folder: Path) -> list[Path]:
-        """Write benchmark.json, BENCHMARK.md and, where matplotlib is installed, benchmark.png."""
+        """Write benchmark.json, BENCHMARK.md and, where matplotlib is installed, benchmark.png.
+
+        What an older report there says of training stays, if this one says nothing.
+        """
         folder.mkdir(parents=True, exist_ok=True)
-        pages = {"benchmark.json": json.dumps(asdict(self), indent=1) + "\n", "BENCHMARK.md": self.markdown()}
+        if self.training is None and (folder / REPORT).is_file():
+            self.training = BenchmarkReport.load(folder).training
+        pages = {REPORT: json.dumps(asdict(self), indent=1) + "\n", "BENCHMARK.md": self.markdown()}
         for name, text in pages.items():
             (folder / name).write_text(text, encoding="utf8")
         written = [folder / name for name in pages]
@@ -144,28 +209,48 @@ class BenchmarkReport:
 
     def facts(self) -> list[str]:
         """All but the table, a sentence each."""
-        machine = self.machine
         peaks = ", ".join(f"{value / 1e9:.0f} GFLOP/s in {name}" for name, value in self.peak.items())
         found = [
-            f"{machine['processor']}, {machine['threads']} threads, {machine['date']}; "
-            + ", ".join(f"{name} {number}" for name, number in machine["versions"].items()),
+            in_words(self.machine),
             f"Matrix products: {peaks}. A frame of RePos-Net: {self.flops_per_frame / 1e9:.2f} GFLOP the plain way, "
             f"{(self.flops_per_frame - self.flops_saved) / 1e9:.2f} as it is done here.",
             *(f"{what}: {ratio:.1f} times the plain way." for what, ratio in self.ratios.items()),
         ]
-        if self.fresh:
-            found.append(
-                f"A new process: {self.fresh['seconds_to_first_frame']:.1f} s from its start to the first frame, "
-                f"{self.fresh['peak_megabytes']:.0f} MB at most."
-            )
+        found += [
+            f"A new process, {process.seconds:g} s of sound: the first frame {process.to_first_frame:.1f} s after its "
+            f"start, {process.from_loaded:.1f} s after the model was loaded; {process.peak_megabytes:.0f} MB at most."
+            for process in self.fresh
+        ]
         return found
 
     def markdown(self) -> str:
         head, lines = self.table()
-        table = [f"| {' | '.join(row)} |" for row in (head, [":--", ":--", "--:", "--:", "--:"], *lines)]
         facts = "\n".join(f"- {fact}" for fact in self.facts())
         picture = "\n![Seconds against length, portraits and batch](benchmark.png)\n" if self.curves else ""
-        return f"# Speed of {self.model}\n\n`{self.command}`\n\n{facts}\n\n" + "\n".join(table) + f"\n{picture}"
+        page = f"# Speed of {self.model}\n\n`{self.command}`\n\n{facts}\n\n{_table(head, lines, text=2)}{picture}"
+        if self.training is None:
+            return page
+        rows = [
+            [row.stage, str(row.batch), f"{row.samples_per_second:.1f}", f"{row.loader_share:.0%}"]
+            for row in self.training.rows
+        ]
+        head = ["stage", "batch", "samples a second", "waiting for batches"]
+        return (
+            f"{page}\n## Training\n\n`{self.training.command}`\n\n- {in_words(self.training.machine)}\n\n"
+            f"{_table(head, rows)}"
+        )
+
+
+def _table(head: list[str], lines: list[list[str]], text: int = 1) -> str:
+    """In Markdown; so many columns are text, the others numbers."""
+    rule = [":--"] * text + ["--:"] * (len(head) - text)
+    return "".join(f"| {' | '.join(row)} |\n" for row in (head, rule, *lines))
+
+
+def in_words(machine: dict[str, Any]) -> str:
+    """What `describe_machine` found."""
+    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+    return f"{machine['processor']}, {machine['threads']} threads, {machine['date']}; {versions}"
 
 
 # The plain way --------------------------------------------------------------------------------------------------------
@@ -293,6 +378,7 @@ from eat_hf.media import VideoWriter, read_audio
 model, image, audio, output = sys.argv[1:]
 pipe = EATPipeline.from_pretrained(model)
 pipe.set_progress_bar_config(disable=True)
+loaded = time.time()
 recording = read_audio(audio)
 with VideoWriter(output, recording) as video:
     for number, chunk in enumerate(pipe.stream(image, recording, "happy", generator=0)):
@@ -300,20 +386,24 @@ with VideoWriter(output, recording) as video:
             first = time.time()
         video.write(chunk)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-print(json.dumps({"first": first, "peak_megabytes": peak}))
+print(json.dumps({"first": first, "loaded": loaded, "peak_megabytes": peak}))
 """
 
 
-def measure_new_process(model: str, options: BenchmarkOptions) -> dict[str, float]:
-    """Seconds from the start of Python to the first frame, and the largest memory until the video is written."""
+def measure_new_process(model: str, image: str, recording: Recording, seconds: float) -> FreshProcess:
+    """A process that animates a portrait with so much of a recording, repeated as often as that takes."""
     with tempfile.TemporaryDirectory() as folder:
+        sound, rate = Path(folder) / "sound.wav", recording.sampling_rate
+        values = np.resize((recording.samples.mean(0) * 32767).astype(np.int16), round(seconds * rate))
+        scipy.io.wavfile.write(sound, rate, values)
         start = time.time()
-        arguments = [model, options.image, options.audio, str(Path(folder) / "out.mp4")]
+        arguments = [model, image, str(sound), str(Path(folder) / "out.mp4")]
         done = subprocess.run([sys.executable, "-c", NEW_PROCESS, *arguments], capture_output=True, text=True)
     if done.returncode:
         raise UserError(f"A new process could not make a video: {done.stderr.strip().splitlines()[-1]}")
     found = json.loads(done.stdout.splitlines()[-1])
-    return {"seconds_to_first_frame": found["first"] - start, "peak_megabytes": found["peak_megabytes"]}
+    first = found["first"]
+    return FreshProcess(seconds, first - start, first - found["loaded"], found["peak_megabytes"])
 
 
 def make_videos(pipe: EATPipeline, image: Any, recording: Recording, batch: int, folder: str, count: int = 1) -> None:
@@ -442,7 +532,9 @@ def run_benchmark(pipe: EATPipeline, model: str, options: BenchmarkOptions, comm
             ],
         }
     if options.fresh and model != OFFICIAL:
-        report.fresh = measure_new_process(model, options)
+        report.fresh = [
+            measure_new_process(model, options.image, whole, seconds) for seconds in (recording.seconds, *options.long)
+        ]
     return report
 
 

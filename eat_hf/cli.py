@@ -283,6 +283,7 @@ def benchmark(
     seconds: Annotated[float, typer.Option(help="Of the recording that are used.")] = 4.0,
     batch: Annotated[str, typer.Option(help="Frames at a time, a comma between numbers.")] = "1,4,8,16",
     dtype: Annotated[str, typer.Option(help="Precisions of the renderer.")] = "float32,bfloat16",
+    long: Annotated[str, typer.Option(help="Seconds of sound whose memory is measured, such as 30,600.")] = "",
     device: Annotated[str | None, typer.Option(help="Such as cuda. Default: as for generate.")] = None,
     output: Annotated[
         Path | None,
@@ -298,16 +299,19 @@ def benchmark(
         if not file.is_file():
             raise UserError(f"There is no file {file}; name one with {option}.")
     try:
-        batches = tuple(int(number) for number in batch.split(","))
+        batches, lengths = (tuple(int(number) for number in text.split(",") if text) for text in (batch, long))
     except ValueError:
-        raise UserError(f"--batch must be whole numbers with a comma between them, not {batch!r}.") from None
-    if min(batches) < 1 or seconds < 1:
-        raise UserError("--batch and --seconds must be at least 1.")
+        raise UserError(
+            f"--batch and --long are whole numbers with a comma between them, not {batch} {long}."
+        ) from None
+    if min(batches, default=0) < 1 or min(lengths, default=1) < 1 or seconds < 1:
+        raise UserError("--batch, --long and --seconds must be at least 1.")
     place = OFFICIAL if model == OFFICIAL else find_model(model)
     pipeline = official_pipeline() if place == OFFICIAL else load_pipeline(place)
     if device is not None:
         pipeline.to(device)
-    options = BenchmarkOptions(str(files[0]), str(files[1]), seconds, batches, tuple(dtype.split(",")))
+    dtypes = tuple(dtype.split(","))
+    options = BenchmarkOptions(str(files[0]), str(files[1]), seconds, batches, dtypes, long=lengths)
     command = "eat-hf " + " ".join(map(shlex.quote, sys.argv[1:]))
     report = run_benchmark(pipeline, place, options, command)
 

@@ -8,7 +8,15 @@ import torch
 from conftest import voice
 
 from eat_hf import cli
-from eat_hf.benchmark import BenchmarkOptions, maps_enlarged_first, plain_frames, run_benchmark
+from eat_hf.benchmark import (
+    BenchmarkOptions,
+    BenchmarkReport,
+    TrainingReport,
+    TrainingSpeed,
+    maps_enlarged_first,
+    plain_frames,
+    run_benchmark,
+)
 from eat_hf.errors import UserError
 from eat_hf.media import read_audio
 
@@ -19,7 +27,9 @@ def options(portrait_file, tmp_path_factory):
 
     path = tmp_path_factory.mktemp("sound") / "voice.wav"
     scipy.io.wavfile.write(path, 16000, voice(1.2))
-    return BenchmarkOptions(str(portrait_file), str(path), 0.4, (1, 4), ("float32", "bfloat16"), (0.2, 9), (1, 2), 1)
+    return BenchmarkOptions(
+        str(portrait_file), str(path), 0.4, (1, 4), ("float32", "bfloat16"), (0.2, 9), (1, 2), 1, long=(3,)
+    )
 
 
 def test_a_report_of_a_tiny_model(tiny_pipeline, tiny_model, options, tmp_path):
@@ -47,7 +57,10 @@ def test_a_report_of_a_tiny_model(tiny_pipeline, tiny_model, options, tmp_path):
     needed = report.flops_per_frame - report.flops_saved
     assert rendered.share == pytest.approx(rendered.per_second * needed / report.peak["float32"])
     assert [x for x, _ in report.curves["seconds of sound"]] == [0.2]  # the recording is no longer
-    assert report.fresh["seconds_to_first_frame"] > 0.5 and report.fresh["peak_megabytes"] > 100
+    short, long = report.fresh
+    assert (short.seconds, long.seconds) == (0.4, 3)
+    for process in report.fresh:
+        assert process.to_first_frame > process.from_loaded > 0.01 and process.peak_megabytes > 100
     now = tiny_pipeline.repos_net.state_dict()
     assert all(torch.equal(now[name], tensor) for name, tensor in before.items())  # not even rounded
 
@@ -56,7 +69,16 @@ def test_a_report_of_a_tiny_model(tiny_pipeline, tiny_model, options, tmp_path):
     assert json.loads((tmp_path / "new/benchmark.json").read_text())["peak"] == report.peak
     page = (tmp_path / "new/BENCHMARK.md").read_text()
     assert "times the plain way" in page and page.count("\n| ") == len(report.rows) + 2
-    assert str(tiny_model.parent) not in page
+    assert str(tiny_model.parent) not in page and "## Training" not in page
+
+    report.training = TrainingReport("the command", report.machine, [TrainingSpeed("a2et", 8, 25.26, 0.034)])
+    report.save(tmp_path / "new")
+    page = (tmp_path / "new/BENCHMARK.md").read_text()
+    assert "## Training" in page and "| a2et | 8 | 25.3 | 3% |" in page
+    assert BenchmarkReport.load(tmp_path / "new") == report
+    report.training = None
+    report.save(tmp_path / "new")  # measured anew, without training
+    assert (tmp_path / "new/BENCHMARK.md").read_text() == page
 
 
 def test_the_plain_way_makes_the_same_frames(tiny_pipeline, options):

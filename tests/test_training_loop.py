@@ -22,7 +22,7 @@ def losses(folder):
     """(steps, losses): all losses that the log holds."""
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(lines[0]["step"], lines[-1]["step"] + 1, lines[0]["step"]))
-    names = lines[0].keys() - {"step", "samples_per_second"}
+    names = lines[0].keys() - {"step", *loop.SPEED}
     return np.array([[line[name] for name in sorted(names)] for line in lines])
 
 
@@ -46,6 +46,15 @@ def assert_same_run(folder, other):
     np.testing.assert_allclose(losses(folder), losses(other), atol=1e-4)
     for name, value in weights(other).items():
         torch.testing.assert_close(weights(folder)[name], value, atol=1e-4, rtol=1e-4)
+
+
+def test_the_log_says_how_much_time_batches_took(tmp_path):
+    small_run(tmp_path / "slow", steps=6, log_every=3, slow=0.1)
+    small_run(tmp_path / "fast", steps=6, log_every=3)
+    logs = [(tmp_path / name / "log.jsonl").read_text().splitlines() for name in ("slow", "fast")]
+    slow, fast = (json.loads(lines[-1]) for lines in logs)
+    assert 20 < slow["samples_per_second"] < 80  # 8 samples a step of a tenth of a second and a bit
+    assert fast["loader_share"] < slow["loader_share"] <= 1 and slow["loader_share"] > 0.5
 
 
 def test_two_processes_learn_what_one_does(whole, tmp_path):

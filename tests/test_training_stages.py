@@ -39,6 +39,7 @@ from training import (  # noqa: E402
 from training.corpus.build import Plan, build_corpus  # noqa: E402
 from training.corpus.dataset import Corpus  # noqa: E402
 from training.corpus.heads import KEYPOINT_NAMES  # noqa: E402
+from training.loop import SPEED  # noqa: E402
 from training.options import CONFIGS, Recipe, parse_options  # noqa: E402
 
 # run: script, further options, components that it leaves behind
@@ -306,7 +307,7 @@ def shared(corpus, runs, tmp_path_factory):
 def test_two_processes_have_the_losses_of_one(name, runs, shared):
     for one, two in zip(log(runs / name), log(shared / name), strict=True):
         assert set(one) == set(two)
-        found = [[line[key] for key in one if key != "samples_per_second"] for line in (one, two)]
+        found = [[line[key] for key in one if key not in SPEED] for line in (one, two)]
         np.testing.assert_allclose(*found, rtol=0.2 if name == DROPOUT else 1e-3, atol=1e-4)
 
 

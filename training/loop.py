@@ -20,7 +20,7 @@ import platform
 import shutil
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
@@ -58,6 +58,7 @@ Losses = dict[str, Tensor]
 
 TRACKERS = ("tensorboard", "trackio")
 PROJECT = "eat_hf"  # as trackers call it
+SPEED = ("samples_per_second", "loader_share")  # in the log, since its last line; the share of time spent on batches
 
 
 @dataclass
@@ -97,6 +98,18 @@ class BatchShares(Dataset):
         torch.manual_seed(hash((self.options.seed, step, 0)) % 2**31)
         batch = self.draw_batch(np.random.default_rng((self.options.seed, step)), self.options.batch_size)
         return {name: value[self.share] for name, value in batch.items()}
+
+
+def timed(batches: Iterable[Batch], waits: list[float]) -> Iterator[Batch]:
+    """The batches; notes how many seconds each of them was waited for."""
+    iterator = iter(batches)
+    while True:
+        asked = time.time()
+        batch = next(iterator, None)
+        if batch is None:
+            return
+        waits.append(time.time() - asked)
+        yield batch
 
 
 def main_process_first() -> AbstractContextManager:
@@ -172,9 +185,11 @@ def train(
         pin_memory=accelerator.device.type == "cuda",
     )
     part = share // options.gradient_accumulation_steps
-    began = time.time()
     bar = tqdm(batches, disable=not accelerator.is_main_process, mininterval=10, initial=start, total=options.steps)
-    for step, batch in enumerate(bar, start + 1):
+    began = time.time()
+    waits: list[float] = []
+    logged, logged_at = start, began
+    for step, batch in enumerate(timed(bar, waits), start + 1):
         torch.manual_seed(hash((options.seed, step - 1, 1 + accelerator.process_index)) % 2**31)  # of dropout
         parts = [
             {name: value[begin : begin + part] for name, value in batch.items()} for begin in range(0, share, part)
@@ -191,8 +206,11 @@ def train(
         for name, value in means.items():
             sums[name] += value
         if step % options.log_every == 0:
-            rate = (step - start) * options.batch_size / (time.time() - began)
-            found = {"samples_per_second": round(rate, 1)}
+            passed = time.time() - logged_at
+            speed = (step - logged) * options.batch_size / passed, sum(waits) / passed
+            found = dict(zip(SPEED, (round(value, 3) for value in speed), strict=True))
+            logged, logged_at = step, time.time()
+            waits.clear()
             found |= {name: round(value / options.log_every, 5) for name, value in sums.items()}
             sums.clear()
             if accelerator.is_main_process:
