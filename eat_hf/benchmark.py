@@ -192,6 +192,8 @@ class BenchmarkReport:
         for name, text in pages.items():
             (folder / name).write_text(text, encoding="utf8")
         written = [folder / name for name in pages]
+        if not self.curves:
+            return written
         try:
             plot(self, folder / "benchmark.png")
         except ImportError:

@@ -72,7 +72,7 @@ class AdaptiveBlock(nn.Module):
     def forward(self, x: Tensor, guidance: Tensor | None = None) -> Tensor:
         y = self.conv1(self._resize(F.leaky_relu(self.norm1(x, guidance), SLOPE)))
         y = self.conv2(F.leaky_relu(self.norm2(y, guidance), SLOPE))
-        return (y + self.shortcut(self._resize(x))) / math.sqrt(2)
+        return (y + self._resize(self.shortcut(x))) / math.sqrt(2)
 
 
 class AcousticEncoder(nn.Module):
