@@ -179,7 +179,8 @@ def fingerprint(pipeline: "EATPipeline") -> dict[str, str]:
     digests = {"settings": hashlib.sha256(settings).hexdigest()[:16]}
     for component, module in sorted(pipeline.components.items()):
         if isinstance(module, nn.Module):  # a release may lack the speech encoder
-            digests |= pipeline.before_rounding.get(component) or digest_of(pipeline, component)
+            known = pipeline.before_rounding.get(component)
+            digests |= digest_of(pipeline, component) if known is None else {component: known}
     return digests
 
 

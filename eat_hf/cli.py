@@ -6,7 +6,7 @@ import signal
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from typer.exceptions import Abort, TyperException
@@ -79,15 +79,26 @@ def generate(
     watermark: Annotated[
         bool, typer.Option(help="Mark the frames invisibly as AI-generated; see detect-watermark.")
     ] = True,
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"],
+        typer.Option(help="Of the renderer; halves are faster where the processor computes in them."),
+    ] = "float32",
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Compile the renderer first: a minute that pays for many or long videos.")
+    ] = False,
 ) -> None:
     """Animate a portrait with a recording, or many of them."""
     from .jobs import Job, make_video, prepare, run_manifest
 
     def load(device: str | None = None) -> "EATPipeline":
-        pipeline = load_pipeline(model_place)
+        import torch
+
+        pipeline = load_pipeline(model_place).to(getattr(torch, dtype))
         for place in adapter or ():
             pipeline.load_adapter(place)
-        return pipeline if device is None else pipeline.to(device)
+        if device is not None:
+            pipeline.to(device)
+        return pipeline.compile() if compiled else pipeline
 
     def default(pipeline: "EATPipeline") -> str:
         """The first adapter's emotion, if there is one."""

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -121,7 +122,7 @@ class EATPipeline(DiffusionPipeline):
     ):
         super().__init__()
         self._adapters: dict[str, EmotionAdapter] = {}  # never changed, only replaced: others may be reading it
-        self.before_rounding: dict[str, dict[str, str]] = {}  # digests of components that are no longer what was loaded
+        self.before_rounding: dict[str, str] = {}  # digests of components that are no longer what was loaded
         self._words: list[EmotionWords | None] = []  # one, once they were looked for; shared with views
         for name, value, known in (
             ("keypoint_space", keypoint_space, ("canonical", "posed")),
@@ -409,11 +410,26 @@ class EATPipeline(DiffusionPipeline):
         super().to(*(given for given in args if not isinstance(given, torch.dtype)), **kwargs)
         for dtype in filter(None, dtypes):
             if dtype != self.repos_net.dtype:
-                self.before_rounding = {"repos_net": digest_of(self, "repos_net")} | self.before_rounding
+                self.before_rounding = digest_of(self, "repos_net") | self.before_rounding
                 self.repos_net.to(dtype)
         for adapter in self._adapters.values():
             for part in adapter.parts.values():
                 part.to(self.device)
+        return self
+
+    def compile(self, **options: Any) -> "EATPipeline":
+        """Have `torch.compile` make the renderer faster, in place; frames are the same but for rounding.
+
+        The first frames then take a minute or more, so that it pays for many clips or long ones, and where operations
+        between convolutions cost much, as on GPUs. On a CPU it needs a C++ compiler. What is loaded and saved does not
+        change; `to` a precision comes before.
+
+        Args:
+            options: as for `torch.compile`.
+        """
+        # what runs once a frame, without data-dependent sizes within; copies that carry adapters share these
+        for module in (self.repos_net.dense_motion, self.repos_net.flatten, self.repos_net.decoder):
+            module.compile(**options)
         return self
 
     # Words -----------------------------------------------------------------------------------------------------------
