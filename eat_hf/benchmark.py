@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import date
 from functools import partial
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -46,12 +47,13 @@ from .performance import Performance, Portrait
 from .pipeline import EATPipeline
 from .pose_pictures import pose_pictures
 
-REPORT = "benchmark.json"
+TRAINING = "training-speed.json"
 OFFICIAL = "official"  # the model of that name: the published sizes with random weights
 PACKAGES = ("torch", "diffusers", "transformers", "numpy", "av")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 PLAIN_FRAMES = 4  # of the plain way, which is slow and the same for every frame
 EMOTION = "happy"
+COMPILED = ", compiled"
 
 
 @dataclass
@@ -63,7 +65,8 @@ class BenchmarkOptions:
         seconds: of the recording that are used.
         batches: frames computed at a time.
         dtypes: of the renderer, names of `DTYPES`.
-        lengths: seconds of recordings, and portraits: numbers of portraits, whose time is plotted.
+        curves: plot time against the length of the sound, up to `seconds`, and against portraits and batch.
+        compiled: measure the renderer after `EATPipeline.compile`, too.
         repeats: of every measurement; the fastest counts, for other programs only ever slow it down.
         fresh: start new processes, for peak memory and the time to the first frame.
         long: seconds of sound of more such processes; the recording is repeated.
@@ -74,8 +77,8 @@ class BenchmarkOptions:
     seconds: float = 4.0
     batches: tuple[int, ...] = (1, 4, 8, 16)
     dtypes: tuple[str, ...] = ("float32", "bfloat16")
-    lengths: tuple[float, ...] = (1.0, 2.0, 4.0)
-    portraits: tuple[int, ...] = (1, 2, 3)
+    curves: bool = True
+    compiled: bool = False
     repeats: int = 2
     fresh: bool = True
     long: tuple[int, ...] = ()
@@ -96,31 +99,6 @@ class FreshProcess:
     to_first_frame: float
     from_loaded: float
     peak_megabytes: float
-
-
-@dataclass
-class TrainingSpeed:
-    """A training stage.
-
-    Attributes:
-        stage, batch: which, and samples a step.
-        samples_per_second: learnt from.
-        loader_share: of the time, spent waiting for batches.
-    """
-
-    stage: str
-    batch: int
-    samples_per_second: float
-    loader_share: float
-
-
-@dataclass
-class TrainingReport:
-    """What `training.throughput` found: the command, the machine, a row for each stage."""
-
-    command: str
-    machine: dict[str, Any]
-    rows: list[TrainingSpeed]
 
 
 @dataclass
@@ -153,7 +131,6 @@ class BenchmarkReport:
         ratios: {what: times as fast as the plain way}.
         fresh: new processes.
         curves: {axis: [(x, seconds)]} to plot.
-        training: how fast stages learn, if that was measured.
     """
 
     command: str
@@ -166,39 +143,25 @@ class BenchmarkReport:
     ratios: dict[str, float] = field(default_factory=dict)
     fresh: list[FreshProcess] = field(default_factory=list)
     curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
-    training: TrainingReport | None = None
 
     @classmethod
-    def load(cls, folder: Path) -> "BenchmarkReport":
+    def load(cls, path: Path) -> "BenchmarkReport":
         """What `save` wrote."""
-        found = json.loads((folder / REPORT).read_text(encoding="utf8"))
-        found["curves"] = {axis: [tuple(point) for point in points] for axis, points in found["curves"].items()}
+        found = json.loads(path.read_text(encoding="utf8"))
         found["rows"] = [Row(**row) for row in found["rows"]]
         found["fresh"] = [FreshProcess(**process) for process in found["fresh"]]
-        if found["training"] is not None:
-            rows = [TrainingSpeed(**row) for row in found["training"]["rows"]]
-            found["training"] = TrainingReport(**(found["training"] | {"rows": rows}))
+        found["curves"] = {axis: [tuple(point) for point in points] for axis, points in found["curves"].items()}
         return cls(**found)
 
     def save(self, folder: Path) -> list[Path]:
-        """Write benchmark.json, BENCHMARK.md and, where matplotlib is installed, benchmark.png.
-
-        What an older report there says of training stays, if this one says nothing.
-        """
+        """Write benchmark-MODEL.json, a plot where matplotlib is installed, and BENCHMARK.md with all that is there."""
         folder.mkdir(parents=True, exist_ok=True)
-        if self.training is None and (folder / REPORT).is_file():
-            self.training = BenchmarkReport.load(folder).training
-        pages = {REPORT: json.dumps(asdict(self), indent=1) + "\n", "BENCHMARK.md": self.markdown()}
-        for name, text in pages.items():
-            (folder / name).write_text(text, encoding="utf8")
-        written = [folder / name for name in pages]
-        if not self.curves:
-            return written
-        try:
-            plot(self, folder / "benchmark.png")
-        except ImportError:
-            return written
-        return [*written, folder / "benchmark.png"]
+        written = [folder / f"benchmark-{self.model}.json"]
+        written[0].write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf8")
+        if self.curves and find_spec("matplotlib"):
+            plot(self, folder / f"benchmark-{self.model}.png")
+            written.append(folder / f"benchmark-{self.model}.png")
+        return [*written, write_page(folder)]
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Heads and lines."""
@@ -226,21 +189,74 @@ class BenchmarkReport:
         return found
 
     def markdown(self) -> str:
+        """Its section of BENCHMARK.md."""
         head, lines = self.table()
         facts = "\n".join(f"- {fact}" for fact in self.facts())
-        picture = "\n![Seconds against length, portraits and batch](benchmark.png)\n" if self.curves else ""
-        page = f"# Speed of {self.model}\n\n`{self.command}`\n\n{facts}\n\n{_table(head, lines, text=2)}{picture}"
-        if self.training is None:
-            return page
-        rows = [
-            [row.stage, str(row.batch), f"{row.samples_per_second:.1f}", f"{row.loader_share:.0%}"]
-            for row in self.training.rows
-        ]
-        head = ["stage", "batch", "samples a second", "waiting for batches"]
-        return (
-            f"{page}\n## Training\n\n`{self.training.command}`\n\n- {in_words(self.training.machine)}\n\n"
-            f"{_table(head, rows)}"
+        picture = (
+            f"\n![Seconds against length, portraits and batch](benchmark-{self.model}.png)\n" if self.curves else ""
         )
+        return f"## {self.model}\n\n`{self.command}`\n\n{facts}\n\n{_table(head, lines, text=2)}{picture}"
+
+
+@dataclass
+class TrainingSpeed:
+    """A training stage.
+
+    Attributes:
+        stage, batch: which, and samples a step.
+        samples_per_second: learnt from.
+        loader_share: of the time, spent waiting for batches.
+    """
+
+    stage: str
+    batch: int
+    samples_per_second: float
+    loader_share: float
+
+
+@dataclass
+class TrainingReport:
+    """What `training.throughput` found: the command, the machine, a row for each stage."""
+
+    command: str
+    machine: dict[str, Any]
+    rows: list[TrainingSpeed]
+
+    @classmethod
+    def load(cls, path: Path) -> "TrainingReport":
+        """What `save` wrote."""
+        found = json.loads(path.read_text(encoding="utf8"))
+        return cls(**(found | {"rows": [TrainingSpeed(**row) for row in found["rows"]]}))
+
+    def save(self, folder: Path) -> list[Path]:
+        """Write training-speed.json, and BENCHMARK.md with all that is there."""
+        folder.mkdir(parents=True, exist_ok=True)
+        written = folder / TRAINING
+        written.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf8")
+        return [written, write_page(folder)]
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Heads and lines."""
+        lines = [
+            [row.stage, str(row.batch), f"{row.samples_per_second:.1f}", f"{row.loader_share:.0%}"] for row in self.rows
+        ]
+        return ["stage", "batch", "samples a second", "waiting for batches"], lines
+
+    def markdown(self) -> str:
+        """Its section of BENCHMARK.md."""
+        return f"## Training\n\n`{self.command}`\n\n- {in_words(self.machine)}\n\n{_table(*self.table())}"
+
+
+def write_page(folder: Path) -> Path:
+    """BENCHMARK.md of all reports in a folder."""
+    reports: list[BenchmarkReport | TrainingReport] = [
+        BenchmarkReport.load(path) for path in sorted(folder.glob("benchmark-*.json"))
+    ]
+    if (folder / TRAINING).is_file():
+        reports.append(TrainingReport.load(folder / TRAINING))
+    page = folder / "BENCHMARK.md"
+    page.write_text("\n".join(["# Speed\n", *(report.markdown() for report in reports)]), encoding="utf8")
+    return page
 
 
 def _table(head: list[str], lines: list[list[str]], text: int = 1) -> str:
@@ -416,11 +432,10 @@ def make_videos(pipe: EATPipeline, image: Any, recording: Recording, batch: int,
                 video.write(chunk)
 
 
-def in_precision(pipe: EATPipeline, dtype: torch.dtype) -> EATPipeline:
-    """The same networks, with a renderer of its own in another precision; rounding does not come back."""
+def with_own_renderer(pipe: EATPipeline, dtype: torch.dtype) -> EATPipeline:
+    """The same networks, with a copy of the renderer in some precision; rounding does not come back."""
     view = copy.copy(pipe)
-    if dtype != pipe.repos_net.dtype:
-        view.__dict__["repos_net"] = copy.deepcopy(pipe.repos_net).to(dtype)
+    view.__dict__["repos_net"] = copy.deepcopy(pipe.repos_net).to(dtype)
     return view
 
 
@@ -490,13 +505,15 @@ def run_benchmark(pipe: EATPipeline, model: str, options: BenchmarkOptions, comm
             add("A2ET", "frames", count, speak, dtype="float32", batch=batch)
 
     with tempfile.TemporaryDirectory() as folder:
-        views = {dtype: in_precision(pipe, DTYPES[dtype]) for dtype in options.dtypes}
-        for dtype, view in views.items():
+        views = {("", dtype): with_own_renderer(pipe, DTYPES[dtype]) for dtype in options.dtypes}
+        if options.compiled:
+            views |= {(COMPILED, d): with_own_renderer(pipe, DTYPES[d]).compile() for d in options.dtypes}
+        for (how, dtype), view in views.items():
             performance = perform(view)  # the portrait's features in this precision
             given = performance.portrait, performance.driving, performance.guidance
             for batch in options.batches:
                 work = partial(exhaust, view.render, *given, batch)
-                rate = add("RePos-Net", "frames", count, work, dtype=dtype, batch=batch)
+                rate = add("RePos-Net" + how, "frames", count, work, dtype=dtype, batch=batch)
                 report.rows[-1].share = rate * (flops - flops_saved) / peak[dtype]
         frames = next(pipe.render_performance(perform(pipe), 8))
 
@@ -507,32 +524,25 @@ def run_benchmark(pipe: EATPipeline, model: str, options: BenchmarkOptions, comm
 
         add("encoding", "frames", 8 * len(frames), encode)
         batch = max(options.batches)
-        for dtype, view in views.items():
+        for (how, dtype), view in views.items():
             rate = add(
-                "all, from files to mp4",
+                "all, from files to mp4" + how,
                 "frames",
                 count,
                 partial(make_videos, view, options.image, recording, batch, folder),
                 dtype=dtype,
                 batch=batch,
             )
-            report.ratios[f"All, in {dtype}"] = rate / plain
-
-        lengths = [seconds for seconds in options.lengths if seconds <= whole.seconds]
-        report.curves = {
-            "seconds of sound": [
-                (s, fastest(partial(make_videos, pipe, image, whole.first(s), batch, folder), 1)) for s in lengths
-            ],
-            "portraits": [
-                (n, fastest(partial(make_videos, pipe, image, whole.first(1), batch, folder, n), 1))
-                for n in options.portraits
-            ],
-            "batch": [
-                (row.batch, count / row.per_second)
-                for row in report.rows
-                if row.stage == "RePos-Net" and row.dtype == options.dtypes[0]
-            ],
-        }
+            report.ratios[f"All, in {dtype}{how}"] = rate / plain
+        if options.curves:
+            make = partial(make_videos, pipe, image, batch=batch, folder=folder)
+            parts = [recording.first(share * recording.seconds) for share in (0.25, 0.5, 1)]
+            rendered = [row for row in report.rows if row.stage == "RePos-Net" and row.dtype == options.dtypes[0]]
+            report.curves = {
+                "seconds of sound": [(part.seconds, fastest(partial(make, part), 1)) for part in parts],
+                "portraits": [(n, fastest(partial(make, parts[0], count=n), 1)) for n in (1, 2, 3)],
+                "batch": [(row.batch, count / row.per_second) for row in rendered],
+            }
     if options.fresh and model != OFFICIAL:
         report.fresh = [
             measure_new_process(model, options.image, whole, seconds) for seconds in (recording.seconds, *options.long)
@@ -541,7 +551,7 @@ def run_benchmark(pipe: EATPipeline, model: str, options: BenchmarkOptions, comm
 
 
 def plot(report: BenchmarkReport, path: Path) -> None:
-    """A curve for each axis. Raises ImportError without matplotlib."""
+    """A curve for each axis; needs matplotlib."""
     from matplotlib.figure import Figure
 
     figure = Figure((9, 2.8), layout="constrained")

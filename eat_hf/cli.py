@@ -295,14 +295,17 @@ def benchmark(
     batch: Annotated[str, typer.Option(help="Frames at a time, a comma between numbers.")] = "1,4,8,16",
     dtype: Annotated[str, typer.Option(help="Precisions of the renderer.")] = "float32,bfloat16",
     long: Annotated[str, typer.Option(help="Seconds of sound whose memory is measured, such as 30,600.")] = "",
+    curves: Annotated[bool, typer.Option(help="Plot time against length, portraits and batch.")] = True,
+    compiled: Annotated[bool, typer.Option("--compile", help="Measure the compiled renderer, too.")] = False,
     device: Annotated[str | None, typer.Option(help="Such as cuda. Default: as for generate.")] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Folder for benchmark.json, BENCHMARK.md and a plot.", show_default=False),
+        typer.Option("--output", "-o", help="Folder for the numbers, BENCHMARK.md and a plot.", show_default=False),
     ] = None,
 ) -> None:
     """Measure speed, stage by stage, and against one frame at a time in float32 with nothing kept."""
     from .benchmark import OFFICIAL, BenchmarkOptions, official_pipeline, run_benchmark
+    from .media import SHORTEST_RECORDING
 
     examples = Path(__file__).resolve().parents[1] / "examples"
     files = [given or examples / name for given, name in ((image, "portrait.png"), (audio, "speech.wav"))]
@@ -315,14 +318,16 @@ def benchmark(
         raise UserError(
             f"--batch and --long are whole numbers with a comma between them, not {batch} {long}."
         ) from None
-    if min(batches, default=0) < 1 or min(lengths, default=1) < 1 or seconds < 1:
-        raise UserError("--batch, --long and --seconds must be at least 1.")
+    if min(batches, default=0) < 1 or min(lengths, default=1) < 1:
+        raise UserError("--batch and --long must be at least 1.")
+    if seconds < SHORTEST_RECORDING * (4 if curves else 1):
+        raise UserError("--seconds must be at least 0.8, or 0.2 with --no-curves.")
     place = OFFICIAL if model == OFFICIAL else find_model(model)
     pipeline = official_pipeline() if place == OFFICIAL else load_pipeline(place)
     if device is not None:
         pipeline.to(device)
     dtypes = tuple(dtype.split(","))
-    options = BenchmarkOptions(str(files[0]), str(files[1]), seconds, batches, dtypes, long=lengths)
+    options = BenchmarkOptions(str(files[0]), str(files[1]), seconds, batches, dtypes, curves, compiled, long=lengths)
     command = "eat-hf " + " ".join(map(shlex.quote, sys.argv[1:]))
     report = run_benchmark(pipeline, place, options, command)
 

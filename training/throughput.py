@@ -2,8 +2,8 @@
 
     python -m training.throughput --corpus corpus --output checkpoints_card/eat-demo
 
-Runs each stage's own script for some steps, the last half of which counts, and adds the table to the BENCHMARK.md that
-`eat-hf benchmark --output` has written there. Stages that start from others take them from `runs`, which
+Runs each stage's own script for some steps, the last half of which counts, and adds the table to BENCHMARK.md, as
+`eat-hf benchmark --output` does with what it measures. Stages that start from others take them from `runs`, which
 `training.unpack` makes of a finished model.
 """
 
@@ -18,7 +18,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from eat_hf.benchmark import REPORT, BenchmarkReport, TrainingReport, TrainingSpeed, describe_machine
+from eat_hf.benchmark import TrainingReport, TrainingSpeed, describe_machine
 from eat_hf.errors import UserError
 
 from .options import Recipe, parse_options
@@ -41,7 +41,7 @@ class ThroughputOptions:
 
     corpus: str = field(default="corpus", metadata={"help": "Corpus to train on."})
     runs: str = field(default="runs", metadata={"help": "Folder with the runs that stages start from."})
-    output: str = field(default="", metadata={"help": "Folder with a benchmark.json, whose page gets the table."})
+    output: str = field(default="", metadata={"help": "Folder of BENCHMARK.md; none: only show the table."})
     stages: list[str] = field(default_factory=lambda: list(STAGES), metadata={"help": "Which of them."})
     steps: int = field(default=20, metadata={"help": "Steps that count, after as many that warm up."})
 
@@ -70,19 +70,16 @@ def main() -> None:
     unknown = sorted(set(options.stages) - set(STAGES))
     if unknown:
         raise UserError(f"Unknown stage {unknown[0]!r}; choose among {', '.join(map(repr, STAGES))}.")
-    if options.output and not Path(options.output, REPORT).is_file():
-        raise UserError(f"{options.output} has no {REPORT}; run eat-hf benchmark --output {options.output} first.")
     machine = describe_machine(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     rows = [measure_stage(name, options, recipe) for name in options.stages]
     report = TrainingReport(f"python -m training.throughput {' '.join(sys.argv[1:])}".strip(), machine, rows)
-    table = Table("stage", "batch", "samples a second", "waiting for batches")
-    for row in rows:
-        table.add_row(row.stage, str(row.batch), f"{row.samples_per_second:.1f}", f"{row.loader_share:.0%}")
+    head, lines = report.table()
+    table = Table(*head)
+    for line in lines:
+        table.add_row(*line)
     Console().print(table)
     if options.output:
-        page = BenchmarkReport.load(Path(options.output))
-        page.training = report
-        page.save(Path(options.output))
+        report.save(Path(options.output))
 
 
 if __name__ == "__main__":
