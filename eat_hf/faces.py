@@ -95,6 +95,12 @@ def _landmark_predictor():
     return dlib.shape_predictor(face_recognition_models.pose_predictor_model_location())
 
 
+def load_face_models() -> None:
+    """Load what finds faces and landmarks, half a second's work, before the first portrait needs it."""
+    _frontal_detector()
+    _landmark_predictor()
+
+
 def detect_faces(image: np.ndarray) -> list[Face]:
     """All faces in a picture (H, W, 3) uint8 RGB, the most prominent first; possibly none.
 

@@ -31,6 +31,7 @@ from .faces import (
     choose_face,
     crop_driving_video,
     detect_faces,
+    load_face_models,
 )
 from .head_motion import HeadMotion
 from .hub import RepositoryError, create_repository, explained, fetch_folder, push_folder
@@ -167,6 +168,8 @@ class EATPipeline(DiffusionPipeline):
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs) -> "EATPipeline":
         """Load a local folder or a repository of the Hub, from safetensors alone: no pickle is ever opened.
 
+        What finds faces is loaded as well, so that the first clip need not wait for it.
+
         Other arguments are those of `DiffusionPipeline.from_pretrained`, among them `revision`, `token` and
         `torch_dtype` (see `to`). A Hub repository comes from the cache if the Hub cannot be reached, or must not be
         (HF_HUB_OFFLINE=1).
@@ -177,6 +180,7 @@ class EATPipeline(DiffusionPipeline):
         dtype = kwargs.pop("torch_dtype", None) or torch.float32
         with explained(pretrained_model_name_or_path, kwargs.get("revision")):
             pipeline = super().from_pretrained(pretrained_model_name_or_path, **{"use_safetensors": True, **kwargs})
+        load_face_models()
         return pipeline.to(dtype)
 
     @classmethod
@@ -411,7 +415,7 @@ class EATPipeline(DiffusionPipeline):
         for dtype in filter(None, dtypes):
             if dtype != self.repos_net.dtype:
                 self.before_rounding = digest_of(self, "repos_net") | self.before_rounding
-                self.repos_net.to(dtype)
+                torch.nn.Module.to(self.repos_net, dtype)  # diffusers' own warns of parts to keep in float32: []
         for adapter in self._adapters.values():
             for part in adapter.parts.values():
                 part.to(self.device)

@@ -16,6 +16,7 @@ from PIL import Image
 
 from eat_hf import cli
 from eat_hf.adapters import EmotionAdapter
+from eat_hf.media import read_video
 
 
 def eat_hf(*arguments, **options):
@@ -61,6 +62,15 @@ def test_generate_writes_a_video_of_the_recordings_length(tiny_model, portrait_f
         video, sound = container.streams.video[0], container.streams.audio[0]
         assert (video.frames, video.width, video.height) == (13, 512, 512) and sound.rate == 24000
     assert os.listdir(tmp_path) == ["out.mp4"]
+
+
+def test_generate_in_half_precision(tiny_model, portrait_file, recording_file, tmp_path):
+    files = "--image", portrait_file, "--audio", recording_file, "--model", tiny_model
+    run = eat_hf("generate", *files, "--dtype", "bfloat16", "-o", tmp_path / "half.mp4")
+    assert run.returncode == 0, run.stderr
+    assert len(list(read_video(tmp_path / "half.mp4"))) == 13
+    run = eat_hf("generate", *files, "--dtype", "int8", "-o", tmp_path / "int8.mp4")
+    assert run.returncode == 2 and "'float32', 'bfloat16', 'float16'" in run.stderr and "Traceback" not in run.stderr
 
 
 def test_a_full_disk_is_one_line_and_no_file(tiny_model, portrait_file, recording_file, tmp_path):

@@ -383,8 +383,9 @@ def test_silence_is_animated_too(tiny_pipeline, portrait):
 
 
 LONG_RECORDING = """
-import resource, sys
+import sys
 from eat_hf import EATPipeline
+from eat_hf.benchmark import peak_megabytes
 from eat_hf.media import VideoWriter, read_audio
 model, portrait, voice, output = sys.argv[1:]
 pipe = EATPipeline.from_pretrained(model)
@@ -393,7 +394,7 @@ chunk = next(pipe.stream(portrait, recording, "happy", head_motion="natural", ge
 with VideoWriter(output, recording) as video:
     for frame in range(recording.num_frames):
         video.write(chunk[:1, :64, :64])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(peak_megabytes())
 """
 
 
@@ -410,6 +411,38 @@ def test_long_recordings_need_little_more_memory(tiny_pipeline, portrait_file, t
         arguments = [tmp_path / "model", portrait_file, sound, tmp_path / f"{seconds}.mp4"]
         done = subprocess.run([sys.executable, "-c", LONG_RECORDING, *arguments], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        peaks.append(int(done.stdout.split()[-1]))
+        peaks.append(float(done.stdout.split()[-1]))
         assert sum(1 for _ in read_video(tmp_path / f"{seconds}.mp4")) == 25 * seconds
     assert peaks[1] < 1.1 * peaks[0], peaks
+
+
+@pytest.fixture
+def compiled():
+    """A pipeline compiled by a backend that leaves graphs as they are, and those graphs."""
+    graphs = []
+
+    def keep(graph, example_inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    torch.compiler.reset()
+    yield build_tiny_pipeline().compile(backend=keep, fullgraph=True), graphs
+    torch.compiler.reset()
+
+
+def test_a_compiled_renderer_makes_the_same_frames(compiled, tiny_pipeline, portrait, audio, happy, tmp_path):
+    pipe, graphs = compiled
+    assert difference(pipe(portrait, audio, "happy", generator=1).frames, happy.frames) <= 1
+    assert len(graphs) >= 3  # motion, features, decoder, each as a whole
+    mixture = {"happy": 0.5, "sad": 0.5}
+    plain = tiny_pipeline(portrait, audio, mixture, generator=1, batch_size=4).frames
+    assert difference(pipe(portrait, audio, mixture, generator=1, batch_size=4).frames, plain) <= 1
+    pipe.save_pretrained(tmp_path)
+    again = EATPipeline.from_pretrained(tmp_path)
+    assert again.repos_net.state_dict().keys() == tiny_pipeline.repos_net.state_dict().keys()
+
+
+@pytest.mark.slow
+def test_a_renderer_compiled_for_this_machine_makes_the_same_frames(portrait, audio, happy):
+    frames = build_tiny_pipeline().compile()(portrait, audio, "happy", generator=1).frames
+    assert difference(frames, happy.frames) <= 2
