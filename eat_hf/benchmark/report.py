@@ -50,7 +50,7 @@ class BenchmarkReport:
 
     Attributes:
         machine: processor or GPU, threads, versions, date.
-        peak: {dtype: FLOP/s of a large matrix product}.
+        peak: {dtype: FLOP/s of large matrix products or convolutions}.
         rows: the table.
         flops_per_frame, flops_saved: of RePos-Net, the plain way, and how many of them are not needed.
         ratios: {what: times as fast as the plain way}.
@@ -92,7 +92,8 @@ class BenchmarkReport:
         """Heads and lines."""
         lines = []
         for row in self.rows:
-            speed = f"{row.per_second:.1f} {row.unit}" if row.per_second < 100 else f"{row.per_second:.0f} {row.unit}"
+            rate = row.per_second
+            speed = f"{rate:.3g} {row.unit}" if rate < 100 else f"{rate:.0f} {row.unit}"
             share = "" if row.share is None else f"{row.share:.0%}"
             lines.append([row.stage, row.dtype, str(row.batch or ""), speed, share])
         return ["stage", "precision", "batch", "a second", "of the matrix peak"], lines
@@ -102,9 +103,10 @@ class BenchmarkReport:
         peaks = ", ".join(f"{value / 1e9:.0f} GFLOP/s in {name}" for name, value in self.peak.items())
         found = [
             in_words(self.machine),
-            f"Matrix products: {peaks}. A frame of RePos-Net: {self.flops_per_frame / 1e9:.2f} GFLOP the plain way, "
+            f"The fastest that was seen of matrix products and convolutions (the matrix peak): {peaks}.",
+            f"A frame of RePos-Net: {self.flops_per_frame / 1e9:.2f} GFLOP the plain way, "
             f"{(self.flops_per_frame - self.flops_saved) / 1e9:.2f} as it is done here.",
-            *(f"{what}: {ratio:.1f} times the plain way." for what, ratio in self.ratios.items()),
+            *(f"{what}: {ratio:.2f} times the plain way." for what, ratio in self.ratios.items()),
         ]
         found += [
             f"A new process, {process.seconds:g} s of sound: the first frame {process.to_first_frame:.1f} s after its "
