@@ -43,8 +43,9 @@ class SPADE(nn.Module):
         scale = 1 if self.modulate_at_map_size else size[0] // feature_map.shape[2]
         shared = self.shared(feature_map) if scale == 1 else conv_of_enlarged(self.shared, feature_map, scale)
         hidden = F.relu(shared)
-        one_more = self.gamma.bias + 1  # type: ignore[operator]  # 1 + gamma without another pass over a large map
-        scales, shifts = F.conv2d(hidden, self.gamma.weight, one_more, padding=1), self.beta(hidden)
+        # 1 + gamma without another pass over a large map
+        bias: Tensor = self.gamma.bias + 1  # type: ignore[operator, assignment]
+        scales, shifts = F.conv2d(hidden, self.gamma.weight, bias, padding=1), self.beta(hidden)
         if scales.shape[2:] != size:
             scales, shifts = F.interpolate(scales, size=size), F.interpolate(shifts, size=size)
         return torch.addcmul(shifts, self.normalise(x), scales)
