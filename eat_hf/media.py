@@ -87,7 +87,7 @@ def _flatten_picture(picture: Image.Image) -> np.ndarray:
 # Recordings ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Recording:
     """A voice: what the network hears, and where to find what the video sounds like.
 
