@@ -25,7 +25,7 @@ SYNC_FFT, SYNC_HOP = 800, 200  # the sync expert's spectrogram: 80 columns a sec
 CONTEXT = 9  # rows before and after the current one in a DeepSpeech input
 DEEPSPEECH_FEATURES = CEPSTRA * (2 * CONTEXT + 1)  # 494
 
-BLOCK = 1024  # analysis windows taken at a time, so that long recordings need little memory
+BLOCK = 512  # analysis windows taken at a time, so that long recordings need little memory
 
 _EPSILON = np.finfo(float).eps
 
@@ -114,14 +114,24 @@ def _mfcc_filters(bands: int = 26, n_fft: int = 512) -> np.ndarray:
 
 
 def mfcc(
-    samples: np.ndarray, cepstra: int = CEPSTRA, window: int = 400, hop: int = 160, n_fft: int = 512, lifter: int = 22
+    samples: np.ndarray,
+    cepstra: int = CEPSTRA,
+    window: int = 400,
+    hop: int = 160,
+    n_fft: int = 512,
+    lifter: int = 22,
+    stride: int = 1,
 ) -> np.ndarray:
     """Mel-frequency cepstral coefficients of 16 kHz samples (N,) on the int16 scale -> (rows at 100 a second, cepstra).
 
     Pre-emphasis 0.97, rectangular 25 ms windows every 10 ms, 26 bands, orthonormal DCT, sinusoidal liftering;
     the first coefficient is the log energy of the window.
+
+    Args:
+        stride: 2 computes every second row only, and so on.
     """
-    count = 1 + max(0, math.ceil((len(samples) - window) / hop))
+    count = math.ceil((1 + max(0, math.ceil((len(samples) - window) / hop))) / stride)
+    hop *= stride
     rows = np.empty((count, cepstra))
     for start in range(0, count, BLOCK):
         part = rows[start : start + BLOCK]
@@ -156,7 +166,7 @@ def deepspeech_features(waveform: Tensor | np.ndarray) -> Tensor:
     """
     samples = np.asarray(waveform, np.float32)
     samples = np.clip(np.round(samples * 32768), -32768, 32767)  # exact in float32
-    rows = mfcc(samples)[::2]
+    rows = mfcc(samples, stride=2)
     # mean and deviation of all windows, of which a row is in up to 19
     count = len(rows)
     place = np.arange(count)

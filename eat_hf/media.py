@@ -10,7 +10,7 @@ import os
 import secrets
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
@@ -87,24 +87,39 @@ def _flatten_picture(picture: Image.Image) -> np.ndarray:
 # Recordings ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Recording:
-    """A voice: what the network hears, and where to find what the video sounds like.
+    """A voice: where its sound is, and what the network hears of it.
 
     Sound of a file stays there, for an hour of it would fill the memory, and is decoded again when it is needed.
 
     Attributes:
-        waveform: (N,) float32 mono at 16 kHz, what the network hears.
         source: the file, or samples (channels, M) float32 in [-1, 1], one or two channels as recorded.
         length: samples of each channel that are used.
         channels: one or two; sampling_rate: Hz, both of the sound as recorded.
     """
 
-    waveform: np.ndarray
     source: Path | np.ndarray
     length: int
     channels: int
     sampling_rate: int
+    _waveform: np.ndarray | None = field(default=None, repr=False)
+
+    @property
+    def waveform(self) -> np.ndarray:
+        """(N,) float32 mono at 16 kHz, what the network hears; kept until `forget`.
+
+        Raises:
+            UserError: it was forgotten, or never heard, and the file is gone.
+        """
+        waveform = self._waveform
+        if waveform is None:
+            waveform = self._waveform = _hear(self.sound(), self.sampling_rate)
+        return waveform
+
+    def forget(self) -> None:
+        """Let go of the waveform, which can be heard again: while a long video is made, it only takes memory."""
+        self._waveform = None
 
     @property
     def seconds(self) -> float:
@@ -141,8 +156,8 @@ class Recording:
 
     def first(self, seconds: float) -> "Recording":
         """Its beginning, all of it if it is shorter."""
-        heard, recorded = (round(seconds * rate) for rate in (SAMPLING_RATE, self.sampling_rate))
-        return replace(self, waveform=self.waveform[:heard], length=min(recorded, self.length))
+        length = min(round(seconds * self.sampling_rate), self.length)
+        return Recording(self.source, length, self.channels, self.sampling_rate)
 
 
 def read_audio(audio: str | os.PathLike | tuple[Any, int] | Recording) -> Recording:
@@ -171,21 +186,26 @@ def read_audio(audio: str | os.PathLike | tuple[Any, int] | Recording) -> Record
         source, name = path, f"The recording {path}"
     channels = length = 0
 
-    def mono() -> Iterator[np.ndarray]:
+    def checked() -> Iterator[np.ndarray]:
         nonlocal channels, length
         for piece in pieces:
             if not np.isfinite(piece).all():
                 raise UserError(f"{name} contains NaN or infinite samples; export it again.")
             channels, length = len(piece), length + piece.shape[1]
-            yield _clip(piece).mean(0, keepdims=True)
+            yield _clip(piece)
 
-    heard = BytesIO()  # one piece of memory that grows; thousands of small ones would leave it in shreds
-    for part in _resampled(mono(), rate, SAMPLING_RATE):
-        heard.write(part.tobytes())
-    waveform = np.frombuffer(heard.getbuffer(), np.float32)
+    waveform = _hear(checked(), rate)
     if length < SHORTEST_RECORDING * rate:
         raise UserError(f"{name} lasts {length / rate:.2f} s; at least {SHORTEST_RECORDING} s of sound is needed.")
-    return Recording(waveform, source, length, channels, rate)
+    return Recording(source, length, channels, rate, waveform)
+
+
+def _hear(pieces: Iterable[np.ndarray], rate: int) -> np.ndarray:
+    """(channels, n) of one moment after the other -> (N,) float32 at 16 kHz, the mean of the channels."""
+    heard = BytesIO()  # one piece of memory that grows; thousands of small ones would leave it in shreds
+    for part in _resampled((piece.mean(0, keepdims=True) for piece in pieces), rate, SAMPLING_RATE):
+        heard.write(part.tobytes())
+    return np.frombuffer(heard.getbuffer(), np.float32)
 
 
 def _clip(samples: np.ndarray) -> np.ndarray:

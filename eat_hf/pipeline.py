@@ -653,6 +653,7 @@ class EATPipeline(DiffusionPipeline):
         # 2. Read the portrait, 3. the speech, 4. the emotions
         portrait = self.prepare_portrait(image, face, align)
         speech = self.encode_audio(recording)
+        recording.forget()
         prompts = weights = guidance = None
         if track is None:
             adaptations = adaptations[:1]

@@ -49,6 +49,12 @@ def test_deepspeech_features_are_the_rows_around_each_row_standardised():
     np.testing.assert_allclose(ours, expected.reshape(len(rows), 494), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("length", [300, 401, 560, 561, 720, 721, 5_000])
+def test_every_second_row(length):
+    samples = 1000 * noise(length)
+    np.testing.assert_allclose(audio.mfcc(samples, stride=2), audio.mfcc(samples)[::2], rtol=1e-9, atol=1e-9)
+
+
 def test_blocks_do_not_show(monkeypatch):
     waveform = torch.from_numpy(noise(50_017))
     samples = (waveform * 32768).numpy()

@@ -167,6 +167,13 @@ def test_sound_stays_in_its_file_until_it_is_needed(tmp_path, rate):
     assert recording.source == source and len(pieces) > 3
     np.testing.assert_array_equal(np.concatenate(pieces, 1), recording.samples)
     np.testing.assert_array_equal(recording.first(1.1).samples, recording.samples[:, : round(1.1 * rate)])
+    heard = recording.waveform
+    recording.forget()
+    assert recording.waveform is not heard and recording.waveform is recording.waveform
+    np.testing.assert_array_equal(recording.waveform, heard)
+    beginning = recording.first(1.1).waveform
+    assert len(beginning) == math.ceil(round(1.1 * rate) * 16000 / rate)
+    np.testing.assert_allclose(beginning[:-200], heard[: len(beginning) - 200], atol=1e-4)  # the filter sees the end
     frames = moving_frames(75)
     write_video(tmp_path / "from_file.mp4", frames, recording)
     write_video(tmp_path / "from_samples.mp4", frames, recording.samples, rate)
