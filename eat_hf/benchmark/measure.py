@@ -223,8 +223,8 @@ def run_benchmark(pipe: EATPipeline, model: str, options: BenchmarkOptions, comm
         raise UserError(f"Unknown precision {unknown[0]!r}; choose {', '.join(DTYPES)}.")
     pipe.set_progress_bar_config(disable=True)
     image, device, repeats = read_image(options.image), pipe.device, options.repeats
-    recording = read_audio(options.audio).first(options.seconds)
     whole = read_audio(options.audio)
+    recording = whole.first(options.seconds)
 
     def perform(view: EATPipeline) -> Performance:
         return view.perform(image, recording, EMOTION, head_motion="still", generator=0)
