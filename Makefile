@@ -26,7 +26,7 @@ lint: $(VENV)/ready-test
 
 # measures the bundled checkpoint on the corpus' test split and refreshes its card: about an hour on two cores
 reproduce: $(VENV)/ready-test
-	$(BIN)/python -m training.reproduce --model checkpoints_card/eat-demo --corpus corpus_test
+	$(BIN)/python -m training.experiments.reproduce --model checkpoints_card/eat-demo --corpus corpus_test
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -26,3 +26,26 @@ def explain_memory(advice: str) -> Iterator[None]:
         if isinstance(error, MemoryError) or should_reduce_batch_size(error):
             raise UserError(f"There is not enough memory. {advice}") from error
         raise
+
+
+class ConversionError(UserError):
+    """A release file that is missing, unreadable, or not what the converter knows.
+
+    Attributes:
+        problems: where tensors are to blame, their names by the kind of problem; the message may name fewer.
+    """
+
+    def __init__(self, message: str, problems: dict[str, list[str]] | None = None):
+        super().__init__(message)
+        self.problems = problems or {}
+
+
+class UnscorableClip(Exception):
+    """A clip that cannot be scored; the message is the reason."""
+
+
+class RepositoryError(UserError, OSError):
+    """A folder or Hub repository that cannot be read or written, and what to do about it.
+
+    Also an OSError, as other libraries of the Hub raise. The Hub client's own exception is its cause.
+    """

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from eat_hf.convert import EAT_NETWORKS, LATENT_NETWORKS
-from eat_hf.convert_names import SPECTRAL_NORM, official_names
+from eat_hf.conversion.names import SPECTRAL_NORM, official_names
+from eat_hf.conversion.official import EAT_NETWORKS, LATENT_NETWORKS
 from eat_hf.models.a2et import A2ET
 from eat_hf.models.edn import EDN
 from eat_hf.models.emotion_mapper import EmotionMapper

@@ -8,10 +8,11 @@ from conftest import WIDTH
 from transformers import CLIPImageProcessorPil
 
 from eat_hf import EATPipeline
-from eat_hf.adapters import EmotionAdapter
+from eat_hf.adapters.clip import Clip
+from eat_hf.adapters.emotion_adapter import EmotionAdapter
+from eat_hf.adapters.from_text import EmotionWords
 from eat_hf.models.text_mapper import TextMapper
-from eat_hf.words import Clip, EmotionWords
-from training.train_clip import make_clip, make_tokenizer
+from training.text.train_clip import make_clip, make_tokenizer
 
 SIZES = {
     "projection_dim": 8,

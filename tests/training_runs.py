@@ -17,10 +17,10 @@ from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 import eat_hf
-from training.corpus.dataset import keypoint_index
 from training.corpus.heads import KEYPOINT_NAMES
-from training.loop import LoopOptions, train
-from training.options import Recipe
+from training.data.dataset import keypoint_index
+from training.loop.options import LoopOptions, Recipe
+from training.loop.trainer import train
 
 KINDS = {
     "keypoint_detector": "CanonicalKeypointDetector", "motion_estimator": "MotionEstimator",

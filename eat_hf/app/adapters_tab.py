@@ -2,8 +2,8 @@
 
 import gradio as gr
 
-from ..emotions import MAX_INTENSITY, parse_emotion
 from ..errors import UserError
+from ..inputs.emotions import MAX_INTENSITY, parse_emotion
 from .components import AT_ONCE, any_name
 from .inputs import Inputs, emotion_choices
 from .notices import readable

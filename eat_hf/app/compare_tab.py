@@ -2,7 +2,7 @@
 
 import gradio as gr
 
-from ..emotions import MAX_INTENSITY
+from ..inputs.emotions import MAX_INTENSITY
 from .inputs import Inputs
 from .notices import readable
 from .result import build_buttons, build_result, shown

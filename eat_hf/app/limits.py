@@ -8,7 +8,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ..errors import UserError
-from ..media import Recording, read_audio, read_image
+from ..media.pictures import read_image
+from ..media.recordings import Recording, read_audio
 
 
 @dataclass(frozen=True)

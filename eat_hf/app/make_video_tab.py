@@ -2,7 +2,7 @@
 
 import gradio as gr
 
-from ..emotions import MAX_INTENSITY
+from ..inputs.emotions import MAX_INTENSITY
 from .components import AT_ONCE, any_name
 from .inputs import Inputs, emotion_choices
 from .notices import readable

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import gradio as gr
 
-from ..pipeline import EATPipeline
+from ..pipeline.pipeline_eat import EATPipeline
 from .adapters_tab import adapters_tab
 from .compare_tab import compare_tab
 from .inputs import Inputs, build_inputs

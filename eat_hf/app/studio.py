@@ -19,15 +19,16 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..adapters import CONFIG, WEIGHTS, EmotionAdapter, find_adapter
-from ..cards import slug
-from ..emotions import CROSS_FADE, EmotionTrack
-from ..errors import UserError
-from ..faces import Face, choose_face, detect_faces
-from ..hub import REPOSITORY_NAME, RepositoryError, file_size
-from ..media import Recording, VideoWriter
-from ..pipeline import EATPipeline
-from ..words import LearningOptions, LearningStep
+from ..adapters.emotion_adapter import CONFIG, WEIGHTS, EmotionAdapter, find_adapter
+from ..adapters.tuning import LearningOptions, LearningStep
+from ..errors import RepositoryError, UserError
+from ..hub.cards import slug
+from ..hub.client import REPOSITORY_NAME, file_size
+from ..inputs.emotions import CROSS_FADE, EmotionTrack
+from ..inputs.faces import Face, choose_face, detect_faces
+from ..media.recordings import Recording
+from ..media.videos import VideoWriter
+from ..pipeline.pipeline_eat import EATPipeline
 from .limits import Limits
 from .waveform import keyframe_moments
 

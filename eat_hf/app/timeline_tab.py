@@ -4,8 +4,8 @@ from html import escape
 
 import gradio as gr
 
-from ..emotions import CROSS_FADE, MAX_INTENSITY, parse_timeline
 from ..errors import UserError
+from ..inputs.emotions import CROSS_FADE, MAX_INTENSITY, parse_timeline
 from .components import AT_ONCE, PRIVATE, any_name
 from .inputs import Inputs, emotion_choices
 from .notices import readable, without_folders

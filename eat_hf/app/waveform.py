@@ -4,8 +4,9 @@ from html import escape
 
 import numpy as np
 
-from ..emotions import EmotionTrack
-from ..media import FPS, Recording
+from ..constants import FPS
+from ..inputs.emotions import EmotionTrack
+from ..media.recordings import Recording
 
 BARS = 150
 HEIGHT = 96  # pixels

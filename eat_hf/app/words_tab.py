@@ -2,10 +2,10 @@
 
 import gradio as gr
 
-from ..adapters import EmotionAdapter
-from ..emotions import MAX_INTENSITY
+from ..adapters.emotion_adapter import EmotionAdapter
+from ..adapters.tuning import LearningStep
 from ..errors import UserError
-from ..words import LearningStep
+from ..inputs.emotions import MAX_INTENSITY
 from .components import AT_ONCE, PRIVATE
 from .inputs import Inputs
 from .notices import readable

@@ -4,14 +4,7 @@ The plain way is how the authors' scripts work: one frame at a time, in float32,
 frame, every window of speech by itself, and maps enlarged before they are convolved. All ratios are of one run.
 """
 
-from .measure import (
-    OFFICIAL,
-    BenchmarkOptions,
-    describe_machine,
-    official_pipeline,
-    peak_megabytes,
-    run_benchmark,
-)
+from .measure import OFFICIAL, BenchmarkOptions, describe_machine, official_pipeline, peak_megabytes, run_benchmark
 from .plain import maps_enlarged_first, plain_frames
 from .report import BenchmarkReport, TrainingReport, TrainingSpeed
 

@@ -22,8 +22,11 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..animation.clip_plan import Performance
 from ..errors import UserError
-from ..media import Recording, VideoWriter, read_audio, read_image
+from ..media.pictures import read_image
+from ..media.recordings import Recording, read_audio
+from ..media.videos import VideoWriter
 from ..models.a2et import A2ET
 from ..models.edn import EDN
 from ..models.emotion_mapper import EmotionMapper
@@ -32,8 +35,7 @@ from ..models.keypoint_detector import CanonicalKeypointDetector
 from ..models.motion_estimator import MotionEstimator
 from ..models.repos_net import RePosNet
 from ..models.speech_encoder import DeepSpeechEncoder
-from ..performance import Performance
-from ..pipeline import EATPipeline
+from ..pipeline.pipeline_eat import EATPipeline
 from .plain import EMOTION, maps_enlarged_first, plain_frames
 from .report import BenchmarkReport, FreshProcess, Row
 
@@ -150,7 +152,8 @@ def official_pipeline() -> EATPipeline:
 NEW_PROCESS = """
 import json, sys, time
 from eat_hf import EATPipeline
-from eat_hf.media import VideoWriter, read_audio
+from eat_hf.media.recordings import read_audio
+from eat_hf.media.videos import VideoWriter
 model, image, audio, output = sys.argv[1:]
 pipe = EATPipeline.from_pretrained(model)
 pipe.set_progress_bar_config(disable=True)

@@ -8,13 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..audio import frame_windows
+from ..animation.portrait import Portrait
+from ..animation.pose_pictures import pose_pictures
+from ..inputs.audio import frame_windows
 from ..keypoints import logits_from_degrees, pose_picture_rotation
-from ..media import Recording
+from ..media.recordings import Recording
 from ..models import layers, spade
-from ..performance import Portrait
-from ..pipeline import EATPipeline
-from ..pose_pictures import pose_pictures
+from ..pipeline.pipeline_eat import EATPipeline
 
 EMOTION = "happy"
 

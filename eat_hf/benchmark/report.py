@@ -143,7 +143,7 @@ class TrainingSpeed:
 
 @dataclass
 class TrainingReport:
-    """What `training.throughput` found: the command, the machine, a row for each stage."""
+    """What `training.experiments.throughput` found: the command, the machine, a row for each stage."""
 
     command: str
     machine: dict[str, Any]

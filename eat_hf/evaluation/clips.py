@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import UserError
-from ..media import read_audio, read_video
-from .report import RejectedClip
+from ..constants import EMOTIONS
+from ..errors import UnscorableClip, UserError
+from ..media.recordings import read_audio
+from ..media.videos import read_video
+from .report.results import RejectedClip
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")
 LABELS = "labels.csv"  # in either folder: columns clip, emotion
@@ -31,7 +33,6 @@ EMOTION_WORDS = {
     "sur": "surprised",
     "surprise": "surprised",
 }
-EMOTIONS = ("angry", "contempt", "disgusted", "fear", "happy", "neutral", "sad", "surprised")
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,6 @@ class ClipPair:
     generated: Path
     reference: Path
     emotion: str | None = None
-
-
-class UnscorableClip(Exception):
-    """A clip that cannot be scored; the message is the reason."""
 
 
 def find_clips(folder: Path) -> dict[str, Path]:

@@ -8,49 +8,26 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from ..errors import UserError
-from ..hub import explained
-from .backbones import Backbone, load_backbone
-from .clips import ClipPair, UnscorableClip, read_frames, read_sound
-from .identity import cosine_similarity, describe_faces
-from .image_quality import psnr, ssim
-from .jitter import background_jitter, landmark_jitter
-from .landmarks import MOUTH, landmark_distance
-from .page import frame_strip
-from .perceptual import perceptual_distance
-from .report import RejectedClip
-from .synchrony import Synchrony, synchrony
+from ..errors import UnscorableClip
+from ..media.pictures import frame_strip
+from .clips import ClipPair, read_frames, read_sound
+from .judges.backbones import Backbone
+from .judges.networks import DESCRIBED_FRAMES, SAMPLED_FRAMES, Judges
+from .metrics.identity import cosine_similarity, describe_faces
+from .metrics.image_quality import psnr, ssim
+from .metrics.jitter import background_jitter, landmark_jitter
+from .metrics.landmarks import MOUTH, landmark_distance
+from .metrics.perceptual import perceptual_distance
+from .metrics.synchrony import Synchrony, synchrony
+from .report.results import RejectedClip
 from .tracks import FaceTrack, face_chips, mean_face_crops, mouth_aligned_crops, track_faces, tracked_crops
 
 if TYPE_CHECKING:
-    from ..models.emotion_fan import EmotionFAN
-    from ..models.syncnet import SyncNet
+    from ..models.judges.emotion_fan import EmotionFAN
+    from ..models.judges.syncnet import SyncNet
 
-SAMPLED_FRAMES = 5  # a clip, evenly spaced, for the distance of distributions and the perceptual distance
-DESCRIBED_FRAMES = 3  # for dlib's descriptors, which take a tenth of a second each
 LENGTH_TOLERANCE = 0.1  # of the longer clip, but at least 5 frames
 SYNC_CROPS = {"eat_official": mouth_aligned_crops, "standard": tracked_crops}
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a worker needs to know.
-
-    Attributes:
-        protocols: "eat_official", "standard" or both.
-        syncnet, emotion_judge: folders or Hub ids; None leaves the metric out.
-        backbones: by protocol, whose features the distance of distributions compares, as `load_backbone` reads it;
-            a protocol without one leaves the metric out.
-        perceptual: likewise; None leaves the metric out.
-        device: of torch.
-    """
-
-    protocols: tuple[str, ...]
-    syncnet: str | None
-    emotion_judge: str | None
-    backbones: dict[str, str]
-    perceptual: str | None
-    device: str = "cpu"
 
 
 @dataclass
@@ -84,54 +61,6 @@ class PairScores:
     generated: VideoScores
     reference: VideoScores
     per_frame: dict[str, dict[str, np.ndarray]]
-
-
-class Judges:
-    """The networks of `Settings`, loaded when first asked for."""
-
-    def __init__(self, settings: Settings):
-        self.settings = settings
-
-    @cached_property
-    def syncnet(self) -> "SyncNet | None":
-        from ..models.syncnet import SyncNet
-
-        return load_judge(SyncNet, self.settings.syncnet, self.settings.device)
-
-    @cached_property
-    def emotion(self) -> "EmotionFAN | None":
-        from ..models.emotion_fan import EmotionFAN
-
-        return load_judge(EmotionFAN, self.settings.emotion_judge, self.settings.device)
-
-    @cached_property
-    def backbones(self) -> dict[str, Backbone]:
-        loaded = {spec: load_backbone(spec, self.settings.device, "fid") for spec in self.settings.backbones.values()}
-        return {protocol: loaded[spec] for protocol, spec in self.settings.backbones.items()}
-
-    @cached_property
-    def perceptual(self) -> Backbone | None:
-        spec = self.settings.perceptual
-        return load_backbone(spec, self.settings.device, "perceptual") if spec else None
-
-
-def load_judge(kind, place: str | None, device: str = "cpu"):
-    """A judge network from a folder or the Hub, ready to judge; None for None.
-
-    Raises:
-        UserError: it cannot be loaded.
-    """
-    if place is None:
-        return None
-    from diffusers.utils import logging
-
-    logging.set_verbosity_error()
-    try:
-        with explained(place):
-            return kind.from_pretrained(place, use_safetensors=True).eval().to(device)
-    except ValueError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"The {kind.__name__} {place} cannot be loaded: {reason}") from error
 
 
 class Video:
@@ -173,11 +102,6 @@ class Video:
     def crop_landmarks(self) -> np.ndarray:
         """(n, 68, 2) landmarks found again in the aligned crops; NaN where the crop shows no face any more."""
         return track_faces(self.mean_face_crops, (128, 256), 128).landmarks
-
-
-def sampled_frames(backbone: Backbone) -> int:
-    """How many frames of a clip the distance of distributions takes."""
-    return DESCRIBED_FRAMES if backbone.name == "dlib_resnet" else SAMPLED_FRAMES
 
 
 def score_pair(pair: ClipPair, judges: Judges) -> PairScores | RejectedClip:
@@ -270,7 +194,7 @@ def hear(syncnet: "SyncNet", sound: np.ndarray, frames: int) -> np.ndarray:
     """(frames - 4, D) embeddings of the sound (N,) at 16 kHz that belongs to so many video frames."""
     import torch
 
-    from ..audio import mfcc
+    from ..inputs.audio import mfcc
 
     rows = mfcc(np.round(sound * 32767), 13)
     needed = 4 * (frames - 5) + 20  # the last window may reach past the end of the recording

@@ -22,30 +22,31 @@ import numpy as np
 from tqdm import tqdm
 
 from ..errors import InputWarning, UserError
+from ..models.parameters import ParameterShare
 from .clips import ClipPair, pair_clips
-from .emotion_accuracy import accuracy
-from .frechet import frechet_distance
-from .page import Figure
-from .report import (
+from .judges.networks import DescribedJudges, bundled_judge, describe_judges
+from .metrics.emotion_accuracy import accuracy
+from .metrics.frechet import frechet_distance
+from .metrics.synchrony import RADIUS
+from .report.page import Figure
+from .report.results import (
     GROUND_TRUTH,
     PROTOCOLS,
     ClipResult,
     EmotionScores,
     EvaluationReport,
-    Judge,
     MethodResults,
     MetricValue,
-    ParameterShare,
     ProtocolResults,
     RejectedClip,
     SyncCurve,
     Tuning,
 )
-from .synchrony import RADIUS
 
 # Torch and what stands on it take seconds to import: workers do it first, this process while they do.
 if TYPE_CHECKING:
-    from .scoring import Judges, PairScores, Settings, VideoScores
+    from .judges.networks import Judges, Settings
+    from .scoring import PairScores, VideoScores
 
 GLIBC = {
     "MALLOC_MMAP_MAX_": "0",
@@ -53,7 +54,6 @@ GLIBC = {
     "MALLOC_TOP_PAD_": str(2**28),
     "MALLOC_ARENA_MAX": "1",
 }
-BUNDLED_JUDGES = Path("checkpoints_card") / "eat-judges"
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,8 @@ def keep_freed_memory() -> Iterator[None]:
 
 
 def _score_in_worker(pair: ClipPair, settings: "Settings") -> "PairScores | RejectedClip":
-    from .scoring import Judges, score_pair
+    from .judges.networks import Judges
+    from .scoring import score_pair
 
     if not _worker:
         _worker["judges"] = Judges(settings)
@@ -151,7 +152,7 @@ def evaluate(
             for _ in range(count):
                 pool.submit(os.getpid)  # starts a worker
         settings = _settings(tuple(protocols), syncnet, emotion_judge, fid_backbone, perceptual_backbone, device)
-        judges = _describe_judges(settings)  # loads each of them once, so that a mistake shows before the work starts
+        judges = describe_judges(settings)  # loads each of them once, so that a mistake shows before the work starts
         results = pool.map(_score_in_worker, pairs, repeat(settings))
         results = tqdm(results, "clips", len(pairs), disable=not progress)
         for result in results:
@@ -187,19 +188,6 @@ def check_report_target(path: Path) -> None:
         raise UserError(f"There is no folder {path.resolve().parent} for the report.")
 
 
-def bundled_judge(judge: str) -> str:
-    """Folder of "syncnet" or "emotion_fan" as they ship with the project.
-
-    Raises:
-        UserError: they were not shipped along.
-    """
-    package = Path(__file__).resolve().parents[1]
-    for parent in (package, package.parent):  # as installed, and in a source checkout
-        if (parent / BUNDLED_JUDGES / judge / "config.json").is_file():
-            return str(parent / BUNDLED_JUDGES / judge)
-    raise UserError(f"The bundled judge {judge} was not found; name a folder or Hub id of your own.")
-
-
 # what the authors' script and pytorch-fid use
 STANDARD_BACKBONES = {"eat_official": "inception_v3", "standard": "inception_v3_fid"}
 
@@ -215,8 +203,8 @@ def _settings(
     """What `evaluate` was asked for, with its defaults filled in."""
     import torch
 
-    from .backbones import load_fid_backbone
-    from .scoring import Settings
+    from .judges.backbones import load_fid_backbone
+    from .judges.networks import Settings
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     backbones = {}
@@ -232,56 +220,6 @@ def _settings(
         perceptual=perceptual_backbone,
         device=device,
     )
-
-
-@dataclass(frozen=True)
-class _DescribedJudges:
-    described: dict[str, Judge]
-    classes: tuple[str, ...]
-    distances: dict[str, str]  # by protocol, what the distance of distributions is called
-    notes: tuple[str, ...]
-
-
-def _describe_judges(settings: "Settings") -> _DescribedJudges:
-    from .backbones import fid_name
-    from .scoring import Judges, sampled_frames
-
-    judges = Judges(settings)
-    described = {
-        "faces": Judge("dlib HOG and 68 landmarks", "face_recognition_models"),
-        "identity": Judge("dlib_resnet", "face_recognition_models", False, "papers use ArcFace or the like"),
-    }
-    notes = []
-    trained_here = "trained on the synthetic corpus of this project; compare within this report only"
-    for role, network, place in (
-        ("synchrony", judges.syncnet, settings.syncnet),
-        ("emotion", judges.emotion, settings.emotion_judge),
-    ):
-        if network is not None and place is not None:
-            bundled = BUNDLED_JUDGES.name in Path(place).parts
-            source = f"{BUNDLED_JUDGES.name}/{Path(place).name}" if bundled else place
-            described[role] = Judge(type(network).__name__, source, not bundled, trained_here if bundled else "")
-    if not all(judge.standard for role, judge in described.items() if role in ("synchrony", "emotion")):
-        notes.append(
-            "Lip-sync and emotion are judged by small networks trained on synthetic faces and voices: hold these "
-            "scores against the ground truth beside them, not against those of papers."
-        )
-    distances = {protocol: fid_name(backbone).lower() for protocol, backbone in judges.backbones.items()}
-    if distances:
-        used = {backbone.name: backbone for backbone in judges.backbones.values()}.values()
-        described["features"] = Judge(
-            " / ".join(backbone.name for backbone in used),
-            " / ".join(backbone.source for backbone in used),
-            all(backbone.standard for backbone in used),
-        )
-        frames = " / ".join(str(count) for count in sorted({sampled_frames(backbone) for backbone in used}))
-        notes.append(
-            f"The distance of distributions is taken over {frames} frames a clip; it grows as clips get fewer."
-        )
-    if judges.perceptual is not None:
-        described["perceptual"] = Judge(judges.perceptual.name, judges.perceptual.source, judges.perceptual.standard)
-    classes = tuple(judges.emotion.config.classes) if judges.emotion is not None else ()
-    return _DescribedJudges(described, classes, distances, tuple(notes))
 
 
 def _versions() -> dict[str, str]:
@@ -326,7 +264,7 @@ def _emotions(asked: Sequence[str], seen: Sequence[str], classes: tuple[str, ...
 
 
 def _alone(
-    videos: "Sequence[VideoScores]", asked: Sequence[str], protocol: str, settings: "Settings", judges: _DescribedJudges
+    videos: "Sequence[VideoScores]", asked: Sequence[str], protocol: str, settings: "Settings", judges: DescribedJudges
 ) -> tuple[dict[str, MetricValue], SyncCurve | None]:
     """Metrics that need no partner, which the ground truth has, too."""
     metrics: dict[str, MetricValue] = {}
@@ -363,7 +301,7 @@ def _clip_result(score: "PairScores", video: "VideoScores", protocols: Sequence[
     return ClipResult(score.name, score.emotion, values, video.frames, video.without_face, video.emotion)
 
 
-def _ground_truth(scores: "Sequence[PairScores]", settings: "Settings", judges: _DescribedJudges) -> MethodResults:
+def _ground_truth(scores: "Sequence[PairScores]", settings: "Settings", judges: DescribedJudges) -> MethodResults:
     videos, asked = [s.reference for s in scores], [s.emotion for s in scores]
     return MethodResults(
         name=GROUND_TRUTH,
@@ -379,7 +317,7 @@ def _method(
     scores: "Sequence[PairScores]",
     rejected: Sequence[RejectedClip],
     settings: "Settings",
-    judges: _DescribedJudges,
+    judges: DescribedJudges,
     parameters: tuple[ParameterShare, ...],
     tuning: Tuning | None,
 ) -> MethodResults:

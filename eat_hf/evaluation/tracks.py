@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from scipy.signal import medfilt
 
-from ..faces import frontal_faces, predict_landmarks, similarity_transform
+from ..inputs.faces import frontal_faces, predict_landmarks, similarity_transform
 
 LANDMARK_SIDE = 256  # pixels of the longer side; the authors' videos are 256 x 256
 # Of the copies in which faces are searched. The detector's window of 80 pixels sees faces of 42 % of the picture, as in

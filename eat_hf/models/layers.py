@@ -2,6 +2,10 @@
 
 import torch
 import torch.nn.functional as F
+
+# exported by the package, too, see its __init__
+from diffusers import ConfigMixin as ConfigMixin
+from diffusers import ModelMixin as ModelMixin
 from torch import Tensor, nn
 
 
@@ -107,3 +111,9 @@ class ResidualBlock2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(x + self.norm2(self.conv2(self.conv1(x))))
+
+
+def pixel_grid(*sizes: int, like: Tensor) -> Tensor:
+    """Centres of pixels (or voxels) in [-1, 1], (*sizes, 2 or 3), matching grid_sample's align_corners=False."""
+    axes = [(torch.arange(n, dtype=like.dtype, device=like.device) * 2 + 1) / n - 1 for n in sizes]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij")[::-1], -1)

@@ -1,6 +1,5 @@
 """RePos-Net, the renderer (paper section 3.1): source picture and keypoints -> frames."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,10 +10,11 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
-from .dense_motion import AffineDenseMotion, DenseMotion, MotionField, pixel_grid
+from .dense_motion import DenseMotion, MotionField
+from .detail_renderer import AffineDenseMotion, Crop, DetailDecoder, polygon_coverage, warp_picture
 from .eam import EmotionalAdaptationModule
-from .layers import ConvNormReLU, ResidualBlock2d, repeat_per_frame
-from .spade import DetailDecoder, SPADEDecoder
+from .layers import ConvNormReLU, ResidualBlock2d, pixel_grid, repeat_per_frame
+from .spade import SPADEDecoder
 
 
 @dataclass
@@ -52,54 +52,6 @@ class RePosNetOutput(BaseOutput):
     mask_logits: Tensor | None = None
 
 
-@dataclass
-class Crop:
-    """A part of each of N frames, of the same size in all of them.
-
-    Attributes:
-        corners: (N, 2) integers, (top, left) in cells of the feature map (64 across the frame).
-        height, width: in cells.
-    """
-
-    corners: Tensor
-    height: int
-    width: int
-
-    @classmethod
-    def around(cls, points: Tensor, margin: int, cells: int) -> "Crop":
-        """The smallest that holds points (N, P, 2) in [-1, 1] and `margin` cells around them, within the frame."""
-        where = (points.detach().flip(-1) + 1) / 2 * cells  # (y, x)
-        first = (where.amin(1).floor().long() - margin).clamp(0, cells)
-        last = (where.amax(1).ceil().long() + margin).clamp(0, cells)
-        height, width = (last - first).amax(0).clamp_min(1).tolist()
-        largest = torch.tensor([cells - height, cells - width], device=first.device)
-        return cls(first.minimum(largest), height, width)
-
-    def _places(self, scale: int) -> list[tuple[slice, slice]]:
-        return [
-            (slice(top, top + self.height * scale), slice(left, left + self.width * scale))
-            for top, left in (self.corners * scale).tolist()
-        ]
-
-    def cut(self, maps: Tensor, scale: int) -> Tensor:
-        """maps (N, C, H, W) with `scale` pixels a cell -> (N, C, height * scale, width * scale)."""
-        return torch.stack([m[:, rows, columns] for m, (rows, columns) in zip(maps, self._places(scale), strict=True)])
-
-    def paste(self, parts: Tensor, maps: Tensor, scale: int) -> Tensor:
-        """maps (N, C, H, W) with their parts, as `cut` gives them, replaced."""
-        whole = maps.clone()
-        for n, (rows, columns) in enumerate(self._places(scale)):
-            whole[n, :, rows, columns] = parts[n]
-        return whole
-
-
-def warp_picture(picture: Tensor, displacement: Tensor, cut: Callable[[Tensor], Tensor] = lambda maps: maps) -> Tensor:
-    """Fetch each pixel of (N, C, H, W) from where `displacement` (N, 2, h, w) points to; `cut` keeps a part of it."""
-    flow = F.interpolate(displacement, size=picture.shape[2:], mode="bilinear")
-    where = flow + pixel_grid(*picture.shape[2:], like=picture).movedim(-1, 0)
-    return F.grid_sample(picture, cut(where).movedim(1, -1), padding_mode="border", align_corners=False)
-
-
 class PreActivationBlock3d(nn.Module):
     """BN, ReLU, 3x3x3 convolution, twice, plus the input."""
 
@@ -110,18 +62,6 @@ class PreActivationBlock3d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.conv2(F.relu(self.norm2(self.conv1(F.relu(self.norm1(x))))))
-
-
-def polygon_coverage(corners: Tensor, size: int) -> Tensor:
-    """Share of each pixel inside a polygon: corners (N, P, 2) in [-1, 1], in order -> (N, 1, size, size) in [0, 1]."""
-    x, y = pixel_grid(size, size, like=corners).unbind(-1)
-    start, end = corners, corners.roll(-1, 1)
-    x0, y0, x1, y1 = (value[..., None, None] for value in (*start.unbind(-1), *end.unbind(-1)))
-    spans = (y0 > y) != (y1 > y)
-    slope = (x1 - x0) / torch.where((y1 - y0).abs() < 1e-9, 1e-9, y1 - y0)
-    crossings = spans & (x < x0 + slope * (y - y0))
-    inside = crossings.sum(1, keepdim=True) % 2
-    return F.avg_pool2d(inside.to(corners.dtype), 3, 1, 1)
 
 
 class RePosNet(ModelMixin, ConfigMixin):

@@ -1,7 +1,5 @@
 """The SPADE decoder of RePos-Net: features warped to the driving pose -> picture."""
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -102,67 +100,3 @@ class SPADEDecoder(nn.Module):
         for block in self.ups:
             x = block(F.interpolate(x, scale_factor=2), feature_map)
         return torch.sigmoid(self.to_rgb(F.leaky_relu(x, 0.2)))
-
-
-class DetailDecoder(nn.Module):
-    """Extension `detail_skip`: a SPADE decoder that copies texture from the source picture instead of redrawing it.
-
-    The source picture and shallow features of its encoder, warped by the flow, join the last stages. The output is
-    m * warped picture + (1 - m) * synthesised picture with a predicted mask m, which is 0 inside an opened mouth.
-    """
-
-    def __init__(
-        self, features: int, channels: int, blocks: int, up_channels: tuple[int, ...], detail_channels: int, **spade
-    ):
-        super().__init__()
-        self.stem = nn.Conv2d(features, channels, 3, padding=1)
-        self.middle = nn.ModuleList(SPADEBlock(channels, channels, features, **spade) for _ in range(blocks))
-        widths = (channels, *up_channels)
-        self.ups = nn.ModuleList(SPADEBlock(i, o, features, **spade) for i, o in zip(widths, up_channels, strict=False))
-        self.merge = nn.Conv2d(widths[-1] + detail_channels + 13, 48, 3, padding=1)
-        self.refine = nn.Conv2d(12 + 4, 16, 3, padding=1)
-        self.to_rgb_and_mask = nn.Conv2d(16, 4, 3, padding=1)
-
-    @property
-    def reach(self) -> int:
-        """Cells of the feature map around a pixel that it depends on."""
-        middle = 2 + 2 * len(self.middle)  # the first block's scale and shift look further than the stem
-        ups = sum(2 * 0.5 ** (n + 1) for n in range(len(self.ups)))
-        return math.ceil(middle + ups + 0.5 + 2 * 0.25)  # merge; refine and to_rgb_and_mask
-
-    def forward(
-        self,
-        feature_map: Tensor,
-        warped_details: Tensor,
-        warped_picture: Tensor,
-        mouth: Tensor,
-        hidden: Tensor,
-        mouth_only: bool = False,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """For a feature map of (N, C, H, W):
-
-        Args:
-            warped_details: (N, C, 2H, 2W).
-            warped_picture: (N, 3, 4H, 4W).
-            mouth: (N, 1, 4H, 4W), 0 to 1, the opening of the mouth.
-            hidden: (N, 1, 4H, 4W), 0 to 1, what of the mouth the portrait does not show.
-            mouth_only: copy all that is not mouth, whatever the mask says.
-
-        Returns:
-            the picture, the synthesised picture before blending, and the mask's logits.
-        """
-        x = self.stem(feature_map)
-        for block in self.middle:
-            x = block(x, feature_map)
-        for block in self.ups:
-            x = block(F.interpolate(x, scale_factor=2), feature_map)
-        # hidden from the network, so that lips stretched by the warp are never taken for a cavity
-        visible = warped_picture * (1 - hidden)
-        parts = warped_details, F.pixel_unshuffle(visible, 2), F.avg_pool2d(mouth, 2)
-        x = torch.cat([F.leaky_relu(x, 0.2), *(part.to(x.dtype) for part in parts)], 1)
-        x = F.pixel_shuffle(F.leaky_relu(self.merge(x), 0.2), 2)
-        x = F.leaky_relu(self.refine(torch.cat([x, visible.to(x.dtype), mouth.to(x.dtype)], 1)), 0.2)
-        x = self.to_rgb_and_mask(x).float()
-        synthesised, logits = torch.sigmoid(x[:, :3]), x[:, 3:]
-        mask = 1 - mouth if mouth_only else torch.sigmoid(logits) * (1 - mouth)
-        return mask * warped_picture + (1 - mask) * synthesised, synthesised, logits

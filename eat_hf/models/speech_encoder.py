@@ -5,7 +5,8 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-from ..audio import DEEPSPEECH_FEATURES, SAMPLING_RATE, deepspeech_features, semantic_windows
+from ..constants import SAMPLING_RATE
+from ..inputs.audio import DEEPSPEECH_FEATURES, deepspeech_features, semantic_windows
 
 RELU_CEILING = 20.0
 BLOCK = 2048  # rows, 41 s of sound; longer recordings are heard in such blocks

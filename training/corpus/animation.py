@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
+from eat_hf.constants import FPS
 from training.corpus.emotions import EmotionStyle, combine, emotion_motion, emotion_pose, sway, wish_motion
 from training.corpus.heads import ARKIT_INDEX, ARKIT_NAMES
 from training.corpus.speech import Speech
-from training.corpus.visemes import FPS, mouth_motion
+from training.corpus.visemes import mouth_motion
 
 __all__ = ["ClipAnimation", "animate"]
 

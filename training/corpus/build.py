@@ -36,11 +36,16 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from eat_hf.constants import EMOTIONS, FPS, SAMPLING_RATE
 from training.corpus import heads
 from training.corpus.animation import animate
 from training.corpus.captions import Wish, sample_wish
-from training.corpus.emotions import EMOTIONS, HELD_OUT, EmotionStyle, sample_style
-from training.corpus.files import (
+from training.corpus.emotions import HELD_OUT, EmotionStyle, sample_style
+from training.corpus.heads import Motion, clip_labels, sample_identity
+from training.corpus.looks import sample_scene
+from training.corpus.sentences import sentences
+from training.corpus.speech import VOICES, Prosody, Speech, prosody_of, room_tone, say
+from training.data.files import (
     package_versions,
     read_metadata,
     remove_leftovers,
@@ -50,11 +55,6 @@ from training.corpus.files import (
     write_video,
     write_wav,
 )
-from training.corpus.heads import Motion, clip_labels, sample_identity
-from training.corpus.looks import sample_scene
-from training.corpus.sentences import sentences
-from training.corpus.speech import SAMPLE_RATE, VOICES, Prosody, Speech, prosody_of, room_tone, say
-from training.corpus.visemes import FPS
 
 __all__ = ["Plan", "build_corpus", "split_of_identities"]
 
@@ -278,7 +278,7 @@ def build_corpus(plan: Plan, workers: int = 1, progress: bool = True) -> None:
         "seed": plan.seed, "identities": plan.identities, "speech_clips": plan.speech_clips,
         "latent_clips": plan.latent_clips, "frames_per_clip": plan.frames_per_clip, "range_frames": plan.range_frames,
         "judge": plan.judge, "splits": list(plan.splits), "expression": plan.expression,
-        "fps": FPS, "sampling_rate": SAMPLE_RATE, "versions": package_versions(*PACKAGES),
+        "fps": FPS, "sampling_rate": SAMPLING_RATE, "versions": package_versions(*PACKAGES),
         "command": f"python -m training.corpus.build --output DIR --identities {plan.identities} --speech-clips "
         f"{plan.speech_clips} --latent-clips {plan.latent_clips} --seed {plan.seed} --frames-per-clip "
         f"{plan.frames_per_clip} --range-frames {plan.range_frames}" + " --judge" * plan.judge

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.corpus.emotions import EMOTIONS, form_weights
+from eat_hf.constants import EMOTIONS
+from training.corpus.emotions import form_weights
 from training.corpus.heads import ARKIT_INDEX, ARKIT_NAMES
 
 __all__ = ["ACTIONS", "Wish", "say_wish", "sample_wish", "wish_of"]

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
+from eat_hf.constants import EMOTIONS, FPS
 from training.corpus.heads import ARKIT_INDEX, ARKIT_NAMES
-from training.corpus.visemes import FPS, MouthMotion, close_lips
+from training.corpus.visemes import MouthMotion, close_lips
 
 __all__ = ["EMOTIONS", "HELD_OUT", "LEVELS", "EmotionStyle", "combine", "emotion_motion", "emotion_pose",
            "form_weights", "sample_style", "sway", "wish_motion"]  # fmt: skip
 
-EMOTIONS: tuple[str, ...] = ("angry", "contempt", "disgusted", "fear", "happy", "neutral", "sad", "surprised")
 HELD_OUT: tuple[str, ...] = ("wince", "pout")
 """Expressions that no model learns with the eight: they are for adapters."""
 LEVELS: tuple[float, ...] = (0.0, 0.45, 0.78, 1.1)

@@ -24,11 +24,11 @@ import soxr
 from scipy import fft
 from scipy.signal import fftconvolve
 
+from eat_hf.constants import SAMPLING_RATE
 from training.corpus.visemes import SILENCE
 
-__all__ = ["SAMPLE_RATE", "VOICES", "Prosody", "Speech", "prosody_of", "room_tone", "say", "synthesize"]
+__all__ = ["SAMPLING_RATE", "VOICES", "Prosody", "Speech", "prosody_of", "room_tone", "say", "synthesize"]
 
-SAMPLE_RATE = 16_000
 
 # Variants that sound like people rather than robots, by apparent gender, then split so that nobody in the test set
 # was heard in training. A voice is an accent, "+", and a variant.
@@ -110,12 +110,12 @@ class Speech:
     @property
     def frames(self) -> int:
         """Number of 25 fps video frames the waveform lasts."""
-        return len(self.waveform) // (SAMPLE_RATE // 25)
+        return len(self.waveform) // (SAMPLING_RATE // 25)
 
     def cut(self, frames: int) -> Speech:
         """The first ``frames`` frames of the utterance (all of it when it is shorter), faded out over 10 ms."""
         frames = min(frames, self.frames)
-        samples = frames * SAMPLE_RATE // 25
+        samples = frames * SAMPLING_RATE // 25
         waveform = self.waveform[:samples].copy()
         if samples < len(self.waveform):
             fade = min(160, samples)
@@ -265,7 +265,7 @@ def synthesize(text: str, voice: str = "en-us", prosody: Prosody | None = None, 
 def _equalise(x: np.ndarray, gains_db, frequencies) -> np.ndarray:
     """Zero-phase filter (no delay, so times stay right) with gains in dB at log-spaced frequencies in Hz."""
     padded = fft.next_fast_len(len(x) + 1024, real=True)
-    bins = fft.rfftfreq(padded, 1 / SAMPLE_RATE)
+    bins = fft.rfftfreq(padded, 1 / SAMPLING_RATE)
     gain = np.interp(np.log(np.maximum(bins, 20)), np.log(frequencies), gains_db)
     return fft.irfft(fft.rfft(x, padded) * 10 ** (gain / 20), padded)[: len(x)].astype(np.float32)
 
@@ -274,7 +274,7 @@ def _coloured_noise(samples: int, exponent: float, rng: np.random.Generator) -> 
     """Noise of unit power whose spectrum falls as 1/f**exponent (0 white, 1 pink, 2 brown)."""
     padded = fft.next_fast_len(samples, real=True)
     spectrum = fft.rfft(rng.standard_normal(padded))
-    frequencies = np.maximum(fft.rfftfreq(padded, 1 / SAMPLE_RATE), 40)
+    frequencies = np.maximum(fft.rfftfreq(padded, 1 / SAMPLING_RATE), 40)
     noise = fft.irfft(spectrum * frequencies ** (-exponent / 2), padded)[:samples]
     return (noise / (np.sqrt(np.mean(noise**2)) + 1e-12)).astype(np.float32)
 
@@ -283,7 +283,7 @@ def _background(samples: int, rng: np.random.Generator) -> np.ndarray:
     """Unit-power background: coloured noise, sometimes with mains hum, slowly changing in level."""
     noise = _coloured_noise(samples, rng.uniform(0, 2), rng)
     if rng.random() < 0.2:
-        t = np.arange(samples) / SAMPLE_RATE
+        t = np.arange(samples) / SAMPLING_RATE
         base = rng.choice((50.0, 60.0))
         hum = sum(np.sin(2 * np.pi * base * k * t + rng.uniform(0, 6.3)) / k for k in (1, 2, 3, 5))
         noise = noise + rng.uniform(0.3, 1.5) * hum.astype(np.float32)
@@ -296,9 +296,9 @@ def _background(samples: int, rng: np.random.Generator) -> np.ndarray:
 def _room(rng: np.random.Generator) -> np.ndarray:
     """Impulse response of a small room: the direct sound at sample 0, then a decaying diffuse tail."""
     decay = rng.uniform(0.08, 0.45)  # seconds to fall by 60 dB
-    samples = int(decay * SAMPLE_RATE)
+    samples = int(decay * SAMPLING_RATE)
     tail = rng.standard_normal(samples) * 10 ** (-3 * np.arange(samples) / samples)
-    tail[: int(rng.uniform(0.001, 0.008) * SAMPLE_RATE)] = 0
+    tail[: int(rng.uniform(0.001, 0.008) * SAMPLING_RATE)] = 0
     tail *= 10 ** (rng.uniform(-22, -7) / 20) / (np.sqrt(np.sum(tail**2)) + 1e-9)
     tail[0] = 1.0
     return tail.astype(np.float32)
@@ -325,7 +325,7 @@ def _as_recorded(voice: np.ndarray, loudness: float, rng: np.random.Generator) -
 def _energy(voice: np.ndarray, frames: int) -> np.ndarray:
     """Loudness of the clean voice at every 25 fps frame, in [0, 1] (r.m.s. over 80 ms; 1 at the 95th centile)."""
     power = np.concatenate([np.zeros(1), np.cumsum(voice.astype(np.float64) ** 2)])
-    centre = np.arange(frames) * (SAMPLE_RATE // 25)
+    centre = np.arange(frames) * (SAMPLING_RATE // 25)
     low, high = np.clip(centre - 640, 0, len(voice)), np.clip(centre + 640, 0, len(voice))
     level = np.sqrt((power[high] - power[low]) / np.maximum(high - low, 1))
     return np.clip(level / (np.percentile(level, 95) + 1e-6), 0, 1).astype(np.float32)
@@ -350,31 +350,31 @@ def say(text: str, voice: str, prosody: Prosody, rng: np.random.Generator) -> Sp
 
     # Playing it slower or faster moves pitch and formants together: a cheap way to more voices.
     stretch = rng.uniform(0.94, 1.06)
-    samples = soxr.resample(samples, rate, SAMPLE_RATE * stretch).astype(np.float32)
+    samples = soxr.resample(samples, rate, SAMPLING_RATE * stretch).astype(np.float32)
     segments = [(name, start * stretch, end * stretch) for name, start, end in segments]
 
     # espeak-ng ends with a silence of its own; ours replaces it at both ends.
     lead, trail = rng.uniform(0.1, 0.5, 2)
     first = segments[0][2] if segments[0][0] == SILENCE else 0.0
     last = segments[-1][1] if segments[-1][0] == SILENCE else segments[-1][2]
-    pieces = [np.zeros(round(lead * SAMPLE_RATE), np.float32)]
-    shift = len(pieces[0]) / SAMPLE_RATE - first
-    cursor = round(first * SAMPLE_RATE)
+    pieces = [np.zeros(round(lead * SAMPLING_RATE), np.float32)]
+    shift = len(pieces[0]) / SAMPLING_RATE - first
+    cursor = round(first * SAMPLING_RATE)
     timeline: list[tuple[str, float, float]] = [(SILENCE, 0.0, first + shift)] if first + shift > 0 else []
     for name, start, end in segments:
         if end <= first or start >= last:
             continue
         start_shifted = start + shift
         if name == SILENCE and rng.random() < 0.5:  # a longer pause, inserted in the middle of the silence
-            middle, extra = round((start + end) / 2 * SAMPLE_RATE), round(rng.uniform(0.05, 0.4) * SAMPLE_RATE)
+            middle, extra = round((start + end) / 2 * SAMPLING_RATE), round(rng.uniform(0.05, 0.4) * SAMPLING_RATE)
             pieces += [samples[cursor:middle], np.zeros(extra, np.float32)]
-            cursor, shift = middle, shift + extra / SAMPLE_RATE
+            cursor, shift = middle, shift + extra / SAMPLING_RATE
         timeline.append((name, start_shifted, end + shift))
     # The decay of the last sound belongs to the silence that follows it.
-    pieces += [samples[cursor:], np.zeros(round(trail * SAMPLE_RATE), np.float32)]
+    pieces += [samples[cursor:], np.zeros(round(trail * SAMPLING_RATE), np.float32)]
     voice_track = np.concatenate(pieces)
     total = max(round((last + shift + trail) * 25), 1)
-    voice_track = np.pad(voice_track, (0, SAMPLE_RATE))[: total * SAMPLE_RATE // 25]
+    voice_track = np.pad(voice_track, (0, SAMPLING_RATE))[: total * SAMPLING_RATE // 25]
     timeline.append((SILENCE, last + shift, total / 25))
 
     bright = prosody.effort * np.array([-2.0, -1.0, 0.0, 3.0, 5.0])
@@ -393,7 +393,7 @@ def say(text: str, voice: str, prosody: Prosody, rng: np.random.Generator) -> Sp
 def room_tone(seconds: float, rng: np.random.Generator) -> Speech:
     """A clip in which nobody speaks: background noise at a random level, or digital silence; one silent phoneme."""
     frames = max(round(seconds * 25), 1)
-    samples = frames * SAMPLE_RATE // 25
+    samples = frames * SAMPLING_RATE // 25
     waveform = np.zeros(samples, np.float32)
     if rng.random() < 0.8:
         waveform = (10 ** (rng.uniform(-65, -25) / 20) * _background(samples, rng)).astype(np.float32)

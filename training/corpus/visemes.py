@@ -16,13 +16,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from eat_hf.constants import FPS
 from training.corpus.heads import ARKIT_INDEX, ARKIT_NAMES
 
 __all__ = ["FPS", "PHONEME_CLASSES", "SILENCE", "MouthMotion", "atoms", "class_of", "close_lips", "frame_classes",
            "frame_times", "mouth_motion", "viseme_of"]  # fmt: skip
 
 SILENCE = "_"
-FPS = 25
 
 # --- phonemes ---------------------------------------------------------------------------------------------------------
 PHONEME_CLASSES: tuple[str, ...] = (

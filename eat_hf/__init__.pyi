@@ -1,0 +1,19 @@
+# What the package exports, read by type checkers and, through lazy_loader, at run time.
+# diffusers decides how to load a pipeline's component by looking for its own base classes in our namespace.
+from .inputs.head_motion import HeadMotion as HeadMotion
+from .models.a2et import A2ET as A2ET
+from .models.edn import EDN as EDN
+from .models.emotion_mapper import EmotionMapper as EmotionMapper
+from .models.expression_basis import ExpressionBasis as ExpressionBasis
+from .models.judges.emotion_fan import EmotionFAN as EmotionFAN
+from .models.judges.sync_expert import SyncExpert as SyncExpert
+from .models.judges.syncnet import SyncNet as SyncNet
+from .models.keypoint_detector import CanonicalKeypointDetector as CanonicalKeypointDetector
+from .models.layers import ConfigMixin as ConfigMixin
+from .models.layers import ModelMixin as ModelMixin
+from .models.motion_estimator import MotionEstimator as MotionEstimator
+from .models.repos_net import RePosNet as RePosNet
+from .models.speech_encoder import DeepSpeechEncoder as DeepSpeechEncoder
+from .pipeline.pipeline_eat import EATPipeline as EATPipeline
+from .pipeline.pipeline_output import EATPipelineOutput as EATPipelineOutput
+from .version import __version__ as __version__

@@ -1,0 +1,1 @@
+"""Emotion adapters: small add-ons to a frozen talking head."""

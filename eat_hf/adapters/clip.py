@@ -1,0 +1,114 @@
+"""CLIP: sentences and pictures in one space."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import UserError
+from ..hub.client import explained
+
+if TYPE_CHECKING:
+    from transformers import CLIPModel, PreTrainedTokenizerBase
+
+
+DEFAULT_CLIP = "openai/clip-vit-large-patch14"
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A CLIP with what prepares its inputs.
+
+    Attributes:
+        name: where it came from.
+        model: frozen.
+        tokenizer: of sentences.
+        preprocessing: of pictures, as preprocessor_config.json has it.
+    """
+
+    name: str
+    model: "CLIPModel"
+    tokenizer: "PreTrainedTokenizerBase"
+    preprocessing: dict[str, Any]
+
+    @classmethod
+    def load(cls, path_or_id: str, device: torch.device | str = "cpu", **options: Any) -> "Clip":
+        """Read a CLIPModel of transformers: a folder, or a repository of the Hub; safetensors only.
+
+        Raises:
+            RepositoryError: there is none, or it cannot be had.
+        """
+        # they take seconds, which only those shall wait who use words
+        from transformers import AutoTokenizer, CLIPModel
+        from transformers.image_processing_base import ImageProcessingMixin
+
+        with explained(path_or_id):
+            model = CLIPModel.from_pretrained(path_or_id, use_safetensors=True, **options)
+            tokenizer = AutoTokenizer.from_pretrained(path_or_id, **options)
+            preprocessing, _ = ImageProcessingMixin.get_image_processor_dict(path_or_id, **options)
+        return cls(path_or_id, model.float().to(device).eval().requires_grad_(False), tokenizer, preprocessing)
+
+    def save(self, folder: Path) -> None:
+        """Write a folder that `load`, and transformers, read."""
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+        (folder / "preprocessor_config.json").write_text(json.dumps(self.preprocessing, indent=2) + "\n")
+
+    def embed_text(self, texts: str | Sequence[str]) -> Tensor:
+        """A wish as a unit vector (1, D): the mean of its phrasings.
+
+        Raises:
+            UserError: there is no text, or one is longer than CLIP reads.
+        """
+        phrasings = [texts] if isinstance(texts, str) else list(texts)
+        if not phrasings or not all(isinstance(text, str) and text.strip() for text in phrasings):
+            raise UserError("The text is empty; describe the expression, such as 'She is talking while crying hard.'")
+        longest = self.model.config.text_config.max_position_embeddings
+        tokens = self.tokenizer(phrasings, padding=True, return_tensors="pt").to(self.model.device)
+        if tokens.input_ids.shape[1] > longest:
+            raise UserError(
+                f"The text has {tokens.input_ids.shape[1]} tokens, and CLIP reads {longest} at most; make it shorter."
+            )
+        with torch.no_grad():
+            found = self.embed_tokens(tokens)
+        return F.normalize(found.mean(0, keepdim=True), dim=-1)
+
+    def embed_tokens(self, tokens: Mapping[str, Tensor]) -> Tensor:
+        """input_ids and attention_mask (N, L) -> unit vectors (N, D)."""
+        return F.normalize(_features(self.model.get_text_features(**tokens)), dim=-1)
+
+    def embed_pictures(self, pictures: Tensor) -> Tensor:
+        """(N, 3, H, W) in [0, 1] -> unit vectors (N, D), differentiably."""
+        values = to_clip_pixels(pictures.float(), self.preprocessing)
+        return F.normalize(_features(self.model.get_image_features(values)), dim=-1)
+
+
+def to_clip_pixels(pictures: Tensor, preprocessing: dict[str, Any]) -> Tensor:
+    """What a CLIP's image processor does, differentiably: (N, 3, H, W) in [0, 1] -> (N, 3, side, side).
+
+    Args:
+        preprocessing: size, crop_size, image_mean and image_std of preprocessor_config.json.
+    """
+    shortest = min(pictures.shape[-2:])
+    edge, crop = preprocessing["size"], preprocessing["crop_size"]  # old files have numbers
+    wanted = edge["shortest_edge"] if isinstance(edge, dict) else edge
+    crop = crop if isinstance(crop, dict) else {"height": crop, "width": crop}
+    size = [round(length * wanted / shortest) for length in pictures.shape[-2:]]
+    x = pictures
+    if size != list(pictures.shape[-2:]):
+        # bicubic interpolation overshoots, which 8-bit pictures would cut off
+        x = F.interpolate(pictures, size=size, mode="bicubic", antialias=True).clamp(0, 1)
+    top, left = ((length - crop[side]) // 2 for length, side in zip(size, ("height", "width"), strict=True))
+    x = x[..., top : top + crop["height"], left : left + crop["width"]]
+    mean, std = (x.new_tensor(preprocessing[name])[:, None, None] for name in ("image_mean", "image_std"))
+    return (x - mean) / std
+
+
+def _features(out: Any) -> Tensor:
+    """transformers 5 returns an object, 4 the tensor."""
+    return getattr(out, "pooler_output", out)

@@ -1,0 +1,281 @@
+"""Emotion adapters: an emotion as a small add-on to a frozen talking head, in a folder of its own.
+
+    adapter_config.json         which emotions, which base they were made for, how they were trained
+    adapter_model.safetensors   the head of M for these emotions, EDN, and the EAMs of A2ET and RePos-Net
+    README.md                   the model card
+
+An adapter shares everything else with its base, and nothing of the base changes when it is used: its networks are the
+base's with a few modules exchanged, see `graft`.
+"""
+
+import copy
+import json
+import math
+import os
+import tempfile
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ..animation.networks import Adaptation, Parts, graft
+from ..errors import InputWarning, RepositoryError, UserError
+from ..hub.cards import adapter_card
+from ..hub.client import fetch_folder
+from ..models.parameters import parameter_shares
+from ..version import __version__
+from .fingerprint import adaptation_parts, fingerprint, prompt_type
+
+if TYPE_CHECKING:
+    from ..pipeline.pipeline_eat import EATPipeline
+
+CONFIG, WEIGHTS, CARD = "adapter_config.json", "adapter_model.safetensors", "README.md"
+RESERVED = "=,+:"  # the command line separates names with them
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """What adapter_config.json says.
+
+    Attributes:
+        emotions: their names, in the order of their heads of M.
+        base_model: name of the base.
+        base_fingerprint: of the base's frozen weights, see `fingerprint`.
+        base_parameters: of the base's network, as the paper counts them.
+        prompt_type: "deep", "shallow" or "none" (Table 4), like the base's.
+        library_version: of eat_hf, when the adapter was made.
+        training: facts about the training; free.
+    """
+
+    emotions: tuple[str, ...]
+    base_model: str
+    base_fingerprint: dict[str, str]
+    base_parameters: int
+    prompt_type: str
+    library_version: str = __version__
+    training: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, folder: Path) -> "AdapterConfig":
+        """Read the folder's adapter_config.json; a key that this version does not know is a warning.
+
+        Raises:
+            UserError: it cannot be read, or a key is missing or not what it should be.
+        """
+        path = folder / CONFIG
+        try:
+            found = json.loads(path.read_text(encoding="utf8"))
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise UserError(f"{path} cannot be read: {error}.") from error
+        if not isinstance(found, dict):
+            raise UserError(f"{path} must hold one JSON object.")
+        known = {key.name: key for key in fields(cls)}
+        unknown = sorted(set(found) - set(known))
+        if unknown:
+            warnings.warn(f"{path} has keys that are not used: {', '.join(unknown)}.", InputWarning, stacklevel=2)
+        kinds = {"emotions": list, "base_fingerprint": dict, "base_parameters": int, "training": dict}
+        for name in known:
+            required = name not in ("library_version", "training")
+            if name not in found and required:
+                raise UserError(f"{path} lacks the key {name!r}.")
+            if name in found and not isinstance(found[name], kinds.get(name, str)):
+                raise UserError(f"{path}: {name} must be a JSON {kinds.get(name, str).__name__}, not {found[name]!r}.")
+        if not found["emotions"] or not all(isinstance(name, str) and name for name in found["emotions"]):
+            raise UserError(f"{path}: emotions must be names, at least one, not {found['emotions']!r}.")
+        values = {name: found[name] for name in known if name in found}
+        return cls(**values | {"emotions": tuple(found["emotions"])})
+
+
+# Networks -------------------------------------------------------------------------------------------------------------
+
+
+# Adapters -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class EmotionAdapter:
+    """The modules of some emotions, on top of a base.
+
+    Attributes:
+        config: what it is.
+        parts: its modules, by the names that `adaptation_parts` gives the base's; `emotion_mapper.heads` are those of
+            its own emotions.
+    """
+
+    config: AdapterConfig
+    parts: Parts
+
+    @classmethod
+    def create(
+        cls, pipeline: "EATPipeline", emotions: Sequence[str], start: str, training: dict[str, Any] | None = None
+    ) -> "EmotionAdapter":
+        """New emotions, which so far look like one of the base: copies of its modules.
+
+        Args:
+            emotions: their names.
+            start: the base's emotion whose head of M they start from.
+            training: facts for the config.
+
+        Raises:
+            UserError: the base has no emotion `start`.
+        """
+        known = list(pipeline.emotion_mapper.config.emotions)
+        if start not in known:
+            raise UserError(f"The base has no emotion {start!r} to start from, only {', '.join(known)}.")
+        folder = Path(pipeline.name_or_path or "")
+        config = AdapterConfig(
+            emotions=tuple(emotions),
+            base_model=folder.resolve().name if folder.is_dir() else str(pipeline.name_or_path),
+            base_fingerprint=fingerprint(pipeline),
+            base_parameters=sum(part.parameters for part in parameter_shares(pipeline)),
+            prompt_type=prompt_type(pipeline),
+            training=training or {},
+        )
+        return cls(config, _copies(pipeline, known.index(start), len(emotions)))
+
+    @classmethod
+    def load(cls, folder: Path, pipeline: "EATPipeline") -> "EmotionAdapter":
+        """Read an adapter's folder, for a base.
+
+        Raises:
+            UserError: it is no adapter, was made for another base, or its tensors are not those that it needs.
+        """
+        config, path = AdapterConfig.load(folder), folder / WEIGHTS
+        present = fingerprint(pipeline)
+        # a part that only one of the two has, such as a speech encoder, cannot be compared
+        common = present.keys() & config.base_fingerprint.keys()
+        different = sorted(name for name in common if present[name] != config.base_fingerprint[name])
+        if different or not common:
+            raise UserError(
+                f"The adapter {folder} was made for the base {config.base_model}, and this model differs from that in "
+                f"{', '.join(different) or 'everything'}."
+            )
+        if config.prompt_type != prompt_type(pipeline):
+            raise UserError(
+                f"The adapter {folder} has {config.prompt_type} prompts, and this model {prompt_type(pipeline)} ones."
+            )
+        if not path.is_file():
+            pickles = sorted(p.name for p in folder.glob("adapter_model.*") if p.suffix in (".bin", ".pt", ".pth"))
+            reason = f"; {pickles[0]} is a pickle, which could run any program and is never opened" if pickles else ""
+            raise UserError(f"The adapter {folder} has no {WEIGHTS}{reason}.")
+        adapter = cls(config, _copies(pipeline, 0, len(config.emotions)))
+        expected = adapter.tensors()
+        try:
+            with safe_open(path, "pt") as stored:
+                shapes = {name: tuple(stored.get_slice(name).get_shape()) for name in stored.keys()}
+                _check_tensors({name: tuple(tensor.shape) for name, tensor in expected.items()}, shapes, path)
+                for name, tensor in expected.items():
+                    tensor.copy_(stored.get_tensor(name))
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{path} cannot be read: {error}.") from error
+        return adapter
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Its weights by name, as saved."""
+        return {
+            f"{name}.{own}": tensor for name, part in self.parts.items() for own, tensor in part.state_dict().items()
+        }
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(parameter.numel() for part in self.parts.values() for parameter in part.parameters())
+
+    def adapt(self, pipeline: "EATPipeline") -> Adaptation:
+        """The networks of a pipeline with this adapter's modules."""
+        networks = {}
+        for component in ("emotion_mapper", "a2et", "edn", "repos_net"):
+            own = {
+                name.partition(".")[2]: part for name, part in self.parts.items() if name.partition(".")[0] == component
+            }
+            networks[component] = graft(pipeline.components[component], own)
+        return Adaptation(self.config.emotions, **networks)
+
+    def save(self, directory: str | os.PathLike, **card: Any) -> None:
+        """Write the adapter's folder.
+
+        Args:
+            card: what `cards.adapter_card` shall say beyond the config.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        folder = Path(directory)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            # each file whole or not at all, and the config, which makes it an adapter, last
+            with tempfile.TemporaryDirectory(dir=folder) as name:
+                new = Path(name)
+                tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors().items()}
+                save_file(tensors, new / WEIGHTS, {"format": "pt"})
+                text = adapter_card(asdict(self.config), parameters=self.num_parameters, **card)
+                (new / CARD).write_text(text, encoding="utf8")
+                (new / CONFIG).write_text(json.dumps(asdict(self.config), indent=2) + "\n", encoding="utf8")
+                for file in (WEIGHTS, CARD, CONFIG):
+                    (new / file).replace(folder / file)
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"The adapter cannot be written to {folder}: {error}.") from error
+
+
+def count_parameters(folder: Path) -> dict[str, int]:
+    """Parameters in an adapter's folder by part, without the statistics of EDN's batch norm.
+
+    Raises:
+        UserError: its weights cannot be read.
+    """
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    sizes = {"head of M": 0, "EDN": 0, "EAM": 0}
+    try:
+        with safe_open(folder / WEIGHTS, "pt") as stored:
+            for name in stored.keys():
+                if not name.endswith(statistics):
+                    part = {"emotion_mapper": "head of M", "edn": "EDN"}.get(name.partition(".")[0], "EAM")
+                    sizes[part] += math.prod(stored.get_slice(name).get_shape())
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{folder / WEIGHTS} cannot be read: {error}.") from error
+    return sizes
+
+
+def _copies(pipeline: "EATPipeline", head: int, count: int) -> Parts:
+    """The pipeline's own parts, copied; `count` times one of its heads of M."""
+    parts = adaptation_parts(pipeline)
+    heads = cast(nn.ModuleList, parts["emotion_mapper.heads"])
+    parts["emotion_mapper.heads"] = nn.ModuleList([heads[head]] * count)
+    return {
+        name: nn.ModuleList(copy.deepcopy(module) for module in part)
+        if isinstance(part, nn.ModuleList)  # one by one: a copy of the list would hold the same head `count` times
+        else copy.deepcopy(part)
+        for name, part in parts.items()
+    }
+
+
+def _check_tensors(expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]], path: Path) -> None:
+    for missing in sorted(set(expected) - set(found))[:1]:
+        raise UserError(f"{path} lacks the tensor {missing}.")
+    for unexpected in sorted(set(found) - set(expected))[:1]:
+        raise UserError(f"{path} has a tensor {unexpected}, which is no part of an adapter of this model.")
+    for name, shape in expected.items():
+        if found[name] != shape:
+            raise UserError(f"{path}: the tensor {name} has the shape {found[name]}, but this model needs {shape}.")
+
+
+def find_adapter(
+    path_or_id: str | os.PathLike,
+    revision: str | None = None,
+    subfolder: str | None = None,
+    token: str | bool | None = None,
+) -> Path:
+    """The local folder of an adapter, downloaded from the Hub unless it is one already.
+
+    Raises:
+        RepositoryError: there is no such adapter, or it cannot be had.
+    """
+    wanted = (CONFIG, WEIGHTS, CARD)
+    folder = fetch_folder(path_or_id, wanted, revision=revision, subfolder=subfolder, token=token)
+    if not (folder / CONFIG).is_file():
+        raise RepositoryError(f"{path_or_id} is not an adapter: it has no {CONFIG}.")
+    return folder

@@ -1,0 +1,5 @@
+"""`python -m eat_hf.cli`, which launchers of processes call."""
+
+from .main import main
+
+main()

@@ -1,0 +1,143 @@
+"""`eat-hf evaluate` and `eat-hf benchmark`."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import UserError
+from ..pipeline.bundled import find_model, load_pipeline
+
+if TYPE_CHECKING:
+    from ..models.parameters import ParameterShare
+
+
+def evaluate(
+    generated: Annotated[Path, typer.Option(help="Folder of videos to score.")],
+    reference: Annotated[Path, typer.Option(help="Folder of real videos with the same names.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="report.json to write; the page for people goes beside it (.html).")
+    ] = Path("report.json"),
+    protocol: Annotated[
+        str | None, typer.Option(help="eat_official or standard. Default: both.", show_default=False)
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Of the method. Default: the generated folder's.", show_default=False)
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Folder or Hub id of the model, for its parameter shares.", show_default=False)
+    ] = None,
+    syncnet: Annotated[str, typer.Option(help="SyncNet: folder, Hub id, bundled or none.")] = "bundled",
+    emotion_judge: Annotated[str, typer.Option(help="Emotion-FAN: folder, Hub id, bundled or none.")] = "bundled",
+    fid_backbone: Annotated[
+        str | None,
+        typer.Option(
+            help="inception_v3, inception_v3_fid or dlib_resnet, with =PLACE for weights of your own; or none. "
+            "Default: inception_v3 if it can be had, else dlib_resnet under its own name.",
+            show_default=False,
+        ),
+    ] = None,
+    perceptual_backbone: Annotated[
+        str | None, typer.Option(help="vgg19 or hed_vgg16, with =PLACE. Default: none; it is slow.", show_default=False)
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes. Default: all cores.", show_default=False)] = None,
+) -> None:
+    """Score a folder of videos against real ones: table, report.json and a page.
+
+    Videos pair by name. Emotions come from labels.csv (clip,emotion) in either folder, or from names like
+    M003_hap_3_001.
+    """
+    from ..evaluation import evaluate as run
+    from ..evaluation import terminal_table, write_page
+    from ..evaluation.suite import check_report_target
+
+    check_report_target(output)
+    protocols = (protocol,) if protocol else ("eat_official", "standard")
+    parameters: list[ParameterShare] = []
+    if model is not None:
+        from ..models.parameters import parameter_shares
+
+        parameters = parameter_shares(load_pipeline(find_model(model)))
+    found = run(
+        generated,
+        reference,
+        protocols,
+        name=name,
+        syncnet=None if syncnet == "none" else syncnet,
+        emotion_judge=None if emotion_judge == "none" else emotion_judge,
+        fid_backbone=fid_backbone,
+        perceptual_backbone=perceptual_backbone,
+        parameters=parameters,
+        workers=workers,
+        device=None,
+        command="eat-hf " + " ".join(map(shlex.quote, sys.argv[1:])),
+    )
+    found.report.save(output)
+    page = write_page(found.report, output.with_suffix(".html"), found.figures)
+    print(terminal_table(found.report, colour=sys.stdout.isatty()))
+    print(f"{output}\n{page}")
+
+
+def benchmark(
+    model: Annotated[
+        str | None,
+        typer.Option(help="Folder or Hub id, or official: the published sizes with random weights. Default: bundled."),
+    ] = None,
+    image: Annotated[Path | None, typer.Option(help="Portrait. Default: an example.", show_default=False)] = None,
+    audio: Annotated[Path | None, typer.Option(help="Recording. Default: an example.", show_default=False)] = None,
+    seconds: Annotated[float, typer.Option(help="Of the recording that are used.")] = 4.0,
+    batch: Annotated[str, typer.Option(help="Frames at a time, a comma between numbers.")] = "1,4,8,16",
+    dtype: Annotated[str, typer.Option(help="Precisions of the renderer.")] = "float32,bfloat16",
+    long: Annotated[str, typer.Option(help="Seconds of sound whose memory is measured, such as 30,600.")] = "",
+    curves: Annotated[bool, typer.Option(help="Plot time against length, portraits and batch.")] = True,
+    compiled: Annotated[bool, typer.Option("--compile", help="Measure the compiled renderer, too.")] = False,
+    device: Annotated[str | None, typer.Option(help="Such as cuda. Default: as for generate.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder for the numbers, BENCHMARK.md and a plot.", show_default=False),
+    ] = None,
+) -> None:
+    """Measure speed, stage by stage, and against one frame at a time in float32 with nothing kept."""
+    from ..benchmark import OFFICIAL, BenchmarkOptions, official_pipeline, run_benchmark
+    from ..media.recordings import SHORTEST_RECORDING
+
+    examples = Path(__file__).resolve().parents[2] / "examples"
+    files = [given or examples / name for given, name in ((image, "portrait.png"), (audio, "speech.wav"))]
+    for file, option in zip(files, ("--image", "--audio"), strict=True):
+        if not file.is_file():
+            raise UserError(f"There is no file {file}; name one with {option}.")
+    try:
+        batches, lengths = (tuple(int(number) for number in text.split(",") if text) for text in (batch, long))
+    except ValueError:
+        raise UserError(
+            f"--batch and --long are whole numbers with a comma between them, not {batch} {long}."
+        ) from None
+    if min(batches, default=0) < 1 or min(lengths, default=1) < 1:
+        raise UserError("--batch and --long must be at least 1.")
+    if seconds < SHORTEST_RECORDING * (4 if curves else 1):
+        raise UserError("--seconds must be at least 0.8, or 0.2 with --no-curves.")
+    place = OFFICIAL if model == OFFICIAL else find_model(model)
+    pipeline = official_pipeline() if place == OFFICIAL else load_pipeline(place)
+    if device is not None:
+        pipeline.to(device)
+    dtypes = tuple(dtype.split(","))
+    options = BenchmarkOptions(str(files[0]), str(files[1]), seconds, batches, dtypes, curves, compiled, long=lengths)
+    command = "eat-hf " + " ".join(map(shlex.quote, sys.argv[1:]))
+    report = run_benchmark(pipeline, place, options, command)
+
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    head, lines = report.table()
+    table = Table(*head, title=f"Speed of {Path(place).name}", title_justify="left")
+    for line in lines:
+        table.add_row(*line)
+    console.print(table)
+    for fact in report.facts():
+        console.print(fact, highlight=False)
+    if output is not None:
+        for path in report.save(output):
+            print(path)

@@ -1,0 +1,7 @@
+"""Numbers and names that everything agrees on, each written once."""
+
+FPS = 25  # video frames a second, and with them mel columns, semantic windows and poses
+SAMPLING_RATE = 16_000  # Hz of the waveform that the networks hear
+
+NEUTRAL = "neutral"
+EMOTIONS = ("angry", "contempt", "disgusted", "fear", "happy", NEUTRAL, "sad", "surprised")

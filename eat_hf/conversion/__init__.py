@@ -1,0 +1,1 @@
+"""Released checkpoints become folders for the Hub; the only code that reads pickles."""

@@ -1,0 +1,165 @@
+"""The networks that judge videos."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...errors import UserError
+from ...hub.client import explained
+from .backbones import Backbone, load_backbone
+
+if TYPE_CHECKING:
+    from ...models.judges.emotion_fan import EmotionFAN
+    from ...models.judges.syncnet import SyncNet
+from typing import TYPE_CHECKING
+
+from ..report.results import Judge
+
+# Torch and what stands on it take seconds to import: workers do it first, this process while they do.
+
+SAMPLED_FRAMES = 5  # a clip, evenly spaced, for the distance of distributions and the perceptual distance
+
+
+DESCRIBED_FRAMES = 3  # for dlib's descriptors, which take a tenth of a second each
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a worker needs to know.
+
+    Attributes:
+        protocols: "eat_official", "standard" or both.
+        syncnet, emotion_judge: folders or Hub ids; None leaves the metric out.
+        backbones: by protocol, whose features the distance of distributions compares, as `load_backbone` reads it;
+            a protocol without one leaves the metric out.
+        perceptual: likewise; None leaves the metric out.
+        device: of torch.
+    """
+
+    protocols: tuple[str, ...]
+    syncnet: str | None
+    emotion_judge: str | None
+    backbones: dict[str, str]
+    perceptual: str | None
+    device: str = "cpu"
+
+
+class Judges:
+    """The networks of `Settings`, loaded when first asked for."""
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+
+    @cached_property
+    def syncnet(self) -> "SyncNet | None":
+        from ...models.judges.syncnet import SyncNet
+
+        return load_judge(SyncNet, self.settings.syncnet, self.settings.device)
+
+    @cached_property
+    def emotion(self) -> "EmotionFAN | None":
+        from ...models.judges.emotion_fan import EmotionFAN
+
+        return load_judge(EmotionFAN, self.settings.emotion_judge, self.settings.device)
+
+    @cached_property
+    def backbones(self) -> dict[str, Backbone]:
+        loaded = {spec: load_backbone(spec, self.settings.device, "fid") for spec in self.settings.backbones.values()}
+        return {protocol: loaded[spec] for protocol, spec in self.settings.backbones.items()}
+
+    @cached_property
+    def perceptual(self) -> Backbone | None:
+        spec = self.settings.perceptual
+        return load_backbone(spec, self.settings.device, "perceptual") if spec else None
+
+
+def load_judge(kind, place: str | None, device: str = "cpu"):
+    """A judge network from a folder or the Hub, ready to judge; None for None.
+
+    Raises:
+        UserError: it cannot be loaded.
+    """
+    if place is None:
+        return None
+    from diffusers.utils import logging
+
+    logging.set_verbosity_error()
+    try:
+        with explained(place):
+            return kind.from_pretrained(place, use_safetensors=True).eval().to(device)
+    except ValueError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"The {kind.__name__} {place} cannot be loaded: {reason}") from error
+
+
+def sampled_frames(backbone: Backbone) -> int:
+    """How many frames of a clip the distance of distributions takes."""
+    return DESCRIBED_FRAMES if backbone.name == "dlib_resnet" else SAMPLED_FRAMES
+
+
+BUNDLED_JUDGES = Path("checkpoints_card") / "eat-judges"
+
+
+def bundled_judge(judge: str) -> str:
+    """Folder of "syncnet" or "emotion_fan" as they ship with the project.
+
+    Raises:
+        UserError: they were not shipped along.
+    """
+    package = Path(__file__).resolve().parents[2]
+    for parent in (package, package.parent):  # as installed, and in a source checkout
+        if (parent / BUNDLED_JUDGES / judge / "config.json").is_file():
+            return str(parent / BUNDLED_JUDGES / judge)
+    raise UserError(f"The bundled judge {judge} was not found; name a folder or Hub id of your own.")
+
+
+@dataclass(frozen=True)
+class DescribedJudges:
+    described: dict[str, Judge]
+    classes: tuple[str, ...]
+    distances: dict[str, str]  # by protocol, what the distance of distributions is called
+    notes: tuple[str, ...]
+
+
+def describe_judges(settings: "Settings") -> DescribedJudges:
+    from .backbones import fid_name
+
+    pass
+
+    judges = Judges(settings)
+    described = {
+        "faces": Judge("dlib HOG and 68 landmarks", "face_recognition_models"),
+        "identity": Judge("dlib_resnet", "face_recognition_models", False, "papers use ArcFace or the like"),
+    }
+    notes = []
+    trained_here = "trained on the synthetic corpus of this project; compare within this report only"
+    for role, network, place in (
+        ("synchrony", judges.syncnet, settings.syncnet),
+        ("emotion", judges.emotion, settings.emotion_judge),
+    ):
+        if network is not None and place is not None:
+            bundled = BUNDLED_JUDGES.name in Path(place).parts
+            source = f"{BUNDLED_JUDGES.name}/{Path(place).name}" if bundled else place
+            described[role] = Judge(type(network).__name__, source, not bundled, trained_here if bundled else "")
+    if not all(judge.standard for role, judge in described.items() if role in ("synchrony", "emotion")):
+        notes.append(
+            "Lip-sync and emotion are judged by small networks trained on synthetic faces and voices: hold these "
+            "scores against the ground truth beside them, not against those of papers."
+        )
+    distances = {protocol: fid_name(backbone).lower() for protocol, backbone in judges.backbones.items()}
+    if distances:
+        used = {backbone.name: backbone for backbone in judges.backbones.values()}.values()
+        described["features"] = Judge(
+            " / ".join(backbone.name for backbone in used),
+            " / ".join(backbone.source for backbone in used),
+            all(backbone.standard for backbone in used),
+        )
+        frames = " / ".join(str(count) for count in sorted({sampled_frames(backbone) for backbone in used}))
+        notes.append(
+            f"The distance of distributions is taken over {frames} frames a clip; it grows as clips get fewer."
+        )
+    if judges.perceptual is not None:
+        described["perceptual"] = Judge(judges.perceptual.name, judges.perceptual.source, judges.perceptual.standard)
+    classes = tuple(judges.emotion.config.classes) if judges.emotion is not None else ()
+    return DescribedJudges(described, classes, distances, tuple(notes))

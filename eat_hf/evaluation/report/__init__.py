@@ -1,0 +1,1 @@
+"""What an evaluation found, for files, terminals, cards and browsers."""

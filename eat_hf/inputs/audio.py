@@ -1,0 +1,219 @@
+"""What the network hears: log-mel pictures, DeepSpeech inputs and their windows around each video frame.
+
+Everything works on mono speech at 16 kHz and follows the released network's preprocessing, so that converted weights
+see the numbers they were trained on.
+"""
+
+import functools
+import math
+
+import numpy as np
+import torch
+from scipy.fft import dct
+from torch import Tensor
+from transformers.audio_utils import mel_filter_bank, spectrogram
+
+from ..constants import FPS, SAMPLING_RATE
+
+SEMANTIC_RATE = 50  # rows a second that DeepSpeech reads and writes
+
+MEL_BANDS = 80
+MEL_FFT = 2048
+MEL_HOP = SAMPLING_RATE // FPS
+CEPSTRA = 26
+SYNC_FFT, SYNC_HOP = 800, 200  # the sync expert's spectrogram: 80 columns a second
+CONTEXT = 9  # rows before and after the current one in a DeepSpeech input
+DEEPSPEECH_FEATURES = CEPSTRA * (2 * CONTEXT + 1)  # 494
+
+BLOCK = 512  # analysis windows taken at a time, so that long recordings need little memory
+
+_EPSILON = np.finfo(float).eps
+
+
+def _hertz_to_mel(hertz):
+    return 2595 * np.log10(1 + hertz / 700)
+
+
+def _mel_to_hertz(mel):
+    return 700 * (10 ** (mel / 2595) - 1)
+
+
+@functools.lru_cache(maxsize=4)
+def mel_filters(bands: int = MEL_BANDS, n_fft: int = MEL_FFT, low: float = 0.0, high: float = 8000.0) -> Tensor:
+    """(n_fft / 2 + 1, bands) triangles of height 1, equally spaced on the HTK mel scale between `low` and `high` Hz."""
+    edges = _mel_to_hertz(np.linspace(_hertz_to_mel(low), _hertz_to_mel(high), bands + 2))
+    bins = np.linspace(0, SAMPLING_RATE / 2, n_fft // 2 + 1)[:, None]
+    left, centre, right = edges[:-2], edges[1:-1], edges[2:]
+    triangles = np.minimum((bins - left) / (centre - left), (right - bins) / (right - centre))
+    return torch.from_numpy(np.maximum(triangles, 0).astype(np.float32))
+
+
+def log_mel(waveform: Tensor) -> Tensor:
+    """Log-mel spectrogram at 25 columns a second, scaled as the acoustic encoder expects it.
+
+    Args:
+        waveform: (..., N) float at 16 kHz in [-1, 1], N > 1024.
+
+    Returns:
+        (..., 1 + N // 640, 80), (ln(1e-5 + mel power) + 4) / 4; column f is centred on video frame f.
+
+    Raises:
+        ValueError: the waveform is too short for one analysis window.
+    """
+    samples = waveform.shape[-1]
+    if samples <= MEL_FFT // 2:
+        raise ValueError(f"The audio is too short: {samples} samples, but a mel column needs more than {MEL_FFT // 2}.")
+    # windows are centred on their columns, with the waveform mirrored at both ends
+    padded = torch.nn.functional.pad(waveform.reshape(-1, 1, samples), (MEL_FFT // 2,) * 2, "reflect")[:, 0]
+    window = torch.hann_window(MEL_HOP, dtype=waveform.dtype, device=waveform.device)
+    columns = []
+    for start in range(0, padded.shape[1] - MEL_FFT + 1, BLOCK * MEL_HOP):
+        part = padded[:, start : start + (BLOCK - 1) * MEL_HOP + MEL_FFT]
+        spectrum = torch.stft(part, MEL_FFT, MEL_HOP, MEL_HOP, window, center=False, return_complex=True)
+        power = spectrum.abs().square().transpose(1, 2) @ mel_filters().to(waveform)
+        columns.append((torch.log(1e-5 + power) + 4) / 4)
+    return torch.cat(columns, 1).reshape(*waveform.shape[:-1], -1, MEL_BANDS)
+
+
+def loudness(waveform: Tensor, frames: int) -> Tensor:
+    """(N,) samples at 16 kHz -> (frames,) root mean square of the sound of every video frame; silence after the end."""
+    hop = SAMPLING_RATE // FPS
+    padded = torch.nn.functional.pad(waveform, (0, max(0, frames * hop - len(waveform))))[: frames * hop]
+    return padded.reshape(frames, hop).square().mean(1).sqrt()
+
+
+def sync_mel(waveform: np.ndarray) -> np.ndarray:
+    """The spectrogram of the sync expert (Wav2Lip's): (N,) float at 16 kHz -> (1 + N // 200, 80) float32 in [-4, 4].
+
+    Pre-emphasis 0.97, magnitudes of 50 ms windows every 12.5 ms, 80 Slaney mel bands from 55 to 7600 Hz, decibels;
+    80 dB below full scale and less become -4, 20 dB above it 4. The window of video frame f starts at row 80 f / 25.
+    """
+    samples = np.asarray(waveform, np.float64)
+    emphasised = np.concatenate([samples[:1], samples[1:] - 0.97 * samples[:-1]])
+    magnitudes = spectrogram(
+        emphasised, np.hanning(SYNC_FFT + 1)[:-1], SYNC_FFT, SYNC_HOP, SYNC_FFT, power=1.0, pad_mode="constant"
+    )
+    bands = (
+        mel_filter_bank(SYNC_FFT // 2 + 1, MEL_BANDS, 55.0, 7600.0, SAMPLING_RATE, "slaney", "slaney").T @ magnitudes
+    )
+    decibels = 20 * np.log10(np.maximum(bands, 1e-5)) - 20
+    return np.clip(8 * (decibels + 100) / 100 - 4, -4, 4).T.astype(np.float32)
+
+
+@functools.lru_cache(maxsize=1)
+def _mfcc_filters(bands: int = 26, n_fft: int = 512) -> np.ndarray:
+    """(n_fft / 2 + 1, bands) triangles whose corners are snapped to FFT bins, as speech recognisers used to do."""
+    edges = _mel_to_hertz(np.linspace(_hertz_to_mel(0.0), _hertz_to_mel(SAMPLING_RATE / 2), bands + 2))
+    edges = np.floor((n_fft + 1) * edges / SAMPLING_RATE)
+    bins = np.arange(n_fft // 2 + 1)[:, None]
+    left, centre, right = edges[:-2], edges[1:-1], edges[2:]
+    with np.errstate(divide="ignore", invalid="ignore"):  # two corners of a narrow low band can share a bin
+        rising, falling = (bins - left) / (centre - left), (right - bins) / (right - centre)
+    rising = np.where((bins >= left) & (bins < centre), rising, 0)
+    return rising + np.where((bins >= centre) & (bins < right), falling, 0)
+
+
+def mfcc(
+    samples: np.ndarray,
+    cepstra: int = CEPSTRA,
+    window: int = 400,
+    hop: int = 160,
+    n_fft: int = 512,
+    lifter: int = 22,
+    stride: int = 1,
+) -> np.ndarray:
+    """Mel-frequency cepstral coefficients of 16 kHz samples (N,) on the int16 scale -> (rows at 100 a second, cepstra).
+
+    Pre-emphasis 0.97, rectangular 25 ms windows every 10 ms, 26 bands, orthonormal DCT, sinusoidal liftering;
+    the first coefficient is the log energy of the window.
+
+    Args:
+        stride: 2 computes every second row only, and so on.
+    """
+    count = math.ceil((1 + max(0, math.ceil((len(samples) - window) / hop))) / stride)
+    hop *= stride
+    rows = np.empty((count, cepstra))
+    for start in range(0, count, BLOCK):
+        part = rows[start : start + BLOCK]
+        # with the sample before, which pre-emphasis takes from the first
+        begin, end = start * hop, (start + len(part) - 1) * hop + window
+        before = np.zeros(1) if begin == 0 else samples[begin - 1 : begin]
+        heard = np.concatenate([before, samples[begin:end]]).astype(np.float64)
+        emphasised = heard[1:] - 0.97 * heard[:-1]
+        padded = np.pad(emphasised, (0, end - begin - len(emphasised)))
+        frames = np.lib.stride_tricks.sliding_window_view(padded, window)[::hop]
+        power = np.abs(np.fft.rfft(frames, n_fft)) ** 2 / n_fft
+        energy = power.sum(1)
+        bands = power @ _mfcc_filters(n_fft=n_fft)
+        # a window of digital silence has no energy; the smallest number stands in for it under the logarithm
+        energy, bands = (np.where(x == 0, _EPSILON, x) for x in (energy, bands))
+        coefficients = dct(np.log(bands), type=2, axis=1, norm="ortho")[:, :cepstra]
+        coefficients *= 1 + lifter / 2 * np.sin(np.pi * np.arange(cepstra) / lifter)
+        coefficients[:, 0] = np.log(energy)
+        part[:] = coefficients
+    return rows
+
+
+def deepspeech_features(waveform: Tensor | np.ndarray) -> Tensor:
+    """Inputs of the speech recogniser.
+
+    Args:
+        waveform: (N,) float at 16 kHz in [-1, 1].
+
+    Returns:
+        (rows at 50 a second, 494) float32: 26 cepstra of 9 rows before, the row, and 9 after (zeros outside the clip),
+        oldest first, standardised over the whole clip. Neighbouring rows share memory: do not write to them.
+    """
+    samples = np.asarray(waveform, np.float32)
+    samples = np.clip(np.round(samples * 32768), -32768, 32767)  # exact in float32
+    rows = mfcc(samples, stride=2)
+    # mean and deviation of all windows, of which a row is in up to 19
+    count = len(rows)
+    place = np.arange(count)
+    shares = 1 + np.minimum(place, CONTEXT) + np.minimum(count - 1 - place, CONTEXT)
+    size = count * DEEPSPEECH_FEATURES
+    mean = (shares @ rows).sum() / size
+    outside = count * (2 * CONTEXT + 1) - shares.sum()  # rows of zeros
+    variance = ((shares @ (rows - mean) ** 2).sum() + outside * CEPSTRA * mean**2) / size
+    padded = np.pad(rows, ((CONTEXT, CONTEXT), (0, 0)))
+    standardised = torch.from_numpy(((padded - mean) / max(math.sqrt(variance), _EPSILON)).astype(np.float32))
+    return standardised.as_strided((count, DEEPSPEECH_FEATURES), (CEPSTRA, 1))
+
+
+def semantic_windows(logits: Tensor, seconds: float, size: int = 16, stride: int = 2) -> Tensor:
+    """Cut the recogniser's output into one window a video frame.
+
+    Row r of `logits` belongs to the time r / 50 s. The rows are first resampled to exactly 50 a second over the clip:
+    since both clocks tick at the same times, this keeps the rows and repeats the last one where the clip goes on.
+
+    Args:
+        logits: (B, rows at 50 a second, classes).
+        seconds: length of the clip.
+
+    Returns:
+        (B, frames at 25 a second, 16, classes); window f starts 8 rows before frame f, zeros outside the clip.
+        Neighbouring windows share memory: do not write to them.
+    """
+    points = max(1, round(seconds * SEMANTIC_RATE) - 1)  # the released preprocessing drops the last point
+    index = torch.arange(points, device=logits.device).clamp(max=logits.shape[1] - 1)
+    padded = torch.nn.functional.pad(logits[:, index], (0, 0, size // 2, size // 2))
+    return padded.unfold(1, size, stride).transpose(2, 3)[:, : math.ceil(points / stride)]
+
+
+def frame_windows(features: Tensor, radius: int = 5, padding: Tensor | float | None = None) -> Tensor:
+    """The neighbours of every frame: (F, ...) -> (F, 2 * radius + 1, ...), the frame itself in the middle.
+
+    Args:
+        padding: what stands before the first and after the last frame: a tensor (...) or a number. None repeats the
+            first and the last frame.
+    """
+    frames = features.shape[0]
+    if padding is None:
+        index = torch.arange(-radius, frames + radius, device=features.device).clamp(0, frames - 1)
+        padded = features[index]
+    else:
+        padding = torch.as_tensor(padding, dtype=features.dtype, device=features.device)
+        edge = padding.expand(radius, *features.shape[1:])
+        padded = torch.cat([edge, features, edge])
+    starts = torch.arange(frames, device=features.device)
+    return padded[starts[:, None] + torch.arange(2 * radius + 1, device=features.device)]

@@ -1,0 +1,366 @@
+"""Faces in pictures: finding them, cutting them out the way the network expects, and putting them back.
+
+Detection and the 68 landmarks (the iBUG 300-W layout that the official preprocessing uses) are dlib's. Points are
+pixel coordinates (x, y) with (0, 0) in the middle of the top left pixel.
+"""
+
+import functools
+import threading
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from ..errors import InputWarning, UserError
+
+SIZE = 256  # side of the frame that the network sees
+ALIGNED_LANDMARKS = 47  # jaw, brows, nose and eyes but for the last point; the mouth moves too much to align by
+DETECTION_SIDES = (640, 1280)  # large faces are found in the small copy, small faces in the large one
+# Scores: the frontal detector gives animals and textures up to 0, faces at least 0.5; the network gives 0.35 and 1
+FRONTAL_SCORE, NETWORK_SCORE = 0.25, 0.8
+
+# A frontal, neutral, symmetric face; eye centres 60 pixels apart, as in the released network's frames
+DEFAULT_TEMPLATE = np.array(
+    # jaw
+    [(61, 113), (62, 130), (65, 148), (68, 165), (74, 182), (84, 196), (97, 208), (112, 218), (128, 220)]
+    + [(144, 218), (159, 208), (172, 196), (182, 182), (188, 165), (191, 148), (194, 130), (195, 113)]
+    # brows
+    + [(72, 101), (80, 93), (92, 91), (105, 92), (116, 97), (140, 97), (151, 92), (164, 91), (176, 93), (184, 101)]
+    # nose
+    + [(128, 111), (128, 124), (128, 136), (128, 149), (116, 157), (122, 159), (128, 160), (134, 159), (140, 157)]
+    # eyes
+    + [(86, 113), (93, 108), (103, 108), (111, 115), (102, 117), (93, 117)]
+    + [(145, 115), (153, 108), (163, 108), (170, 113), (163, 117), (154, 117)]
+    # outer and inner lips
+    + [(104, 177), (113, 173), (122, 172), (128, 173), (134, 172), (143, 173), (152, 177), (143, 185), (135, 188)]
+    + [(128, 188), (121, 188), (113, 185), (108, 177), (121, 177), (128, 178), (135, 177), (148, 177), (134, 179)]
+    + [(128, 181), (122, 179)],
+    dtype=np.float64,
+)
+
+
+@dataclass
+class Face:
+    """Attributes:
+    box: (4,) left, top, right, bottom.
+    landmarks: (68, 2).
+    score: the detector's confidence, comparable between faces of one picture.
+    prominence: size x centrality x score, what faces are sorted by.
+    """
+
+    box: np.ndarray
+    landmarks: np.ndarray
+    score: float
+    prominence: float
+
+
+@dataclass
+class AlignedPortrait:
+    """Attributes:
+    crop: (256, 256, 3) uint8, what the network sees.
+    matrix: (2, 3) from the picture's pixels to the crop's.
+    """
+
+    crop: np.ndarray
+    matrix: np.ndarray
+
+
+# Detection -----------------------------------------------------------------------------------------------------------
+
+_DETECTING = threading.Lock()  # dlib's detectors keep state while they look, and threads would break each other's
+
+
+@functools.cache
+def _frontal_detector():
+    import dlib
+
+    return dlib.get_frontal_face_detector()
+
+
+@functools.cache
+def _network_detector():
+    import dlib
+    import face_recognition_models
+
+    return dlib.cnn_face_detection_model_v1(face_recognition_models.cnn_face_detector_model_location())
+
+
+@functools.cache
+def _landmark_predictor():
+    import dlib
+    import face_recognition_models
+
+    return dlib.shape_predictor(face_recognition_models.pose_predictor_model_location())
+
+
+def load_face_models() -> None:
+    """Load what finds faces and landmarks, half a second's work, before the first portrait needs it."""
+    _frontal_detector()
+    _landmark_predictor()
+
+
+def detect_faces(image: np.ndarray) -> list[Face]:
+    """All faces in a picture (H, W, 3) uint8 RGB, the most prominent first; possibly none.
+
+    The fast frontal detector is asked first. Where it finds nothing, a convolutional network, which takes seconds but
+    sees leaning, shadowed and painted faces, has the last word.
+    """
+    found = _frontal_faces(image) or _network_faces(image)
+    height, width = image.shape[:2]
+    faces = []
+    for box, score, copy, scale in found:
+        centre, size = (box[:2] + box[2:]) / 2, (box[2] - box[0]) * (box[3] - box[1])
+        off_centre = np.hypot(*((centre + 0.5) / (width, height) - 0.5)) / np.hypot(0.5, 0.5)
+        prominence = size / (width * height) * (1 - 0.5 * off_centre) * score
+        landmarks = _landmarks(copy, box * scale) / scale
+        faces.append(Face(box=box, landmarks=landmarks, score=float(score), prominence=float(prominence)))
+    return sorted(faces, key=lambda face: -face.prominence)
+
+
+def _scaled(image: np.ndarray, side: int) -> tuple[np.ndarray, float]:
+    scale = side / max(image.shape[:2])
+    if scale == 1:
+        return np.ascontiguousarray(image), 1.0
+    return _shrink_or_enlarge(image, scale), scale
+
+
+def _shrink_or_enlarge(image: np.ndarray, scale: float) -> np.ndarray:
+    height, width = (max(1, round(n * scale)) for n in image.shape[:2])
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+
+
+def frontal_faces(image: np.ndarray, side: int) -> list[np.ndarray]:
+    """Boxes (4,) left, top, right, bottom of the frontal faces in a copy of a picture whose longer side is `side`."""
+    copy, scale = _scaled(image, side)
+    with _DETECTING:
+        boxes = _frontal_detector().run(copy, 0, FRONTAL_SCORE)[0]
+    return [_corners(box) / scale for box in boxes]
+
+
+def predict_landmarks(image: np.ndarray, box: np.ndarray, side: int) -> np.ndarray:
+    """(68, 2) landmarks of the face in a box, one quick guess in a copy of the picture whose longer side is `side`.
+
+    `detect_faces` averages several, which stills pictures need; in a video neighbours tell what is noise.
+    """
+    copy, scale = _scaled(image, side)
+    return _guess_landmarks(copy, box * scale) / scale
+
+
+def _frontal_faces(image: np.ndarray) -> list[tuple[np.ndarray, float, np.ndarray, float]]:
+    """(box, score, copy of the picture it was found in, that copy's scale), without overlaps."""
+    candidates = []
+    for side in DETECTION_SIDES:
+        copy, scale = _scaled(image, side)
+        with _DETECTING:
+            boxes, scores, _ = _frontal_detector().run(copy, 0, FRONTAL_SCORE)
+        candidates += [(_corners(b) / scale, s, copy, scale) for b, s in zip(boxes, scores, strict=True)]
+    return _without_overlaps(candidates)
+
+
+def _network_faces(image: np.ndarray) -> list[tuple[np.ndarray, float, np.ndarray, float]]:
+    copy, scale = _scaled(image, DETECTION_SIDES[0])
+    with _DETECTING:
+        found = [d for d in _network_detector()(copy, 0) if d.confidence > NETWORK_SCORE]
+    return _without_overlaps([(_corners(d.rect) / scale, d.confidence, copy, scale) for d in found])
+
+
+def _corners(box) -> np.ndarray:
+    return np.array([box.left(), box.top(), box.right(), box.bottom()], dtype=np.float64)
+
+
+def _without_overlaps(candidates: list) -> list:
+    kept: list = []
+    for candidate in sorted(candidates, key=lambda c: -c[1]):
+        if all(_overlap(candidate[0], other[0]) < 0.3 for other in kept):
+            kept.append(candidate)
+    return kept
+
+
+def _overlap(a: np.ndarray, b: np.ndarray) -> float:
+    """Area that both boxes cover, as a share of the smaller one."""
+    sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
+    return float(np.prod(sides.clip(0)) / max(min(areas), 1e-9))
+
+
+def _landmarks(image: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """68 landmarks; averaged over slightly moved boxes, since the predictor depends on where exactly it starts."""
+    centre, half = (box[:2] + box[2:]) / 2, (box[2] - box[0]) / 2
+    guesses = []
+    moves = [(0, 0, 1), (-0.08, 0, 1), (0.08, 0, 1), (0, -0.08, 1), (0, 0.08, 1), (0, 0, 0.94), (0, 0, 1.06)]
+    for dx, dy, size in moves:
+        corner = centre + half * (np.array([dx, dy]) - size)
+        guesses.append(_guess_landmarks(image, np.array([*corner, *(corner + 2 * half * size)])))
+    return np.mean(guesses, 0)
+
+
+def _guess_landmarks(image: np.ndarray, box: np.ndarray) -> np.ndarray:
+    import dlib
+
+    points = _landmark_predictor()(image, dlib.rectangle(*np.rint(box).astype(int).tolist())).parts()
+    return np.array([(point.x, point.y) for point in points], np.float64)
+
+
+def choose_face(faces: list[Face], face: int | None = None) -> Face:
+    """The face to animate: the most prominent, or number `face`, counted from 0 in order of prominence.
+
+    Warns (`InputWarning`) when there are several and none was asked for.
+
+    Raises:
+        UserError: there is no face, or none of that number.
+    """
+    if not faces:
+        raise UserError("No face was found; use a picture in which one face is large, upright and well lit.")
+    if face is None:
+        if len(faces) > 1:
+            warnings.warn(
+                f"{len(faces)} faces were found; the most prominent one is animated. "
+                f"Choose another with its number, 1 to {len(faces) - 1} in order of prominence.",
+                InputWarning,
+                3,
+            )
+        return faces[0]
+    if not 0 <= face < len(faces):
+        count = f"{len(faces)} faces were" if len(faces) > 1 else "1 face was"
+        raise UserError(f"There is no face number {face}: {count} found, counted from 0.")
+    return faces[face]
+
+
+# Cutting out ---------------------------------------------------------------------------------------------------------
+
+
+def similarity_transform(points: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """(2, 3) matrix of the rotation, uniform scale and shift that brings points (N, 2) nearest to targets (N, 2)."""
+    a, b = points @ (1, 1j), targets @ (1, 1j)  # as complex numbers, turning and scaling is one multiplication
+    centred = a - a.mean()
+    factor = np.vdot(centred, b - b.mean()) / np.vdot(centred, centred).real
+    shift = b.mean() - factor * a.mean()
+    return np.array([[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]])
+
+
+def align_portrait(image: np.ndarray, face: Face, template: np.ndarray | None = None) -> AlignedPortrait:
+    """Turn, scale and shift a picture so that the face lies where the network expects it.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        template: (68, 2) where the landmarks should lie in the 256 frame; `DEFAULT_TEMPLATE` if None.
+    """
+    template = DEFAULT_TEMPLATE if template is None else np.asarray(template, np.float64)
+    matrix = similarity_transform(face.landmarks[:ALIGNED_LANDMARKS], template[:ALIGNED_LANDMARKS])
+    return AlignedPortrait(crop=_warp(image, matrix, (SIZE, SIZE)), matrix=matrix)
+
+
+def _warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Apply a similarity (2, 3) to a picture; without aliasing when it shrinks, edges repeated beyond the picture.
+
+    Args:
+        size: width and height of the result.
+    """
+    scale = np.sqrt(abs(np.linalg.det(matrix[:, :2])))
+    if scale < 1:
+        small = _shrink_or_enlarge(image, scale)
+        image, matrix = small, _compose(matrix, _enlargement(small, image))
+    return cv2.warpAffine(image, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _compose(second: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """The (2, 3) transform that applies `first`, then `second`."""
+    return second @ np.vstack([first, (0, 0, 1)])
+
+
+def _enlargement(small: np.ndarray, large: np.ndarray) -> np.ndarray:
+    """(2, 3) from a picture's pixels to those of a larger copy; their corners coincide, not the middles of pixels."""
+    x, y = np.array(large.shape[1::-1]) / small.shape[1::-1]
+    return np.array([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2]])
+
+
+def driving_box(landmarks: np.ndarray, size: tuple[int, int], scale: float = 2.1) -> tuple[int, int, int]:
+    """Left, top and side of the square that is cut out of every frame of a driving video.
+
+    Args:
+        landmarks: (68, 2) of the first frame.
+        size: width and height of the video.
+        scale: side of the square in widths of the landmarks.
+    """
+    low, high = landmarks.min(0), landmarks.max(0)
+    x, y = (low[0] + high[0]) // 2, (3 * low[1] + high[1]) // 4
+    side = int(min(scale * (high[0] - low[0]), *size))
+    left, top = (int(np.clip(c - side // 2, 0, n - side)) for c, n in zip((x, y), size, strict=True))
+    return left, top, side
+
+
+def crop_driving_video(frames: Iterable[np.ndarray], face: Face, scale: float = 2.1) -> Iterator[np.ndarray]:
+    """Cut the square around the first frame's face out of every frame: (256, 256, 3) uint8 each."""
+    box = None
+    for frame in frames:
+        if box is None:
+            box = driving_box(face.landmarks, frame.shape[1::-1], scale)
+        left, top, side = box
+        cut = frame[top : top + side, left : left + side]
+        yield cv2.resize(cut, (SIZE, SIZE), interpolation=cv2.INTER_AREA if side > SIZE else cv2.INTER_CUBIC)
+
+
+# Putting back --------------------------------------------------------------------------------------------------------
+
+
+class PasteBack:
+    """Lays frames of an aligned portrait back into the picture it was cut from.
+
+    The mask stays where it is for the whole clip and fades out towards the border of the crop, so neither an edge nor
+    a tremble shows; pixels where it is zero keep the picture's very colours.
+
+    Args:
+        picture: (H, W, 3) uint8 RGB.
+        matrix: `AlignedPortrait.matrix`.
+        max_side: pictures with a longer side are scaled down to it.
+
+    Attributes:
+        picture: the scaled picture, with even sides, as video codecs want them.
+        mask: (h, w) float32 in [0, 1] over the whole of it.
+    """
+
+    FEATHER = 40  # pixels of the 256 frame
+
+    def __init__(self, picture: np.ndarray, matrix: np.ndarray, max_side: int = 1920):
+        scale = min(1.0, max_side / max(picture.shape[:2]))
+        matrix = np.asarray(matrix, np.float64)
+        if scale < 1:
+            full, picture = picture, _shrink_or_enlarge(picture, scale)
+            matrix = _compose(matrix, _enlargement(picture, full))
+        height, width = (n - n % 2 for n in picture.shape[:2])
+        self.picture = np.ascontiguousarray(picture[:height, :width])
+        back = cv2.invertAffineTransform(matrix)
+        edges = np.array([(x, y, 1) for x in (-1, SIZE) for y in (-1, SIZE)]) @ back.T
+        self._left, self._top = np.floor(edges.min(0)).astype(int).clip(0, (width - 1, height - 1))
+        right, bottom = np.ceil(edges.max(0)).astype(int).clip((self._left, self._top), (width - 1, height - 1)) + 1
+        self._size = (int(right - self._left), int(bottom - self._top))
+        self._matrix = back - np.array([[0, 0, self._left], [0, 0, self._top]])
+        patch = cv2.warpAffine(_feathered_square(self.FEATHER), self._matrix, self._size, flags=cv2.INTER_LINEAR)
+        self._patch_mask = patch[..., None]
+        self.mask = np.zeros((height, width), np.float32)
+        self.mask[self._top : bottom, self._left : right] = patch
+
+    def __call__(self, frame: np.ndarray) -> np.ndarray:
+        """One frame (256, 256, 3) uint8 -> the whole picture (h, w, 3) uint8."""
+        result = self.picture.copy()
+        width, height = self._size
+        place = result[self._top : self._top + height, self._left : self._left + width]
+        patch = _warp(frame, self._matrix, self._size)
+        place[:] = np.rint(place + self._patch_mask * (patch.astype(np.float32) - place)).clip(0, 255)
+        return result
+
+
+def _feathered_square(feather: int) -> np.ndarray:
+    """(256, 256) float32: 1 inside, falling smoothly to 0 at a border with rounded corners."""
+    depth = np.minimum(np.arange(SIZE), np.arange(SIZE)[::-1]).clip(max=2 * feather).astype(np.float32)
+    inset = 2 * feather - depth
+    distance = np.hypot(inset[:, None], inset[None]) - feather  # from the inside, past the quarter circle of a corner
+    ramp = (1 - distance / feather).clip(0, 1)
+    return ramp * ramp * (3 - 2 * ramp)
+
+
+def paste_back(picture: np.ndarray, frame: np.ndarray, matrix: np.ndarray, max_side: int = 1920) -> np.ndarray:
+    """Lay one frame back into its picture; see `PasteBack`, which does a whole clip faster."""
+    return PasteBack(picture, matrix, max_side)(frame)

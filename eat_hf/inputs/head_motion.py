@@ -1,0 +1,197 @@
+"""Head motion and blinks over time: made up, taken from a video, or loaded from a file."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..constants import FPS
+from ..errors import UserError
+
+EASE_IN = 0.8  # seconds until made-up motion is in full swing
+
+# Natural motion: standard deviations in degrees of a slow drift and of quicker movements that go with the voice.
+# A voice is at a third to half of its peak most of the time, so together they stay under 5, 3 and 2 degrees.
+DRIFT = {"yaw": 3.4, "pitch": 1.7, "roll": 1.3}
+SPEECH = {"yaw": 4.0, "pitch": 3.0, "roll": 1.8}
+NOD = 3.0  # degrees that the head dips when the voice swells
+DRIFT_SECONDS, SPEECH_SECONDS, NOD_SECONDS = 0.9, 0.22, 0.16  # sigma of the Gaussians that smooth them
+SWAY = 0.008  # standard deviation of the shift, 1 pixel of the 256 frame
+
+BLINK_PAUSE = (2.0, 5.0)  # seconds from one blink to the next
+LIDS_CLOSE, LIDS_OPEN = 0.09, 0.16  # seconds that lids take
+
+TRACKS = ("yaw", "pitch", "roll", "translation", "blink")
+
+
+@dataclass
+class HeadMotion:
+    """The pose of the head in every frame, and its blinks.
+
+    Attributes:
+        yaw, pitch, roll: (F,) degrees. Positive yaw turns the nose to the picture's right, positive pitch lifts it,
+            positive roll tilts the head clockwise; see `eat_hf.keypoints.rotation_from_degrees`.
+        translation: (F, 3) in units of half the frame: x right, y down, z towards the viewer.
+        relative: added to the portrait's own pose (True) or taken in its place (False).
+        fps: frames a second.
+        blink: (F,) how far the lids are closed, 0 (left to the expression) to 1 (shut); no blinks by default. It needs
+            a model that knows shut eyes (`blink_deformation` in its configuration).
+    """
+
+    yaw: Tensor
+    pitch: Tensor
+    roll: Tensor
+    translation: Tensor
+    relative: bool = True
+    fps: float = FPS
+    blink: Tensor = field(default_factory=lambda: torch.zeros(0))
+
+    def __post_init__(self):
+        frames = len(self.yaw)
+        if not len(self.blink):
+            self.blink = torch.zeros(frames)
+        shapes = {name: (frames, 3) if name == "translation" else (frames,) for name in TRACKS}
+        for name, shape in shapes.items():
+            value = torch.as_tensor(getattr(self, name), dtype=torch.float32)
+            if tuple(value.shape) != shape or frames == 0:
+                raise ValueError(f"{name} must have shape {shape} with at least one frame, not {tuple(value.shape)}.")
+            if not value.isfinite().all():
+                raise ValueError(f"{name} contains NaN or infinite values.")
+            setattr(self, name, value)
+
+    def __len__(self) -> int:
+        return len(self.yaw)
+
+    @classmethod
+    def still(cls, frames: int) -> "HeadMotion":
+        """The portrait's own pose throughout."""
+        yaw, pitch, roll = torch.zeros(3, frames)
+        return cls(yaw, pitch, roll, torch.zeros(frames, 3))
+
+    @classmethod
+    def natural(cls, frames: int, energy: Tensor, generator: torch.Generator | None = None) -> "HeadMotion":
+        """Motion of somebody talking: a slow drift, livelier and nodding where the voice is loud; and blinks.
+
+        It starts from the portrait's own pose. Standard deviations are at most 5, 3 and 2 degrees.
+
+        Args:
+            energy: (F,) loudness of every frame, in any unit.
+            generator: of the randomness; the same seed gives the same motion.
+        """
+        energy = torch.as_tensor(energy, dtype=torch.float32)
+        loudest = energy.quantile(0.95) if frames else energy.new_zeros(())
+        loudness = (energy / loudest.clamp_min(1e-4)).clamp(0, 1)
+        envelope = _smooth(loudness, 4 * NOD_SECONDS)
+        swell = _smooth(loudness, NOD_SECONDS) - envelope
+        ease = (torch.arange(frames) / FPS / EASE_IN).clamp(0, 1)
+        ease = ease * ease * (3 - 2 * ease)
+
+        def noise(deviation: float, seconds: float) -> Tensor:
+            return deviation * _smooth_noise(frames, seconds, generator)
+
+        angles = {}
+        for name in ("yaw", "pitch", "roll"):
+            angles[name] = noise(DRIFT[name], DRIFT_SECONDS) + envelope * noise(SPEECH[name], SPEECH_SECONDS)
+        angles["pitch"] = angles["pitch"] - NOD * swell
+        translation = torch.stack([noise(SWAY, DRIFT_SECONDS) for _ in range(3)], 1)
+        for name, angle in angles.items():
+            limit = 2.5 * (DRIFT[name] + SPEECH[name])  # no rare, odd extreme
+            angles[name] = ease * limit * (angle / limit).tanh()
+        blink = _blinks(frames, generator)
+        return cls(angles["yaw"], angles["pitch"], angles["roll"], ease[:, None] * translation, blink=blink)
+
+    def resampled(self, frames: int, fps: float = FPS) -> "HeadMotion":
+        """`frames` frames at `fps`: interpolated to the rate, then played forwards and backwards as often as needed."""
+        length = max(1, round((len(self) - 1) / self.fps * fps) + 1)
+        position = (torch.arange(length) * self.fps / fps).clamp(max=len(self) - 1)
+        before = position.floor().long()
+        after = (before + 1).clamp(max=len(self) - 1)
+        share = position - before
+        period = max(2 * (length - 1), 1)
+        index = torch.arange(frames) % period
+        index = torch.where(index < length, index, period - index)
+
+        def take(values: Tensor) -> Tensor:
+            s = share.reshape(-1, *[1] * (values.dim() - 1))
+            return torch.lerp(values[before], values[after], s)[index]
+
+        return replace(self._map(take), fps=fps)
+
+    def smoothed(self, seconds: float) -> "HeadMotion":
+        """Without an estimator's tremble: a Gaussian of that sigma."""
+        return self._map(lambda values: _smooth(values, seconds, self.fps))
+
+    def relative_to_start(self) -> "HeadMotion":
+        """The same movement from whatever pose the portrait has."""
+        return replace(self._map(lambda values: values - values[:1]), relative=True, blink=self.blink)
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> "HeadMotion":
+        yaw, pitch, roll, translation, blink = (function(getattr(self, name)) for name in TRACKS)
+        return replace(self, yaw=yaw, pitch=pitch, roll=roll, translation=translation, blink=blink)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write a safetensors file."""
+        packed = self._map(lambda values: values.clone(memory_format=torch.contiguous_format))
+        tensors = {name: getattr(packed, name) for name in TRACKS}
+        metadata = {"format": "eat_hf head motion", "relative": str(self.relative), "fps": repr(float(self.fps))}
+        save_file(tensors, path, metadata)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "HeadMotion":
+        """Read what `save` wrote.
+
+        Raises:
+            UserError: the file is missing or something else.
+        """
+        if not Path(path).is_file():
+            raise UserError(f"The head motion {path} does not exist.")
+        try:
+            with safe_open(path, "pt") as file:
+                metadata = file.metadata() or {}
+                yaw, pitch, roll, translation, blink = (file.get_tensor(name) for name in TRACKS)
+            return cls(yaw, pitch, roll, translation, metadata["relative"] == "True", float(metadata["fps"]), blink)
+        except (SafetensorError, KeyError, ValueError) as error:
+            raise UserError(f"{path} is not a head motion saved by eat_hf ({error}).") from error
+
+
+def _blinks(frames: int, generator: torch.Generator | None) -> Tensor:
+    """(frames,) closure of the lids; each blink is fully shut on one frame, so that no rate of frames misses it."""
+    device = generator.device if generator is not None else "cpu"
+    count = int(frames / FPS / BLINK_PAUSE[0]) + 1
+    pauses = torch.empty(count, device=device).uniform_(*BLINK_PAUSE, generator=generator).cpu()
+    blinks = (pauses.cumsum(0) * FPS).round()
+    frame = torch.arange(frames, dtype=blinks.dtype)
+    following = torch.searchsorted(blinks, frame)  # pauses are long enough for one after the last frame
+    until = blinks[following] - frame
+    since = torch.where(following > 0, frame - blinks[following - 1], torch.inf)
+    closure = 1 - torch.minimum(until / LIDS_CLOSE, since / LIDS_OPEN) / FPS
+    closure = closure.clamp(0, 1)
+    return closure * closure * (3 - 2 * closure)
+
+
+def _gaussian(sigma: float) -> Tensor:
+    radius = max(1, round(4 * sigma))
+    kernel = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / max(sigma, 1e-6)).square())
+    return kernel / kernel.sum()
+
+
+def _smooth(values: Tensor, seconds: float, fps: float = FPS) -> Tensor:
+    """Gaussian along the first axis of (F,) or (F, n), the ends repeated."""
+    kernel = _gaussian(seconds * fps)
+    radius = len(kernel) // 2
+    columns = values.reshape(len(values), -1).T[:, None]
+    padded = torch.cat([columns[..., :1].expand(-1, -1, radius), columns, columns[..., -1:].expand(-1, -1, radius)], -1)
+    return torch.nn.functional.conv1d(padded, kernel[None, None])[:, 0].T.reshape(values.shape)
+
+
+def _smooth_noise(frames: int, seconds: float, generator: torch.Generator | None) -> Tensor:
+    """(frames,) Gaussian noise, smooth, of unit variance."""
+    kernel = _gaussian(seconds * FPS)
+    device = generator.device if generator is not None else "cpu"
+    white = torch.randn(frames + len(kernel) - 1, generator=generator, device=device).cpu()
+    return torch.nn.functional.conv1d(white[None, None], kernel[None, None])[0, 0] / kernel.square().sum().sqrt()

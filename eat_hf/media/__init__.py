@@ -1,0 +1,1 @@
+"""Pictures, recordings and videos: the one place that touches such files."""

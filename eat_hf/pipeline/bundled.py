@@ -1,0 +1,58 @@
+"""Which model is meant: the one that is named, or the bundled one."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import UserError
+
+if TYPE_CHECKING:
+    from .pipeline_eat import EATPipeline
+
+
+MODEL_VARIABLE = "EAT_HF_MODEL"
+
+
+BUNDLED_MODEL = Path("checkpoints_card") / "eat-demo"
+
+
+def find_model(model: str | None = None) -> str:
+    """The model's folder or Hub id: as named, the environment's choice, or the bundled checkpoint.
+
+    Raises:
+        UserError: there is none, or the folder holds something else.
+    """
+    model = model or os.environ.get(MODEL_VARIABLE) or _bundled_model()
+    folder = Path(model)
+    if folder.exists() and not (folder / "model_index.json").is_file():
+        raise UserError(f"{model} is not a model folder: it has no model_index.json.")
+    if not folder.exists() and (folder.is_absolute() or model.count("/") != 1):
+        raise UserError(f"The model {model} does not exist.")
+    return model
+
+
+def _bundled_model() -> str:
+    package = Path(__file__).resolve().parents[1]
+    for parent in (package, package.parent):  # as installed, and in a source checkout
+        if (parent / BUNDLED_MODEL / "model_index.json").is_file():
+            return str(parent / BUNDLED_MODEL)
+    raise UserError(f"No bundled model was found; name one with --model or ${MODEL_VARIABLE}.")
+
+
+def load_pipeline(model: str) -> "EATPipeline":
+    """Load a model that `find_model` found onto the GPU, if there is one.
+
+    Raises:
+        UserError: it cannot be loaded.
+    """
+    import torch
+    from diffusers.utils import logging
+
+    from .pipeline_eat import EATPipeline
+
+    logging.set_verbosity_error()
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
+    pipeline = EATPipeline.from_pretrained(model)
+    return pipeline.to("cuda" if torch.cuda.is_available() else "cpu")

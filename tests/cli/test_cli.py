@@ -1,0 +1,225 @@
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import warnings
+
+import av
+import numpy as np
+import pytest
+import scipy.io.wavfile
+from conftest import voice
+from PIL import Image
+
+from eat_hf.adapters.emotion_adapter import EmotionAdapter
+from eat_hf.cli import main as cli
+from eat_hf.media.videos import read_video
+
+
+def eat_hf(*arguments, **options):
+    """The command as its own process."""
+    command = [sys.executable, "-m", "eat_hf.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, **options)
+
+
+def one_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    assert len(lines) == 1 and "Traceback" not in text, text
+    return lines[0]
+
+
+@pytest.fixture
+def in_process(capsys):
+    """The command inside this process, for cases that would spend their time on importing: (status, out, err)."""
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def run(*arguments):
+        with warnings.catch_warnings():
+            try:
+                cli.main([str(argument) for argument in arguments])
+                status = 0
+            except SystemExit as exit:
+                status = exit.code
+        return status, *capsys.readouterr()
+
+    yield run
+    signal.signal(signal.SIGTERM, handler)
+
+
+def test_generate_writes_a_video_of_the_recordings_length(tiny_model, portrait_file, recording_file, tmp_path):
+    run = eat_hf(
+        *("generate", "--image", portrait_file, "--audio", recording_file, "--model", tiny_model),
+        *("--emotion", "happy=0.7,surprised=0.3", "--intensity", "1.2", "--seed", "1", "--paste-back"),
+        *("-o", tmp_path / "out.mp4"),
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip() == str(tmp_path / "out.mp4")
+    assert "13/13" in run.stderr  # the progress bar
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        video, sound = container.streams.video[0], container.streams.audio[0]
+        assert (video.frames, video.width, video.height) == (13, 512, 512) and sound.rate == 24000
+    assert os.listdir(tmp_path) == ["out.mp4"]
+
+
+def test_generate_in_half_precision(tiny_model, portrait_file, recording_file, tmp_path):
+    files = "--image", portrait_file, "--audio", recording_file, "--model", tiny_model
+    run = eat_hf("generate", *files, "--dtype", "bfloat16", "-o", tmp_path / "half.mp4")
+    assert run.returncode == 0, run.stderr
+    assert len(list(read_video(tmp_path / "half.mp4"))) == 13
+    run = eat_hf("generate", *files, "--dtype", "int8", "-o", tmp_path / "int8.mp4")
+    assert run.returncode == 2 and "'float32', 'bfloat16', 'float16'" in run.stderr and "Traceback" not in run.stderr
+
+
+def test_a_full_disk_is_one_line_and_no_file(tiny_model, portrait_file, recording_file, tmp_path):
+    run = eat_hf(
+        *("generate", "--image", portrait_file, "--audio", recording_file, "--model", tiny_model),
+        *("-o", tmp_path / "out.mp4"),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)),
+    )
+    assert run.returncode == 2 and "Traceback" not in run.stderr
+    assert "No space left" in run.stderr.strip().splitlines()[-1]
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory, portrait_file, recording_file):
+    folder = tmp_path_factory.mktemp("inputs")
+    Image.effect_noise((300, 30), 60).convert("RGB").save(folder / "noface.png")
+    (folder / "empty.wav").touch()
+    (folder / "broken.wav").write_bytes(np.random.default_rng(0).bytes(4000))
+    (folder / "text.png").write_text("text")
+    scipy.io.wavfile.write(folder / "short.wav", 16000, voice(0.1))
+    return {"portrait": portrait_file, "recording": recording_file, "folder": folder}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("--image {folder}/none.png --audio {recording}", "does not exist"),
+        ("--image {folder}/text.png --audio {recording}", "not a picture"),
+        ("--image {folder}/noface.png --audio {recording}", "No face"),
+        ("--image {portrait} --audio {recording} --face 4", "no face number 4"),
+        ("--image {portrait} --audio {folder}/empty.wav", "empty"),
+        ("--image {portrait} --audio {folder}/broken.wav", "cannot be read"),
+        ("--image {portrait} --audio {folder}/short.wav", "0.10 s"),
+        ("--image {portrait} --audio {portrait}", "no sound"),
+        ("--image {portrait} --audio {recording} -o {folder}/none/out.mp4", "does not exist"),
+        ("--image {portrait} --audio {recording} -o out.gif", "must end in .mp4"),
+        ("--image {portrait} --audio {recording} --head-motion nod", "natural, still"),
+        ("--image {portrait} --audio {recording} --intensity much", "Expected a number"),
+        ("--image {portrait} --audio {recording} --emotion sad --timeline 0:sad", "one of --emotion, --timeline"),
+        ("--image {portrait} --audio {recording} --model {folder}", "not a model folder"),
+        ("--image {portrait} --audio {recording} --model {folder}/none", "does not exist"),
+        ("--image {portrait} --audio {recording} --seed x", "--seed"),
+        ("--image {portrait}", "--audio"),
+        ("--image {portrait} --audio {recording} --louder", "--louder"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(inputs, tiny_model, tmp_path, arguments, words):
+    # the package is found from other folders, installed or not
+    source = os.path.dirname(os.path.dirname(cli.__file__))
+    environment = {**os.environ, "PYTHONPATH": source, cli.MODEL_VARIABLE: str(tiny_model)}
+    run = eat_hf("generate", *arguments.format(**inputs).split(), cwd=tmp_path, env=environment)
+    assert run.returncode == 2 and run.stdout == ""
+    assert re.search(words, one_line(run.stderr))
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_unknown_emotion_is_one_line_and_status_2(in_process, inputs, tiny_model, tmp_path):
+    status, out, err = in_process(
+        *("generate", "--image", inputs["portrait"], "--audio", inputs["recording"], "--model", tiny_model),
+        *("--emotion", "joyful", "-o", tmp_path / "out.mp4"),
+    )
+    assert status == 2 and out == "" and os.listdir(tmp_path) == []
+    assert "'joyful'" in one_line(err) and "surprised" in err
+
+
+def test_the_input_is_never_overwritten(in_process, inputs, tiny_model, tmp_path):
+    before = inputs["portrait"].read_bytes()
+    target = tmp_path / "in.mp4"
+    target.write_bytes(before)
+    status, _, err = in_process("generate", "--image", inputs["portrait"], "--audio", target, "-o", target)
+    assert status == 2 and "overwrite" in one_line(err) and target.read_bytes() == before
+
+
+def test_several_faces_are_a_warning(in_process, portrait, recording_file, tiny_model, tmp_path):
+    Image.fromarray(np.concatenate([portrait, portrait[:, ::-1]], 1)).save(tmp_path / "two.png")
+    arguments = ("generate", "--image", tmp_path / "two.png", "--audio", recording_file, "--model", tiny_model)
+    status, _, err = in_process(*arguments, "-o", tmp_path / "out.mp4")
+    assert status == 0 and err.startswith("warning: 2 faces were found") and (tmp_path / "out.mp4").is_file()
+    status, _, err = in_process(*arguments, "-o", tmp_path / "other.mp4", "--face", "1")
+    assert status == 0 and "warning" not in err
+
+
+def test_a_programming_error_keeps_its_traceback(in_process, monkeypatch, inputs, tiny_model, tmp_path):
+    monkeypatch.setattr("eat_hf.pipeline.EATPipeline.predict_expression", lambda *a, **k: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        in_process(
+            *("generate", "--image", inputs["portrait"], "--audio", inputs["recording"], "--model", tiny_model),
+            *("-o", tmp_path / "out.mp4"),
+        )
+    assert os.listdir(tmp_path) == []
+
+
+def test_info_names_parts_shares_emotions_and_licence(in_process, tiny_pipeline, tiny_model, tmp_path):
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    (model / "README.md").write_text("---\nlicense: apache-2.0\n---\n# Tiny\n")
+    status, out, _ = in_process("info", model)
+    assert status == 0
+    rows = {line.split()[0]: line.split() for line in out.splitlines()}
+    sizes = {name: int(row[1].replace(",", "")) for name, row in rows.items() if len(row) > 1 and row[1][0].isdigit()}
+    counts = {name: sum(p.numel() for p in c.parameters()) for name, c in tiny_pipeline.components.items()}
+    for name in ("keypoint_detector", "emotion_mapper", "edn", "motion_estimator", "speech_encoder"):
+        assert sizes[name] == counts[name]
+    # the adaptation modules inside the renderer and A2ET are counted apart
+    network = ("repos_net", "keypoint_detector", "a2et", "emotion_mapper", "edn")
+    assert sizes["EAM"] > 0 and sizes["a2et"] < counts["a2et"]
+    assert sum(sizes[name] for name in (*network, "EAM")) == sizes["network"] == sum(counts[n] for n in network)
+    assert sum(float(rows[name][2].rstrip("%")) for name in (*network, "EAM")) == pytest.approx(100, abs=0.05)
+    assert "emotions: angry, contempt" in out and "licence: apache-2.0" in out
+
+
+def test_adapters_on_the_command_line(in_process, tiny_pipeline, tiny_model, inputs, tmp_path):
+    EmotionAdapter.create(tiny_pipeline, ["smirk"], "happy", {"steps": 3}).save(tmp_path / "smirk")
+    status, out, _ = in_process("info", tmp_path / "smirk")
+    rows = {line.split()[0]: line.split() for line in out.splitlines()}
+    own = tiny_pipeline.emotion_mapper.heads[0], tiny_pipeline.edn
+    head, edn = (sum(p.numel() for p in part.parameters()) for part in own)
+    assert status == 0 and "emotion adapter: smirk" in out and "training: steps 3" in out
+    assert rows["head"][3] == f"{head:,}" and rows["EDN"][1] == f"{edn:,}"
+    total, base = (int(rows[name][1].replace(",", "")) for name in ("adapter", "base"))
+    assert rows["adapter"][2] == f"{total / base:.2%}" and rows["base"][2] == "100.00%"
+
+    common = ("generate", "--image", inputs["portrait"], "--audio", inputs["recording"], "--model", tiny_model)
+    mixed = ("--adapter", tmp_path / "smirk", "--emotion", "smirk=1,sad=1", "--head-motion", "still")
+    status, _, err = in_process(*common, *mixed, "-o", tmp_path / "out.mp4")
+    assert status == 0 and (tmp_path / "out.mp4").is_file(), err
+    status, _, err = in_process(*common, "--adapter", tmp_path, "-o", tmp_path / "other.mp4")
+    assert status == 2 and "is not an adapter" in one_line(err)
+    assert not (tmp_path / "other.mp4").exists()
+
+
+def test_the_environment_names_the_default_model(in_process, monkeypatch, tiny_model):
+    monkeypatch.setenv(cli.MODEL_VARIABLE, str(tiny_model))
+    assert in_process("info")[0] == 0
+
+
+def test_help_is_quick_and_loads_nothing_heavy():
+    program = (
+        "import sys; from eat_hf.cli.main import main\n"
+        "try: main(['generate', '--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'diffusers', 'cv2', 'dlib', 'av'} & set(sys.modules)\n"
+        "print('heavy:', heavy)"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "--head-motion" in run.stdout and "heavy: set()" in run.stdout
+
+
+def test_without_arguments_it_helps(in_process, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["eat-hf"])
+    status, out, _ = in_process()
+    assert status == 0 and "generate" in out

@@ -1,0 +1,254 @@
+"""RePos-Net, the keypoint detector and the motion estimator at tiny sizes: shapes, batches, saving, extensions."""
+
+import pytest
+import torch
+
+from eat_hf import CanonicalKeypointDetector, MotionEstimator, RePosNet
+from eat_hf.models.detail_renderer import Crop, fit_affine, polygon_coverage
+from eat_hf.models.layers import conv_of_enlarged
+
+KEYPOINTS = 12
+PLAIN = dict(
+    keypoints=KEYPOINTS,
+    encoder_channels=(4, 8, 8),
+    volume_channels=4,
+    volume_depth=2,
+    volume_blocks=1,
+    guidance=6,
+    compress_channels=2,
+    hourglass_channels=(4, 8),
+    feature_channels=8,
+    decoder_channels=8,
+    decoder_blocks=1,
+    up_channels=(8, 4),
+    spade_hidden=4,
+)
+EXTENDED = PLAIN | dict(
+    encoder_channels=(4, 8),
+    volume_blocks=0,
+    up_channels=(8,),
+    affine_motion=True,
+    rigid_keypoints=(0, 1, 2, 3, 4),
+    detail_skip=True,
+    detail_channels=2,
+    inner_mouth=(5, 6, 7, 8),
+)
+
+
+def build(config, seed=0):
+    torch.manual_seed(seed)
+    model = RePosNet(**config).eval()
+    torch.nn.init.normal_(model.volume_eam.expand.weight)  # a fresh one is the identity
+    return model
+
+
+def clips(count=2, frames=2, size=64, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    pictures = torch.rand(count, 3, size, size, generator=generator)
+    source = torch.rand(count, KEYPOINTS, 3, generator=generator) - 0.5
+    driving = source[:, None] + 0.1 * torch.randn(count, frames, KEYPOINTS, 3, generator=generator)
+    return pictures, source, driving, torch.randn(count, 6, generator=generator)
+
+
+# the extension's flow has 64 cells across the frame, so it renders frames of 256
+CASES = [pytest.param(PLAIN, 64, id="published"), pytest.param(EXTENDED, 256, id="extended")]
+
+
+@pytest.mark.parametrize(("config", "size"), CASES)
+@torch.no_grad()
+def test_frames_are_pictures_and_clips_do_not_mix(config, size):
+    model = build(config)
+    batch = clips(size=size)
+    frames = model(*batch).frames
+    assert frames.shape == (2, 2, 3, size, size)
+    assert 0 <= frames.min() and frames.max() <= 1
+    alone = torch.cat([model(*(tensor[i : i + 1] for tensor in batch)).frames for i in range(2)])
+    torch.testing.assert_close(frames, alone, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("config", "size"), CASES)
+@torch.no_grad()
+def test_guidance_per_frame_equals_guidance_per_clip(config, size):
+    model = build(config)
+    pictures, source, driving, guidance = clips(size=size)
+    features = model.encode(pictures)
+    constant = model.render(features, source, driving, guidance).frames
+    repeated = model.render(features, source, driving, guidance[:, None].expand(-1, 2, -1)).frames
+    torch.testing.assert_close(constant, repeated, atol=1e-6, rtol=1e-5)
+    changing = torch.stack([guidance, -guidance], 1)
+    changed = model.render(features, source, driving, changing).frames
+    torch.testing.assert_close(changed[:, 0], constant[:, 0], atol=1e-6, rtol=1e-5)
+    assert (changed[:, 1] - constant[:, 1]).abs().max() > 1e-5
+
+
+@pytest.mark.parametrize(("config", "size"), CASES)
+@torch.no_grad()
+def test_saved_model_renders_the_same(config, size, tmp_path):
+    model = build(config)
+    model.save_pretrained(tmp_path)
+    assert not list(tmp_path.glob("*.bin")) and list(tmp_path.glob("*.safetensors"))
+    batch = clips(1, 1, size)
+    torch.testing.assert_close(RePosNet.from_pretrained(tmp_path)(*batch).frames, model(*batch).frames)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("kind", [torch.nn.Conv2d, torch.nn.Conv3d])
+def test_a_convolution_of_an_enlarged_map_needs_no_enlarged_map(kind, scale):
+    torch.manual_seed(0)
+    conv = kind(3, 5, 3, padding=1).double()
+    deep = kind is torch.nn.Conv3d
+    small = torch.randn(2, 3, *[4] * deep, 5, 7, dtype=torch.float64)
+    enlarged = torch.nn.functional.interpolate(small, scale_factor=(*[1] * deep, scale, scale))
+    torch.testing.assert_close(conv_of_enlarged(conv, small, scale), conv(enlarged))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    ("config", "size"),
+    [(PLAIN, 64), (EXTENDED, 256), (EXTENDED | {"redraw": "mouth"}, 256)],
+    ids=["plain", "extended", "mouth"],
+)
+def test_half_precision_draws_the_same_in_the_same_places(config, size, dtype):
+    model = build(config)
+    pictures, source, driving, guidance = clips(count=1, frames=1, size=size)  # few CPUs are quick in float16
+    with torch.no_grad():
+        whole = model(pictures, source, driving, guidance)
+        half = model.to(dtype)(pictures, source, driving, guidance)
+    assert half.frames.dtype == half.deformation.dtype == torch.float32
+    assert (half.frames - whole.frames).square().mean() < 1e-4  # 40 dB
+    assert (half.deformation - whole.deformation).abs().max() < 0.02
+
+
+def test_a_fresh_adaptation_module_changes_nothing():
+    torch.manual_seed(0)
+    model = RePosNet(**PLAIN).eval()
+    pictures, source, driving, guidance = clips()
+    with_guidance, without = (model(pictures, source, driving, e).frames for e in (guidance, None))
+    torch.testing.assert_close(with_guidance, without)
+
+
+@torch.no_grad()
+def test_a_crop_is_a_part_of_the_frame():
+    model = build(EXTENDED)
+    pictures, source, driving, _ = clips(2, 1, 256)
+    features = model.encode(pictures)
+    whole = model.render(features, source, driving).frames[:, 0]
+    crop = Crop(torch.tensor([[10, 20], [32, 0]]), 24, 24)
+    part = model.render(features, source, driving, crop=crop).frames[:, 0]
+    margin = 48  # pixels at the cut edge, where convolutions miss what was cut off
+    inside = (slice(None), slice(None), slice(margin, -margin), slice(margin, -margin))
+    torch.testing.assert_close(part[inside], crop.cut(whole, 4)[inside], atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_drawing_the_mouth_alone_is_exact():
+    """Decoding the surroundings of the mouth gives what decoding the whole frame would."""
+    whole, part = build(EXTENDED), build(EXTENDED | {"redraw": "mouth"})
+    part.load_state_dict(whole.state_dict())
+    whole.decoder.to_rgb_and_mask.bias[3] += 100  # its mask copies all but the mouth, too
+    pictures, source, driving, guidance = clips(2, 3, 256)
+    driving[..., :2] *= 0.4  # small mouths, each elsewhere
+    driving[0, 0, :, 0] += 0.8  # partly off the frame
+    expected = whole(pictures, source, driving, guidance)
+    made = part(pictures, source, driving, guidance)
+    torch.testing.assert_close(made.frames, expected.frames, atol=1e-6, rtol=1e-5)
+    copied = (made.frames == made.warped_picture).float().mean()
+    assert 0.5 < copied < 1
+    changed = part(pictures, source, driving + 0.02, guidance).frames
+    assert (changed - expected.frames).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_a_portrait_that_shows_its_teeth_lends_them():
+    """The colours between the lips of the portrait matter to those between the lips of the frame, unless it is shut."""
+    model = build(EXTENDED | {"redraw": "mouth"})
+    model.to_volume.weight.zero_(), model.to_volume.bias.zero_(), model.to_details.weight.zero_()
+    lips = list(EXTENDED["inner_mouth"])
+    opened = torch.tensor([[-0.3, 0.0, 0.1], [0.0, -0.15, 0.1], [0.3, 0.0, 0.1], [0.0, 0.15, 0.1]])
+    _, source, _, _ = clips(1, 1, 256)
+    source[0, lips] = opened
+    driving = source[:, None].clone()
+    shut = source.clone()
+    shut[0, lips, 1] = 0
+
+    def mouths(keypoints):
+        return [
+            model(torch.full((1, 3, 256, 256), colour), keypoints, driving).frames[0, 0, :, 126:130, 126:130]
+            for colour in (0.1, 0.9)
+        ]
+
+    dark, bright = mouths(source)
+    assert (dark - bright).abs().mean() > 1e-3
+    dark, bright = mouths(shut)
+    torch.testing.assert_close(dark, bright, atol=1e-3, rtol=0)
+
+
+@torch.no_grad()
+def test_unmoved_keypoints_leave_the_flow_to_the_small_correction():
+    model = build(EXTENDED)
+    pictures, source, _, _ = clips(1, 1, 256)
+    out = model(pictures, source, source[:, None])
+    assert out.displacement.abs().max() <= model.dense_motion.MAX_CORRECTION + 1e-5
+
+
+def test_affine_fit_recovers_a_rotation_and_a_shift():
+    generator = torch.Generator().manual_seed(0)
+    driving = torch.randn(2, 40, 3, generator=generator)
+    turn, _ = torch.linalg.qr(torch.randn(3, 3, generator=generator))
+    source = driving @ turn + torch.tensor([0.1, -0.2, 0.3])
+    matrix, offset = fit_affine(driving, source)
+    torch.testing.assert_close(driving @ matrix + offset, source, atol=1e-3, rtol=1e-3)
+
+
+def test_polygon_coverage_is_its_area():
+    square = torch.tensor([[[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]]])
+    coverage = polygon_coverage(square, 64)
+    assert coverage.mean().item() == pytest.approx(0.25, abs=0.01)
+    assert coverage[0, 0, 32, 32] == 1 and coverage[0, 0, 5, 5] == 0
+    flat = square * torch.tensor([1.0, 0.0])
+    assert polygon_coverage(flat, 64).max() == 0
+
+
+@pytest.mark.parametrize(
+    "wrong", [dict(detail_skip=True), dict(affine_motion=True, rigid_keypoints=(0, 1))], ids=["skip", "affine"]
+)
+def test_extensions_name_what_they_need(wrong):
+    with pytest.raises(ValueError, match="needs"):
+        RePosNet(**(PLAIN | wrong))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        dict(depth=4, down_channels=(4, 8, 8), up_channels=(8, 8, 4), downscale=4),
+        dict(
+            depth=1, down_channels=(4, 8, 8), up_channels=(8, 4), downscale=2, blur_size=5, blur_sigma=0.5,
+            skip_connections=True,
+        ),
+    ],
+    ids=["published", "skip_connections"],
+)  # fmt: skip
+@torch.no_grad()
+def test_keypoint_detector(config, tmp_path):
+    torch.manual_seed(0)
+    detector = CanonicalKeypointDetector(keypoints=5, **config).eval()
+    pictures = torch.rand(2, 3, 128, 128)
+    out = detector(pictures)
+    assert out.keypoints.shape == (2, 5, 3) and out.prediction_map.shape[:3] == (2, 5, config["depth"])
+    assert out.keypoints[..., :2].abs().max() <= 1
+    torch.testing.assert_close(out.keypoints[1:], detector(pictures[1:]).keypoints, atol=1e-6, rtol=1e-5)
+    detector.save_pretrained(tmp_path)
+    again = CanonicalKeypointDetector.from_pretrained(tmp_path)
+    torch.testing.assert_close(again(pictures).keypoints, out.keypoints)
+
+
+@torch.no_grad()
+def test_motion_estimator():
+    torch.manual_seed(0)
+    estimator = MotionEstimator(
+        keypoints=5, stem_channels=4, channels=(8, 16), blocks=(1, 2), downscale=2, pooled_size=2
+    ).eval()
+    out = estimator(torch.rand(2, 3, 128, 128))
+    assert out.yaw.shape == out.pitch.shape == out.roll.shape == (2, 66)
+    assert out.translation.shape == (2, 3) and out.expression.shape == (2, 15)

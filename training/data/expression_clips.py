@@ -1,0 +1,45 @@
+"""What stages 1b and 2 learn from."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from eat_hf import CanonicalKeypointDetector, DeepSpeechEncoder
+
+from ..loop.options import Recipe, latent_folder
+from ..loop.trainer import main_process_first
+from ..losses.latent import INNER_LIPS
+from ..losses.rendered import PictureOptions
+from .clip_pictures import ClipPictures
+from .dataset import keypoint_index
+from .motion import MotionData
+
+
+@dataclass
+class A2ETOptions(PictureOptions):
+    """Options of this stage."""
+
+    corpus: str = field(default="corpus", metadata={"help": "Corpus folder."})
+    runs: str = field(
+        default="runs", metadata={"help": "Folder with the runs detector or enhancement, speech and pca."}
+    )
+    initial: str = field(default="", metadata={"help": "An a2et folder to start from."})
+    frames: int = field(default=8, metadata={"help": "Frames drawn from each clip."})
+    latent_weight: float = field(default=200.0, metadata={"help": "Of the keypoint term of Eq. 6."})
+    pca_weight: float = field(default=10.0, metadata={"help": "Of the coefficient term of Eq. 6."})
+
+
+def load_data(options: A2ETOptions, recipe: Recipe, pose_size: int) -> tuple[MotionData, MotionData]:
+    """The training and the validation split."""
+    runs = Path(options.runs)
+    speech_encoder = DeepSpeechEncoder.from_pretrained(runs / "speech/speech_encoder")
+    detector = CanonicalKeypointDetector.from_pretrained(latent_folder(runs, "keypoint_detector"))
+    exponent = recipe.pipeline["hull_volume_exponent"]
+    with main_process_first():
+        data, held_out = (
+            MotionData(options.corpus, split, speech_encoder, detector, pose_size, exponent)
+            for split in ("train", "validation")
+        )
+        if options.compare_pictures():
+            data.pictures = ClipPictures(options.corpus, "train")
+    keypoint_index(data.keypoint_names, *INNER_LIPS)  # a mistake should show before the training, not after it
+    return data, held_out

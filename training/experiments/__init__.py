@@ -1,0 +1,1 @@
+"""Experiments on trained checkpoints: the paper's tables and figures, portraits, speed."""

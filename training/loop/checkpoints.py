@@ -1,0 +1,70 @@
+"""Checkpoints to resume from, and snapshots of networks on their way."""
+
+import json
+import shutil
+from pathlib import Path
+
+from accelerate import Accelerator
+from diffusers import ModelMixin
+from torch import nn
+
+from .options import LoopOptions
+
+WHOLE = "step.json"  # written last, at one go: a checkpoint without it was interrupted
+
+
+def save_checkpoint(accelerator: Accelerator, reached: dict) -> None:
+    """Everything to continue from, and delete what `keep_checkpoints` does not keep. `reached`: step, seconds, sums."""
+    accelerator.project_configuration.iteration = reached["step"]  # names the folder
+    folder = Path(accelerator.save_state())
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        (folder / "unfinished").write_text(json.dumps(reached))
+        (folder / "unfinished").rename(folder / WHOLE)
+    accelerator.wait_for_everyone()
+
+
+def resume(accelerator: Accelerator, tasks: list[nn.Module], output: Path) -> dict:
+    """Continue from the last whole checkpoint, if there is one: loads it, and makes log.jsonl end with it.
+
+    Returns:
+        step: how many were done; seconds they took; sums of losses since the last line of the log.
+    """
+    # the tasks' own states, without the prefix of DistributedDataParallel: any number of processes can read them
+    accelerator.register_save_state_pre_hook(
+        lambda models, weights, folder: weights.__setitem__(slice(None), [task.state_dict() for task in tasks])
+    )
+    accelerator.register_load_state_pre_hook(lambda models, folder: models.__setitem__(slice(None), tasks))
+    reached = {"step": 0, "seconds": 0.0, "sums": {}}
+    checkpoints = sorted((output / "checkpoints").glob("checkpoint_*"), key=lambda path: int(path.name.split("_")[1]))
+    whole = [path for path in checkpoints if (path / WHOLE).exists()]
+    if whole:
+        accelerator.load_state(str(whole[-1]))
+        accelerator.step = 0  # of gradient accumulation, which may have changed
+        reached = json.loads((whole[-1] / WHOLE).read_text())
+        accelerator.print(f"Resuming {output} at step {reached['step']}.")
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        for path in set(checkpoints) - set(whole):
+            shutil.rmtree(path)
+        log = output / "log.jsonl"
+        if log.exists():
+            # a line at a time, so whatever a killed run wrote after the checkpoint's line is the end of the file
+            lines = log.read_text().splitlines(keepends=True)
+            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= reached["step"]]
+            (output / "log.new").write_text("".join(kept))
+            (output / "log.new").rename(log)
+    accelerator.wait_for_everyone()
+    return reached
+
+
+def training_record(steps: int, options: LoopOptions, seconds: float, device: str) -> dict:
+    """What results.json says of how networks were trained."""
+    return {"steps": steps, "batch_size": options.batch_size, "seconds": round(seconds), "device": device}
+
+
+def save_snapshot(folder: Path, components: dict[str, ModelMixin], record: dict) -> None:
+    """Networks on their way, laid out like the results of a run."""
+    for name, component in components.items():
+        component.save_pretrained(folder / name)
+    (folder / "results.json").write_text(json.dumps({"training": record}, indent=2))

@@ -1,0 +1,1 @@
+"""Losses, about a file a kind."""

@@ -1,0 +1,49 @@
+"""Put emotions in words beside a finished pipeline, as its folder `words`.
+
+python -m training.release.add_text --model checkpoints_card/eat-demo --words runs/words/words --sync_expert EXPERT
+"""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from eat_hf import EATPipeline
+from eat_hf.adapters.from_text import FOLDER, EmotionWords, load_sync_expert
+from eat_hf.errors import UserError
+
+from ..loop.options import parse_options
+
+
+@dataclass
+class AddWordsOptions:
+    """Options."""
+
+    model: str = field(default="checkpoints_card/eat-demo", metadata={"help": "Pipeline folder."})
+    words: str = field(default="runs/words/words", metadata={"help": "Folder `words` that train_words left for it."})
+    sync_expert: str = field(
+        default="", metadata={"help": "SyncExpert of the sync loss of tuning, folder or Hub id; empty: without."}
+    )
+    half: bool = field(default=True, metadata={"help": "Store float16, in half the space; it is read as float32."})
+
+
+def add_words(options: AddWordsOptions) -> None:
+    """Raises UserError: the words are incomplete, or were made for another model."""
+    words = EmotionWords.load(Path(options.words), EATPipeline.from_pretrained(options.model))
+    if options.sync_expert:
+        words = replace(words, sync_expert=load_sync_expert(options.sync_expert))
+    if options.half:
+        for network in (words.clip.model, words.mapper, words.sync_expert, *words.shows.parts.values()):
+            if network is not None:
+                network.half()
+    words.save(Path(options.model) / FOLDER)
+
+
+def main() -> None:
+    options, _ = parse_options(AddWordsOptions, "add_words")
+    try:
+        add_words(options)
+    except UserError as error:
+        raise SystemExit(f"error: {error}") from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""Put trained components together as a pipeline folder, a complete Hub repository but for its model card.
+
+What every stage measured on held-out data, and how long it took, goes along as training.json.
+
+python -m training.release.assemble --corpus CORPUS --runs runs --output checkpoints_card/eat-demo
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from eat_hf import (
+    A2ET,
+    EDN,
+    CanonicalKeypointDetector,
+    DeepSpeechEncoder,
+    EATPipeline,
+    EmotionMapper,
+    ExpressionBasis,
+    MotionEstimator,
+    RePosNet,
+)
+from eat_hf.keypoints import hull_volume
+
+from ..data.dataset import Corpus
+from ..data.frames import FrameBank
+from ..loop.options import latent_folder, parse_options
+
+
+@dataclass
+class AssembleOptions:
+    """Options."""
+
+    corpus: str = field(default="corpus", metadata={"help": "Corpus folder, for the template that faces align to."})
+    runs: str = field(default="runs", metadata={"help": "Folder with the runs of all stages."})
+    emotion: str = field(default="emotion", metadata={"help": "Which of the runs is that of stage 2."})
+    output: str = field(default="checkpoints_card/eat-demo", metadata={"help": "Where the pipeline goes."})
+    half: bool = field(default=True, metadata={"help": "Store float16, in half the space; it is read as float32."})
+
+
+def template_landmarks(bank: FrameBank) -> np.ndarray:
+    """(68, 2) pixels: the mean face over identities, from calm frames, symmetrical."""
+    calm = bank.labels["landmarks"][bank.calm][..., :2]
+    mean = np.mean([calm[bank.identity[bank.calm] == i].mean(0) for i in np.unique(bank.identity[bank.calm])], 0)
+    mirrored = mean[IBUG_MIRROR] * [-1, 1]
+    return ((mean + mirrored) / 2 + 1) * 128 - 0.5
+
+
+def blink_deformation(corpus: str, exponent: float, clips: int = 200) -> list[float] | None:
+    """(3K,) what a blink adds to the lids' keypoints, in units of V ** exponent, mean over people; None if the corpus
+    does not say when people blink."""
+    found = []
+    source = Corpus(corpus)
+    for clip in source.clips(split="train", kind="speech")[:clips]:
+        labels = clip.labels()
+        if "arkit" not in labels:
+            return None
+        units = list(labels["arkit_names"])
+        closure = labels["arkit"][:, [units.index("eyeBlinkLeft"), units.index("eyeBlinkRight")]].min(1)
+        if closure.max() < 0.95 or closure.min() > 0.05:
+            continue
+        change = labels["expression"][closure.argmax()] - labels["expression"][closure < 0.05].mean(0)
+        volume = hull_volume(torch.from_numpy(labels["canonical"])[None]).item()
+        found.append(change / volume**exponent)
+    if not found:
+        return None
+    lids = np.array(["lid" in name for name in source.info["keypoint_names"]])  # other keypoints move by chance
+    return np.where(lids[:, None], np.mean(found, 0), 0).flatten().round(5).tolist()
+
+
+# the landmark on the other side of the face
+IBUG_MIRROR = np.array(
+    [*range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, 35, 34, 33, 32, 31]
+    + [45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40]
+    + [54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65]
+)
+
+
+def main() -> None:
+    options, recipe = parse_options(AssembleOptions, "assemble")
+    runs = Path(options.runs)
+    emotion = runs / options.emotion
+    # stage 2 leaves a renderer only if pictures taught it emotion
+    repos_net = RePosNet.from_pretrained(
+        emotion / "repos_net" if (emotion / "repos_net").exists() else latent_folder(runs, "repos_net")
+    )
+    pipeline = EATPipeline(
+        keypoint_detector=CanonicalKeypointDetector.from_pretrained(latent_folder(runs, "keypoint_detector")),
+        motion_estimator=MotionEstimator.from_pretrained(latent_folder(runs, "motion_estimator")),
+        emotion_mapper=EmotionMapper.from_pretrained(emotion / "emotion_mapper"),
+        a2et=A2ET.from_pretrained(emotion / "a2et"),
+        edn=EDN.from_pretrained(emotion / "edn"),
+        repos_net=repos_net,
+        speech_encoder=DeepSpeechEncoder.from_pretrained(runs / "speech/speech_encoder"),
+        expression_basis=ExpressionBasis.from_pretrained(runs / "pca/expression_basis"),
+        blink_deformation=blink_deformation(options.corpus, recipe.pipeline["hull_volume_exponent"]),
+        template_landmarks=template_landmarks(FrameBank.load(options.corpus, "train")).round(2).tolist(),
+        **recipe.pipeline,
+    )
+    if options.half:
+        for component in pipeline.components.values():
+            component.to(torch.float16)
+    pipeline.save_pretrained(options.output, safe_serialization=True)
+    stages = {path.parent.name: json.loads(path.read_text()) for path in sorted(runs.glob("*/results.json"))}
+    (Path(options.output) / "training.json").write_text(json.dumps(stages, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Trainings for emotions in words."""
