@@ -13,8 +13,11 @@ from PIL import Image
 KEYPOINTS, COEFFICIENTS, WIDTH, LAYERS = 6, 5, 16, 2
 
 
-def build_tiny_pipeline(**config):
-    """Every component, a few channels wide. Weights are enlarged where they would drown in the output."""
+def build_tiny_pipeline(**settings):
+    """Every component, a few channels wide. Weights are enlarged where they would drown in the output.
+
+    Settings are those of the components whose configuration has them.
+    """
     from eat_hf import (
         A2ET,
         EDN,
@@ -28,10 +31,16 @@ def build_tiny_pipeline(**config):
     )
 
     torch.manual_seed(0)
+
+    def own(*names):
+        return {name: settings.pop(name) for name in names if name in settings}
+
     transformer = {"width": WIDTH, "heads": 2, "feed_forward": 32, "layers": LAYERS}
     pipeline = EATPipeline(
-        keypoint_detector=CanonicalKeypointDetector(KEYPOINTS, 4, (8, 8, 16), (16, 8, 8)),
-        motion_estimator=MotionEstimator(KEYPOINTS, 66, 8, (8, 16), (1, 2)),
+        keypoint_detector=CanonicalKeypointDetector(
+            KEYPOINTS, 4, (8, 8, 16), (16, 8, 8), **own("keypoint_space", "template_landmarks")
+        ),
+        motion_estimator=MotionEstimator(KEYPOINTS, 66, 8, (8, 16), (1, 2), **own("driving_crop_scale")),
         emotion_mapper=EmotionMapper(hidden=16, prompts=1 + LAYERS, width=WIDTH),
         a2et=A2ET(
             **transformer,
@@ -70,9 +79,13 @@ def build_tiny_pipeline(**config):
             rigid_keypoints=(0, 1, 2, 3),
         ),
         speech_encoder=DeepSpeechEncoder(hidden=16),
-        expression_basis=ExpressionBasis(KEYPOINTS, COEFFICIENTS),
-        **config,
+        expression_basis=ExpressionBasis(
+            KEYPOINTS,
+            COEFFICIENTS,
+            **own("expression_frame", "hull_volume_exponent", "driving_centring", "blink_deformation"),
+        ),
     )
+    assert not settings, settings
     with torch.no_grad():
         pipeline.a2et.head.weight *= 10
         pipeline.expression_basis.directions.normal_(0, 0.1)

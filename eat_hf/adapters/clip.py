@@ -21,7 +21,7 @@ DEFAULT_CLIP = "openai/clip-vit-large-patch14"
 
 
 @dataclass(frozen=True)
-class Clip:
+class CLIP:
     """A CLIP with what prepares its inputs.
 
     Attributes:
@@ -37,7 +37,7 @@ class Clip:
     preprocessing: dict[str, Any]
 
     @classmethod
-    def load(cls, path_or_id: str, device: torch.device | str = "cpu", **options: Any) -> "Clip":
+    def load(cls, path_or_id: str, device: torch.device | str = "cpu", **options: Any) -> "CLIP":
         """Read a CLIPModel of transformers: a folder, or a repository of the Hub; safetensors only.
 
         Raises:

@@ -15,31 +15,29 @@ import os
 import tempfile
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Annotated, Any, cast
 
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..animation.networks import Adaptation, Parts, graft
+from ..animation.networks import Adaptation, Networks, Parts, graft
 from ..errors import InputWarning, RepositoryError, UserError
 from ..hub.cards import adapter_card
 from ..hub.client import fetch_folder
 from ..models.parameters import parameter_shares
 from ..version import __version__
-from .fingerprint import adaptation_parts, fingerprint, prompt_type
-
-if TYPE_CHECKING:
-    from ..pipeline.pipeline_eat import EATPipeline
+from .fingerprint import Base, adaptation_parts, fingerprint
 
 CONFIG, WEIGHTS, CARD = "adapter_config.json", "adapter_model.safetensors", "README.md"
 RESERVED = "=,+:"  # the command line separates names with them
 
 
-@dataclass(frozen=True)
-class AdapterConfig:
+class AdapterConfig(BaseModel):
     """What adapter_config.json says.
 
     Attributes:
@@ -52,13 +50,15 @@ class AdapterConfig:
         training: facts about the training; free.
     """
 
-    emotions: tuple[str, ...]
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+
+    emotions: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
     base_model: str
     base_fingerprint: dict[str, str]
     base_parameters: int
     prompt_type: str
     library_version: str = __version__
-    training: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = Field(default_factory=dict)
 
     @classmethod
     def load(cls, folder: Path) -> "AdapterConfig":
@@ -69,32 +69,24 @@ class AdapterConfig:
         """
         path = folder / CONFIG
         try:
-            found = json.loads(path.read_text(encoding="utf8"))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            text = path.read_text(encoding="utf8")
+            found = cls.model_validate_json(text)
+        except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{path} cannot be read: {error}.") from error
-        if not isinstance(found, dict):
-            raise UserError(f"{path} must hold one JSON object.")
-        known = {key.name: key for key in fields(cls)}
-        unknown = sorted(set(found) - set(known))
+        except ValidationError as error:
+            first = error.errors()[0]
+            if first["type"] == "json_invalid":
+                raise UserError(f"{path} cannot be read: {first['msg']}.") from error
+            place = ".".join(map(str, first["loc"])) or "its content"
+            raise UserError(f"{path} cannot be used; {place}: {first['msg']}.") from error
+        unknown = sorted(set(json.loads(text)) - set(cls.model_fields))
         if unknown:
             warnings.warn(f"{path} has keys that are not used: {', '.join(unknown)}.", InputWarning, stacklevel=2)
-        kinds = {"emotions": list, "base_fingerprint": dict, "base_parameters": int, "training": dict}
-        for name in known:
-            required = name not in ("library_version", "training")
-            if name not in found and required:
-                raise UserError(f"{path} lacks the key {name!r}.")
-            if name in found and not isinstance(found[name], kinds.get(name, str)):
-                raise UserError(f"{path}: {name} must be a JSON {kinds.get(name, str).__name__}, not {found[name]!r}.")
-        if not found["emotions"] or not all(isinstance(name, str) and name for name in found["emotions"]):
-            raise UserError(f"{path}: emotions must be names, at least one, not {found['emotions']!r}.")
-        values = {name: found[name] for name in known if name in found}
-        return cls(**values | {"emotions": tuple(found["emotions"])})
+        return found
 
-
-# Networks -------------------------------------------------------------------------------------------------------------
-
-
-# Adapters -------------------------------------------------------------------------------------------------------------
+    def changed(self, **values: Any) -> "AdapterConfig":
+        """The same with other values."""
+        return self.model_copy(update=values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +104,7 @@ class EmotionAdapter:
 
     @classmethod
     def create(
-        cls, pipeline: "EATPipeline", emotions: Sequence[str], start: str, training: dict[str, Any] | None = None
+        cls, base: Base, emotions: Sequence[str], start: str, training: dict[str, Any] | None = None
     ) -> "EmotionAdapter":
         """New emotions, which so far look like one of the base: copies of its modules.
 
@@ -124,29 +116,28 @@ class EmotionAdapter:
         Raises:
             UserError: the base has no emotion `start`.
         """
-        known = list(pipeline.emotion_mapper.config.emotions)
+        known = list(base.networks.emotion_mapper.config.emotions)
         if start not in known:
             raise UserError(f"The base has no emotion {start!r} to start from, only {', '.join(known)}.")
-        folder = Path(pipeline.name_or_path or "")
         config = AdapterConfig(
             emotions=tuple(emotions),
-            base_model=folder.resolve().name if folder.is_dir() else str(pipeline.name_or_path),
-            base_fingerprint=fingerprint(pipeline),
-            base_parameters=sum(part.parameters for part in parameter_shares(pipeline)),
-            prompt_type=prompt_type(pipeline),
+            base_model=base.name,
+            base_fingerprint=fingerprint(base),
+            base_parameters=sum(part.parameters for part in parameter_shares(base.networks.components)),
+            prompt_type=base.prompt_type,
             training=training or {},
         )
-        return cls(config, _copies(pipeline, known.index(start), len(emotions)))
+        return cls(config, _copies(base.networks, known.index(start), len(emotions)))
 
     @classmethod
-    def load(cls, folder: Path, pipeline: "EATPipeline") -> "EmotionAdapter":
+    def load(cls, folder: Path, base: Base) -> "EmotionAdapter":
         """Read an adapter's folder, for a base.
 
         Raises:
             UserError: it is no adapter, was made for another base, or its tensors are not those that it needs.
         """
         config, path = AdapterConfig.load(folder), folder / WEIGHTS
-        present = fingerprint(pipeline)
+        present = fingerprint(base)
         # a part that only one of the two has, such as a speech encoder, cannot be compared
         common = present.keys() & config.base_fingerprint.keys()
         different = sorted(name for name in common if present[name] != config.base_fingerprint[name])
@@ -155,15 +146,15 @@ class EmotionAdapter:
                 f"The adapter {folder} was made for the base {config.base_model}, and this model differs from that in "
                 f"{', '.join(different) or 'everything'}."
             )
-        if config.prompt_type != prompt_type(pipeline):
+        if config.prompt_type != base.prompt_type:
             raise UserError(
-                f"The adapter {folder} has {config.prompt_type} prompts, and this model {prompt_type(pipeline)} ones."
+                f"The adapter {folder} has {config.prompt_type} prompts, and this model {base.prompt_type} ones."
             )
         if not path.is_file():
             pickles = sorted(p.name for p in folder.glob("adapter_model.*") if p.suffix in (".bin", ".pt", ".pth"))
             reason = f"; {pickles[0]} is a pickle, which could run any program and is never opened" if pickles else ""
             raise UserError(f"The adapter {folder} has no {WEIGHTS}{reason}.")
-        adapter = cls(config, _copies(pipeline, 0, len(config.emotions)))
+        adapter = cls(config, _copies(base.networks, 0, len(config.emotions)))
         expected = adapter.tensors()
         try:
             with safe_open(path, "pt") as stored:
@@ -185,15 +176,21 @@ class EmotionAdapter:
     def num_parameters(self) -> int:
         return sum(parameter.numel() for part in self.parts.values() for parameter in part.parameters())
 
-    def adapt(self, pipeline: "EATPipeline") -> Adaptation:
-        """The networks of a pipeline with this adapter's modules."""
-        networks = {}
+    def adapt(self, networks: Networks) -> Adaptation:
+        """The networks of its base with this adapter's modules."""
+        adapted: dict[str, Any] = {}
         for component in ("emotion_mapper", "a2et", "edn", "repos_net"):
             own = {
                 name.partition(".")[2]: part for name, part in self.parts.items() if name.partition(".")[0] == component
             }
-            networks[component] = graft(pipeline.components[component], own)
-        return Adaptation(self.config.emotions, **networks)
+            adapted[component] = graft(networks.components[component], own)
+        return Adaptation(self.config.emotions, **adapted)
+
+    def to(self, device: torch.device | str) -> "EmotionAdapter":
+        """Move its modules, in place."""
+        for part in self.parts.values():
+            part.to(device)
+        return self
 
     def save(self, directory: str | os.PathLike, **card: Any) -> None:
         """Write the adapter's folder.
@@ -212,9 +209,9 @@ class EmotionAdapter:
                 new = Path(name)
                 tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors().items()}
                 save_file(tensors, new / WEIGHTS, {"format": "pt"})
-                text = adapter_card(asdict(self.config), parameters=self.num_parameters, **card)
+                text = adapter_card(self.config.model_dump(), parameters=self.num_parameters, **card)
                 (new / CARD).write_text(text, encoding="utf8")
-                (new / CONFIG).write_text(json.dumps(asdict(self.config), indent=2) + "\n", encoding="utf8")
+                (new / CONFIG).write_text(self.config.model_dump_json(indent=2) + "\n", encoding="utf8")
                 for file in (WEIGHTS, CARD, CONFIG):
                     (new / file).replace(folder / file)
         except (SafetensorError, OSError) as error:
@@ -240,9 +237,9 @@ def count_parameters(folder: Path) -> dict[str, int]:
     return sizes
 
 
-def _copies(pipeline: "EATPipeline", head: int, count: int) -> Parts:
-    """The pipeline's own parts, copied; `count` times one of its heads of M."""
-    parts = adaptation_parts(pipeline)
+def _copies(networks: Networks, head: int, count: int) -> Parts:
+    """The networks' own parts, copied; `count` times one of their heads of M."""
+    parts = adaptation_parts(networks)
     heads = cast(nn.ModuleList, parts["emotion_mapper.heads"])
     parts["emotion_mapper.heads"] = nn.ModuleList([heads[head]] * count)
     return {

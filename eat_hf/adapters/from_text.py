@@ -1,11 +1,24 @@
-"""Emotions from sentences at once (paper section 3.2)."""
+"""Emotions from sentences at once (paper sections 3.2 and 4.5).
+
+A sentence becomes an emotion in two ways, which meet. `TextToEmotion.adapter` maps its CLIP embedding straight to
+prompts, at once. `tuning.learn_emotion` tunes a head of M and the EAMs until CLIP finds that the frames look like the
+sentence, as published; it starts from the first where a model has it. Both give an ordinary `EmotionAdapter`.
+
+A model's `words` folder holds what the first needs:
+
+    clip/          CLIPModel and CLIPProcessor of transformers
+    text_mapper/   TextMapper
+    adapter/       EDN and EAMs that show whatever prompts the mapper makes, on top of the model
+    sync_expert/   SyncExpert, for tuning; may be missing
+"""
 
 import copy
+import threading
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -14,18 +27,15 @@ from ..errors import InputWarning, RepositoryError
 from ..hub.client import explained, fetch_folder
 from ..models.judges.sync_expert import SyncExpert
 from ..models.text_mapper import TextMapper
-from .clip import DEFAULT_CLIP, Clip
+from .clip import CLIP, DEFAULT_CLIP
 from .emotion_adapter import EmotionAdapter
-
-if TYPE_CHECKING:
-    from ..pipeline.pipeline_eat import EATPipeline
-
+from .fingerprint import Base
 
 FOLDER = "words"  # of a model
 
 
 @dataclass(frozen=True)
-class EmotionWords:
+class TextToEmotion:
     """What turns sentences into emotions at once.
 
     Attributes:
@@ -35,27 +45,27 @@ class EmotionWords:
         sync_expert: of the sync loss, if there is one.
     """
 
-    clip: Clip
+    clip: CLIP
     mapper: TextMapper
     shows: EmotionAdapter
     sync_expert: SyncExpert | None = None
 
     @classmethod
-    def load(cls, folder: Path, pipeline: "EATPipeline") -> "EmotionWords":
+    def load(cls, folder: Path, base: Base, device: torch.device | str = "cpu") -> "TextToEmotion":
         """Read a `words` folder.
 
         Raises:
             UserError: it is incomplete, or was made for another model.
         """
-        shows = EmotionAdapter.load(folder / "adapter", pipeline)
+        shows = EmotionAdapter.load(folder / "adapter", base).to(device)
         for part in shows.parts.values():
-            part.to(pipeline.device).float().eval()
+            part.float().eval()
         with explained(folder):
             mapper = TextMapper.from_pretrained(folder / "text_mapper", use_safetensors=True)
-        clip = replace(Clip.load(str(folder / "clip"), pipeline.device), name="the model's own")
+        clip = replace(CLIP.load(str(folder / "clip"), device), name="the model's own")
         expert = folder / "sync_expert"
-        sync_expert = load_sync_expert(expert, pipeline.device) if expert.is_dir() else None
-        return cls(clip, mapper.float().to(pipeline.device).eval(), shows, sync_expert)
+        sync_expert = load_sync_expert(expert, device) if expert.is_dir() else None
+        return cls(clip, mapper.float().to(device).eval(), shows, sync_expert)
 
     def save(self, folder: Path) -> None:
         """Write a `words` folder."""
@@ -73,7 +83,7 @@ class EmotionWords:
         """
         prompts = self.mapper(self.clip.embed_text(texts)).prompts[0]
         head = constant_head(cast(nn.ModuleList, self.shows.parts["emotion_mapper.heads"])[0], prompts)
-        config = replace(self.shows.config, emotions=(name,), training={"text": listed(texts)})
+        config = self.shows.config.changed(emotions=(name,), training={"text": listed(texts)})
         return EmotionAdapter(config, {**self.shows.parts, "emotion_mapper.heads": nn.ModuleList([head])})
 
 
@@ -87,9 +97,29 @@ def constant_head(head: nn.Module, prompts: Tensor) -> nn.Module:
     return head
 
 
-def find_words(pipeline: "EATPipeline") -> Path | None:
-    """The `words` folder of where a pipeline was loaded from, or None if it has none."""
-    place = pipeline.name_or_path
+class BundledText:
+    """The `words` folder of a model, looked for and read on first use. Views of a pipeline share it."""
+
+    def __init__(self) -> None:
+        self._reading = threading.Lock()
+        self._read: list[TextToEmotion | None] = []  # one, once it was looked for
+
+    def get(self, base: Base, device: torch.device | str) -> TextToEmotion | None:
+        """What is there; None if the model came without.
+
+        Raises:
+            UserError: it is incomplete, or was made for another model.
+        """
+        if not self._read:
+            folder = find_folder(base.place)  # it may take a download, for which nobody else shall wait
+            with self._reading:
+                if not self._read:
+                    self._read.append(None if folder is None else TextToEmotion.load(folder, base, device))
+        return self._read[0]
+
+
+def find_folder(place: str | None) -> Path | None:
+    """The `words` folder of the folder or repository that a model was loaded from; None if it has none."""
     if not place:
         return None
     try:
@@ -99,19 +129,19 @@ def find_words(pipeline: "EATPipeline") -> Path | None:
     return folder if (folder / "text_mapper").is_dir() else None
 
 
-def find_clip(clip: "str | Clip | None", words: EmotionWords | None, device: torch.device | str = "cpu") -> Clip:
-    """The CLIP that judges frames: the one that was asked for; else that of the paper, which a model with words of its
+def find_clip(clip: str | CLIP | None, bundled: TextToEmotion | None, device: torch.device | str = "cpu") -> CLIP:
+    """The CLIP that judges frames: the one that was asked for; else that of the paper, which a model with a CLIP of its
     own looks for in the cache alone, and which its own small one replaces with a warning.
 
     Raises:
         RepositoryError: there is none.
     """
-    if isinstance(clip, Clip):
+    if isinstance(clip, CLIP):
         return clip
-    if clip is not None or words is None:
-        return Clip.load(clip or DEFAULT_CLIP, device)
+    if clip is not None or bundled is None:
+        return CLIP.load(clip or DEFAULT_CLIP, device)
     try:
-        return Clip.load(DEFAULT_CLIP, device, local_files_only=True)
+        return CLIP.load(DEFAULT_CLIP, device, local_files_only=True)
     except RepositoryError:
         warnings.warn(
             f"The model's own small CLIP judges, which knows plain words for faces only. {DEFAULT_CLIP} knows more: "
@@ -119,7 +149,7 @@ def find_clip(clip: "str | Clip | None", words: EmotionWords | None, device: tor
             InputWarning,
             stacklevel=3,
         )
-        return words.clip
+        return bundled.clip
 
 
 def load_sync_expert(path_or_id: str | Path, device: torch.device | str = "cpu") -> SyncExpert:

@@ -1,51 +1,30 @@
-"""Emotions from words (paper sections 3.2 and 4.5).
-
-A sentence becomes an emotion in two ways, which meet. `EmotionWords.adapter` maps its CLIP embedding straight to
-prompts, at once. `learn_emotion` tunes a head of M and the EAMs until CLIP finds that the frames look like the
-sentence, as published; it starts from the first where a model has it. Both give an ordinary `EmotionAdapter`.
-
-A model's `words` folder holds what the first needs:
-
-    clip/          CLIPModel and CLIPProcessor of transformers
-    text_mapper/   TextMapper
-    adapter/       EDN and EAMs that show whatever prompts the mapper makes, on top of the model
-    sync_expert/   SyncExpert, for tuning; may be missing
-"""
+"""An emotion learnt from a sentence with CLIP (paper section 4.5)."""
 
 import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from tqdm import tqdm
 
+from ..animation.clip_plan import drive_keypoints
+from ..animation.expression import SpeechWindows, emotional_deformation, speech_deformation
+from ..animation.head_pose import HeadPose
+from ..animation.networks import Networks
+from ..animation.portrait import Portrait
 from ..constants import FPS
 from ..inputs.audio import sync_mel
 from ..inputs.faces import DEFAULT_TEMPLATE
-from ..media.recordings import read_audio
 from ..models.judges.sync_expert import SyncExpert
 from ..models.judges.sync_loss import WINDOW, SyncLoss, crop_faces, expert_boxes, mel_input, mel_window
-from .clip import Clip
+from .clip import CLIP
 from .emotion_adapter import EmotionAdapter
 from .from_text import listed
 
-if TYPE_CHECKING:
-    from ..pipeline.arguments import AudioInput, HeadMotionInput, ImageInput
-    from ..pipeline.pipeline_eat import EATPipeline
-
 LOOK_EVERY, LOOKED_AT = 5, 4  # steps between looks at so many frames, spread over the clip
-
-
-# CLIP -----------------------------------------------------------------------------------------------------------------
-
-
-# At once --------------------------------------------------------------------------------------------------------------
-
-
-# By tuning ------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -90,64 +69,75 @@ class LearningOptions:
     seconds: float = 4.0
 
 
+@dataclass(frozen=True)
+class PracticeClip:
+    """Somebody who talks without emotion, to learn with.
+
+    Attributes:
+        portrait: who.
+        pose: (F,) of the head.
+        windows: (F,) what is said.
+        waveform: (N,) at 16 kHz, for the sync loss.
+    """
+
+    portrait: Portrait
+    pose: HeadPose
+    windows: SpeechWindows
+    waveform: np.ndarray
+
+
 def learn_emotion(
-    pipeline: "EATPipeline",
+    networks: Networks,
+    practice: PracticeClip,
     texts: str | Sequence[str],
-    image: "ImageInput",
-    audio: "AudioInput",
     name: str,
-    clip: Clip,
+    clip: CLIP,
     start: EmotionAdapter,
     options: LearningOptions,
-    head_motion: "HeadMotionInput" = "natural",
+    *,
     generator: torch.Generator | None = None,
     watch: Callable[[LearningStep], bool | None] | None = None,
     sync_expert: SyncExpert | None = None,
+    progress: Callable[..., tqdm] = tqdm,
 ) -> EmotionAdapter:
     """Tune `start`, a one-emotion adapter, until the portrait's frames look like the text to CLIP.
 
-    Everything but its head of M and its EAMs is frozen. Nothing of the pipeline changes.
+    Everything but its head of M and its EAMs is frozen. Nothing of the networks changes.
 
     Args:
         texts: a sentence, or several phrasings of one wish, whose embeddings are averaged.
-        image, audio: portrait and neutral recording to talk with.
+        name: of the emotion.
         watch: called after every step; if it returns False, tuning stops.
         sync_expert: of the sync loss; None leaves that out.
+        progress: makes a bar for `total` steps.
 
     Returns:
         The adapter at its best similarity, which may be that of the start.
 
     Raises:
-        UserError: the text, portrait or recording cannot be used.
+        UserError: the text is empty or too long.
     """
     wanted = clip.embed_text(texts)
-    recording = read_audio(audio)
-    with torch.no_grad():
-        portrait = pipeline.prepare_portrait(image)
-        speech = pipeline.encode_audio(recording)
-        motion = pipeline.prepare_motion(head_motion, recording.num_frames, speech.energy, generator)
-        pose = pipeline.pose_head(portrait, motion)
-        windows = pipeline.read_speech(speech, pose)
-    frames = min(recording.num_frames, round(options.seconds * FPS))
+    portrait, pose, windows = practice.portrait, practice.pose, practice.windows
+    device = portrait.canonical.device
+    frames = min(len(pose.yaw), round(options.seconds * FPS))
 
     adapter = EmotionAdapter(
-        replace(start.config, emotions=(name,)), {part: copy.deepcopy(module) for part, module in start.parts.items()}
+        start.config.changed(emotions=(name,)), {part: copy.deepcopy(module) for part, module in start.parts.items()}
     )
-    for module in pipeline.components.values():
-        if isinstance(module, nn.Module):
-            module.requires_grad_(False)
+    networks = networks.frozen()
     for part, module in adapter.parts.items():
         module.eval().requires_grad_(part != "edn")
     learning = [p for module in adapter.parts.values() for p in module.parameters() if p.requires_grad]
-    adaptation, without = adapter.adapt(pipeline), pipeline.adaptations[0]
-    latent_size = pipeline.emotion_mapper.config.latent
+    adaptation, without = adapter.adapt(networks), networks.own
+    basis = networks.expression_basis
+    volume, latent_size = basis.scale(portrait.canonical), networks.emotion_mapper.config.latent
 
     def keypoints(index: Tensor, prompt: Tensor | None) -> Tensor:
         own = without if prompt is None else adaptation
-        face, emotional = pipeline.emotional_deformation(portrait, own, prompt)
-        spoken = pipeline.speech_deformation(windows, index, own, face, prompt)
-        expression = pipeline.scale_expression(portrait, spoken + emotional)
-        return pipeline.drive_keypoints(portrait, pose.of(index), expression)
+        face, emotional = emotional_deformation(portrait, own, prompt)
+        spoken = speech_deformation(basis, windows, index, own, face, prompt)
+        return drive_keypoints(basis, portrait, pose.of(index), volume * (spoken + emotional))
 
     def render(index: Tensor, latent: Tensor) -> tuple[Tensor, Tensor]:
         """Frames (n, 3, 256, 256) and keypoints (1, n, K, 3)."""
@@ -158,11 +148,12 @@ def learn_emotion(
 
     synchrony = None
     if sync_expert is not None and options.sync_weight and frames >= WINDOW:
-        squares = face_squares(pipeline, portrait.keypoints)
-        synchrony = synchrony_with(sync_expert, sync_mel(recording.waveform), squares)
+        template = networks.keypoint_detector.config.template_landmarks
+        squares = face_squares(portrait.keypoints, template)
+        synchrony = synchrony_with(sync_expert, sync_mel(practice.waveform), squares)
 
     spread = torch.linspace(0, frames - 1, min(LOOKED_AT, frames)).long()
-    fixed = torch.zeros(1, latent_size, device=pipeline.device)
+    fixed = torch.zeros(1, latent_size, device=device)
     kept: dict[str, Tensor] = {}
     reached = LearningStep(0, options.steps, -1, -math.inf, -math.inf, np.zeros(0))
 
@@ -178,13 +169,13 @@ def learn_emotion(
         reached = LearningStep(step, options.steps, step, similarity, max(similarity, reached.best), preview)
 
     optimizer = torch.optim.Adam(learning, options.learning_rate)
-    with pipeline.progress_bar(total=options.steps) as progress:
-        progress.set_description("learning")
+    with progress(total=options.steps) as bar:
+        bar.set_description("learning")
         look(0)
         while (watch is None or watch(reached) is not False) and reached.step < options.steps:
             first = int(torch.randint(max(1, frames - WINDOW + 1), (), generator=generator))
             index = torch.arange(first, min(first + WINDOW, frames))
-            latent = torch.randn(1, latent_size, generator=generator).to(pipeline.device)
+            latent = torch.randn(1, latent_size, generator=generator).to(device)
             pictures, driving = render(index, latent)
             with torch.no_grad():
                 neutral = keypoints(index, None)
@@ -195,18 +186,18 @@ def learn_emotion(
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            progress.update()
+            bar.update()
             reached = replace(reached, step=reached.step + 1)
             if reached.step % LOOK_EVERY == 0 or reached.step == options.steps:
                 look(reached.step)
-                progress.set_postfix(similarity=f"{reached.best:.3f}")
+                bar.set_postfix(similarity=f"{reached.best:.3f}")
         if reached.looked < reached.step:
             look(reached.step)
     with torch.no_grad():
         for key, tensor in adapter.tensors().items():
             tensor.copy_(kept[key])
     facts = {"text": listed(texts), "clip": clip.name, "similarity": round(reached.best, 4), "steps": reached.step}
-    return EmotionAdapter(replace(adapter.config, training=facts), adapter.parts)
+    return EmotionAdapter(adapter.config.changed(training=facts), adapter.parts)
 
 
 def synchrony_with(
@@ -227,15 +218,18 @@ def synchrony_with(
     return synchrony
 
 
-def face_squares(pipeline: "EATPipeline", source: Tensor) -> Callable[[Tensor], Tensor]:
+def face_squares(
+    source: Tensor, template_landmarks: Sequence[Sequence[float]] | None = None
+) -> Callable[[Tensor], Tensor]:
     """Where the sync expert looks, as a function from keypoints (n, K, 3) to squares (n, 3), see `crop_faces`.
 
     An aligned portrait's face is where the template's is; it moves with the mean of the keypoints.
 
     Args:
         source: K_s (1, K, 3) of the portrait.
+        template_landmarks: what it was aligned to; None is `faces.DEFAULT_TEMPLATE`.
     """
-    template = np.asarray(pipeline.config.template_landmarks or DEFAULT_TEMPLATE, np.float64)
+    template = np.asarray(template_landmarks or DEFAULT_TEMPLATE, np.float64)
     box = expert_boxes((template[None] + 0.5) / 128 - 1)[0]
     centre, half = source.new_tensor((box[:2] + box[2:]) / 2), float(box[2] - box[0]) / 2
 

@@ -1,31 +1,42 @@
 """All of a clip but its pictures: driving keypoints and guidance of every frame (Eq. 1)."""
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
-from .networks import Adaptation
+from .. import keypoints as kp
+from ..inputs.head_motion import HeadMotion
+from ..models.expression_basis import ExpressionBasis
+from .expression import EmotionMix, SpeechFeatures, predict_expression, shut_eyes
+from .head_pose import HeadPose, pose_head
+from .networks import Networks
 from .portrait import Portrait
+
+AHEAD = 48  # frames, at least, whose expression is computed at a time
 
 
 @dataclass
-class Performance:
+class ClipPlan:
     """All that a clip's frames are rendered from.
 
     Attributes:
         portrait: who.
         drive: K_d (1, n, K, 3) of frames of some numbers (n,); it computes their expression.
         frames: numbers (F,) of the frames that are wanted.
-        guidance: of the renderer: (1, width), (1, all frames, width), or None without emotional adaptation.
-        adaptations: whose emotions show.
+        mix: whose emotions show; None before emotional adaptation.
+        guidance: of the renderer: (1, width), (1, all frames, width), or None without a mix.
+        batch_size: frames computed at a time.
     """
 
     portrait: Portrait
     drive: Callable[[Tensor], Tensor]
     frames: Tensor
+    mix: EmotionMix | None
     guidance: Tensor | None
-    adaptations: tuple[Adaptation, ...]
+    batch_size: int
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -35,13 +46,65 @@ class Performance:
         """K_d (1, F, K, 3) of all of them."""
         return self.drive(self.frames)
 
-    def only(self, frames: Sequence[int]) -> "Performance":
+    def only(self, frames: Sequence[int]) -> "ClipPlan":
         """The same for some of the frames."""
         return replace(self, frames=self.frames[list(frames)])
 
-    def pieces(self, first: int, size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """Driving keypoints (1, n, K, 3) and guidance of the first frames, then of `size` frames after the other,
-        computed as they are asked for."""
+    def pieces(self) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Driving keypoints (1, n, K, 3) and guidance of frames after frames, computed as they are asked for: of one
+        batch first, for whoever watches waits for it."""
+        first, size = self.batch_size, _ahead(self.batch_size)
         for part in filter(len, (self.frames[:first], *self.frames[first:].split(size))):
             changes = self.guidance is not None and self.guidance.dim() == 3
             yield self.drive(part), self.guidance[:, part] if changes else self.guidance  # type: ignore[index]
+
+
+def plan_clip(
+    networks: Networks,
+    portrait: Portrait,
+    speech: SpeechFeatures,
+    motion: HeadMotion,
+    mix: EmotionMix | None,
+    batch_size: int,
+    watch: Callable[[Sequence[Tensor]], Iterable[Tensor]] = iter,
+) -> ClipPlan:
+    """The plan of a clip, whose expressions are computed where and when its frames are asked for.
+
+    Only `driving_centring="clip"` has to know the expression of the last frame before it shows the first.
+
+    Args:
+        watch: shows how work that is done at once goes on; it passes pieces on.
+    """
+    basis = networks.expression_basis
+    pose, blinks = pose_head(portrait, motion), shut_eyes(basis, portrait, motion)
+    everything = torch.arange(len(motion), device=speech.mel.device)
+
+    def express(index: Tensor) -> Tensor:
+        expression = predict_expression(networks, portrait, speech, pose, mix, batch_size, index)
+        return expression + (blinks[index] if blinks.dim() else blinks)
+
+    def drive(index: Tensor) -> Tensor:
+        return drive_keypoints(basis, portrait, pose.of(index), express(index))
+
+    if basis.config.driving_centring == "clip":  # where a frame goes depends on all others
+        pieces = watch(everything.split(_ahead(batch_size)))
+        driving = drive_keypoints(basis, portrait, pose, torch.cat([express(index) for index in pieces]))
+
+        def drive(index: Tensor) -> Tensor:
+            return driving[:, index]
+
+    guidance = None if mix is None else mix.guidance()
+    return ClipPlan(portrait, drive, everything, mix, guidance, batch_size)
+
+
+def drive_keypoints(basis: ExpressionBasis, portrait: Portrait, pose: HeadPose, expression: Tensor) -> Tensor:
+    """K_d (1, F, K, 3) of Eq. 1 for E' (F, 3K). With `driving_centring="clip"` the frames must be all of a clip."""
+    rotation = kp.rotation_from_degrees(*pose.angles)
+    frame = basis.config.expression_frame
+    driving = kp.compose_keypoints(portrait.canonical, rotation, pose.translation, expression, frame)[None]
+    return kp.centre_on_source(driving, portrait.keypoints) if basis.config.driving_centring == "clip" else driving
+
+
+def _ahead(batch_size: int) -> int:
+    """Frames whose expression is computed at a time: many, for every frame is heard in the windows of ten others."""
+    return batch_size * math.ceil(AHEAD / batch_size)

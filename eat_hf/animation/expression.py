@@ -1,12 +1,28 @@
 """Speech and emotion become the expression of every frame (paper sections 3.1 and 3.2)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
+
+from .. import keypoints as kp
+from ..errors import UserError
+from ..inputs.audio import log_mel, loudness
+from ..inputs.emotions import EmotionTrack
+from ..inputs.head_motion import HeadMotion
+from ..models.a2et import A2ET
+from ..models.expression_basis import ExpressionBasis
+from .head_pose import HeadPose
+from .networks import Adaptation, Networks
+from .portrait import Portrait
+from .pose_pictures import pose_pictures
+
+TOKENS = 8  # tokens of speech that are made at a time, in batches of frames: they are small
 
 
 @dataclass
-class Speech:
+class SpeechFeatures:
     """Attributes:
     semantic: (F, 16, 29), what is said around every frame; or F - 1 of them, where the last frame begins after the last
         whole window, and is said like the one before.
@@ -22,11 +38,199 @@ class Speech:
 @dataclass
 class SpeechWindows:
     """Attributes:
-    speech: (F, W, width), tokens of what is said around every frame.
-    mel: (F, W, 80), how it sounds.
-    head_pose: (F, width), the token of every frame's pose.
+    speech: (n, W, width), tokens of what is said around every frame.
+    mel: (n, W, 80), how it sounds.
+    head_pose: (n, width), the token of every frame's pose.
     """
 
     speech: Tensor
     mel: Tensor
     head_pose: Tensor
+
+
+@dataclass
+class EmotionMix:
+    """What is felt in a clip of F frames, once prompts are drawn.
+
+    Attributes:
+        adaptations: those whose emotions show.
+        prompts: (emotions, prompts, width) of all their emotions, in order.
+        weights: (F, emotions), each row summing to 1.
+    """
+
+    adaptations: tuple[Adaptation, ...]
+    prompts: Tensor
+    weights: Tensor
+
+    @classmethod
+    def draw(
+        cls,
+        track: EmotionTrack,
+        frames: int,
+        networks: Networks,
+        adaptations: Sequence[Adaptation],
+        generator: torch.Generator | None,
+        device: torch.device,
+    ) -> "EmotionMix":
+        """What a track asks for. Adaptations that do not show take no part: a clip is the same whatever is loaded."""
+        shown = tuple(each for each in adaptations if track.weights(frames, each.emotions).any())
+        prompts = draw_prompts(networks, shown, generator, device)
+        emotions = [name for adaptation in shown for name in adaptation.emotions]
+        return cls(shown, prompts, torch.from_numpy(track.weights(frames, emotions)).to(prompts))
+
+    def guidance(self) -> Tensor:
+        """Guidance embedding e of the renderer: (1, width), or (1, F, width) if the emotion changes.
+
+        Embeddings of several adaptations do not mean the same, so each has a mean of its own: then the last axis holds
+        the share of each in the frame and its e, one after the other, as `MixedEAM` reads them.
+        """
+        embeddings = self.prompts[:, 0]
+        if len(self.adaptations) == 1:
+            mixed = self.weights @ embeddings
+        else:
+            sizes = [len(adaptation.emotions) for adaptation in self.adaptations]
+            parts = []
+            for own, share_of_each in zip(embeddings.split(sizes), self.weights.split(sizes, 1), strict=True):
+                share = share_of_each.sum(1, keepdim=True)
+                parts += [share, share_of_each @ own / torch.where(share == 0, 1, share)]
+            mixed = torch.cat(parts, 1)
+        return mixed[:1] if bool((self.weights == self.weights[:1]).all()) else mixed[None]
+
+
+@torch.no_grad()
+def hear(networks: Networks, waveform: Tensor, frames: int, device: torch.device) -> SpeechFeatures:
+    """What is said and how it sounds, for every frame of a recording (N,) at 16 kHz.
+
+    Raises:
+        UserError: the model came without speech encoder.
+    """
+    if networks.speech_encoder is None:
+        raise UserError("This model has no speech encoder; convert the release again with --deepspeech GRAPH.pb.")
+    semantic = networks.speech_encoder(waveform[None].to(device))[0, :frames]
+    mel = _fit_length(log_mel(waveform), frames).to(semantic)
+    return SpeechFeatures(semantic=semantic, mel=mel, energy=loudness(waveform, frames))
+
+
+@torch.no_grad()
+def draw_prompts(
+    networks: Networks,
+    adaptations: Sequence[Adaptation],
+    generator: torch.Generator | None = None,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Prompts of all emotions of some adaptations (emotions, prompts, width).
+
+    Noise is drawn for all of the model's own, in their order, so that an emotion looks the same alone and in a
+    mixture. Adapters' emotions share that noise, so that nothing else depends on what is loaded.
+    """
+    config = networks.emotion_mapper.config
+    count = len(config.emotions)
+    drawn_on = generator.device if generator is not None else "cpu"
+    latent = torch.randn(count, config.latent, generator=generator, device=drawn_on).to(device)
+    prompts = []
+    for adaptation in adaptations:
+        ids = torch.arange(len(adaptation.emotions), device=latent.device)
+        prompts.append(adaptation.emotion_mapper(latent[ids % count], ids).prompts)
+    return torch.cat(prompts)
+
+
+def read_windows(
+    a2et: A2ET, speech: SpeechFeatures, pose: HeadPose, batch_size: int = 8, index: Tensor | None = None
+) -> SpeechWindows:
+    """What A2ET reads around frames of some numbers (n,), or all; the same for all emotions."""
+    window, frames = a2et.config.window, len(speech.mel)
+    index = torch.arange(frames, device=speech.mel.device) if index is None else index
+    offsets = torch.arange(window, device=index.device)
+    # tokens once for each frame, and for those thought around the clip
+    needed, places = (index[:, None] + offsets).unique(return_inverse=True)
+    frame = needed - window // 2
+    inside = frame.clamp(0, frames - 1)
+    outside = (frame != inside)[:, None]
+    said = speech.semantic[inside.clamp(max=len(speech.semantic) - 1)]
+    semantic = torch.where(outside[:, None], a2et.semantic_padding.to(said), said)
+    mel = torch.where(outside, a2et.mel_padding.to(speech.mel), speech.mel[inside])
+    near = pose.of(inside)
+    rotation = kp.pose_picture_rotation(*(kp.logits_from_degrees(angle) for angle in near.angles))
+    tokens = torch.cat(
+        [
+            a2et.encode_speech(semantic[part], pose_pictures(rotation[part], near.translation[part]))
+            for part in torch.arange(len(needed), device=index.device).split(TOKENS * batch_size)
+        ]
+    )
+    own = pose.of(index)
+    angles = [kp.logits_from_degrees(angle) for angle in own.angles]
+    return SpeechWindows(
+        speech=tokens[places],
+        mel=mel[places],
+        head_pose=a2et.head_pose_token(*angles, own.translation),
+    )
+
+
+def emotional_deformation(
+    portrait: Portrait, adaptation: Adaptation, prompt: Tensor | None
+) -> tuple[Tensor, Tensor | float]:
+    """What an emotion does to all frames: A2ET's face features, and EDN's part of E', (1, 3K), for prompts
+    (1, prompts, width) or None."""
+    face = adaptation.a2et.face_features(portrait.prediction_map, None if prompt is None else prompt[:, 0])
+    return face, 0.0 if prompt is None else adaptation.edn(face, prompt).expression
+
+
+def speech_deformation(
+    basis: ExpressionBasis,
+    windows: SpeechWindows,
+    index: Tensor,
+    adaptation: Adaptation,
+    face: Tensor,
+    prompt: Tensor | None,
+) -> Tensor:
+    """A2ET's part of E' of some of the windows' frames, (n, 3K); `face` and `prompt` as in `emotional_deformation`."""
+    a2et, count = adaptation.a2et, len(index)
+    guidance = None if prompt is None else prompt[:, 0].expand(count, -1)
+    acoustic = a2et.acoustic_tokens(windows.mel[index], face.expand(count, -1, -1, -1), guidance)
+    deep = None if prompt is None else prompt[:, 1:].expand(count, -1, -1)
+    return basis(a2et.predict(windows.speech[index], acoustic, windows.head_pose[index], deep))
+
+
+@torch.no_grad()
+def predict_expression(
+    networks: Networks,
+    portrait: Portrait,
+    speech: SpeechFeatures,
+    pose: HeadPose,
+    mix: EmotionMix | None,
+    batch_size: int = 8,
+    index: Tensor | None = None,
+) -> Tensor:
+    """E' of frames of some numbers (n,), or of all: (n, 3K). A2ET and EDN for each emotion that shows, mixed by weight.
+
+    Without a mix, A2ET alone, as it was before emotional adaptation.
+    """
+    index = torch.arange(len(speech.mel), device=speech.mel.device) if index is None else index
+    windows = read_windows(networks.a2et, speech, pose, batch_size, index)
+    expression = speech.mel.new_zeros(len(index), 3 * portrait.canonical.shape[1])
+    if mix is None:
+        owners, shares = [networks.own], speech.mel.new_ones(len(index), 1)
+    else:
+        owners = [adaptation for adaptation in mix.adaptations for _ in adaptation.emotions]
+        shares = mix.weights[index]
+    for emotion in (shares != 0).any(0).nonzero()[:, 0]:
+        prompt = None if mix is None else mix.prompts[emotion, None]
+        face, emotional = emotional_deformation(portrait, owners[emotion], prompt)
+        for part in shares[:, emotion].nonzero()[:, 0].split(batch_size):
+            spoken = speech_deformation(networks.expression_basis, windows, part, owners[emotion], face, prompt)
+            expression[part] += shares[part, emotion, None] * (spoken + emotional)
+    return expression * networks.expression_basis.scale(portrait.canonical)
+
+
+def shut_eyes(basis: ExpressionBasis, portrait: Portrait, motion: HeadMotion) -> Tensor:
+    """What blinks add to E' of every frame: (F, 3K), or 0 if the model does not blink."""
+    if basis.config.blink_deformation is None:
+        return portrait.canonical.new_zeros(())
+    shut = portrait.canonical.new_tensor(basis.config.blink_deformation)
+    return motion.blink.to(shut)[:, None] * shut * basis.scale(portrait.canonical)
+
+
+def _fit_length(rows: Tensor, length: int) -> Tensor:
+    """Cut (N, ...) to `length` rows, or repeat the last one."""
+    missing = length - len(rows)
+    return rows[:length] if missing <= 0 else torch.cat([rows, rows[-1:].expand(missing, *rows.shape[1:])])

@@ -1,8 +1,16 @@
 """The head pose of every frame."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
+
+from ..inputs.head_motion import HeadMotion
+from ..models.motion_estimator import MotionEstimator
+from .portrait import Portrait, read_motion
+
+DRIVING_SMOOTHING = 0.04  # seconds; takes the estimator's tremble out of a driving video's pose
 
 
 @dataclass
@@ -24,3 +32,27 @@ class HeadPose:
     def of(self, index: Tensor) -> "HeadPose":
         """That of some frames."""
         return HeadPose(**{name: values[index] for name, values in vars(self).items()})
+
+
+def pose_head(portrait: Portrait, motion: HeadMotion) -> HeadPose:
+    """The pose of every frame: the portrait's own with the motion added, or the motion's."""
+    own, parts = portrait.motion, {}
+    for name in ("yaw", "pitch", "roll", "translation"):
+        values = getattr(motion, name).to(own.yaw)
+        parts[name] = values + getattr(own, name) if motion.relative else values
+    return HeadPose(**parts)
+
+
+@torch.no_grad()
+def follow_driver(estimator: MotionEstimator, batches: Iterable[Tensor]) -> HeadMotion:
+    """Head motion of a driving video, relative to its first frame.
+
+    Args:
+        batches: its frames, (n, 3, 256, 256) in [0, 1] one after the other, around the face.
+    """
+    read = [read_motion(estimator, batch) for batch in batches]
+    parts = {
+        name: torch.cat([getattr(motion, name) for motion in read]).cpu()
+        for name in ("yaw", "pitch", "roll", "translation")
+    }
+    return HeadMotion(**parts, relative=False).smoothed(DRIVING_SMOOTHING).relative_to_start()

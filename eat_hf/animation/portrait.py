@@ -2,35 +2,98 @@
 
 from dataclasses import dataclass
 
-import numpy as np
+import torch
 from torch import Tensor
 
+from .. import keypoints as kp
+from ..inputs.faces import AlignedPortrait
+from ..models.keypoint_detector import CanonicalKeypointDetector
+from ..models.motion_estimator import MotionEstimator
 from ..models.repos_net import SourceFeatures
+from .networks import Networks
 
 
 @dataclass
-class Portrait:
-    """What the network knows about a picture. Tensors have a leading axis of one clip.
+class FaceMotion:
+    """How N pictured faces are turned and what they express.
 
     Attributes:
-        picture: (H, W, 3) uint8, the whole picture.
-        crop: (256, 256, 3) uint8, aligned.
-        matrix: (2, 3), from the picture's pixels to the crop's.
-        features: the renderer's encoding.
-        canonical: K_c (1, K, 3); keypoints: K_s (1, K, 3).
-        prediction_map: (1, K, D, H, W), from which A2ET sees the face.
-        yaw, pitch, roll: (1,) degrees; translation: (1, 3); expression: (1, 3K), the portrait's own.
+        yaw, pitch, roll: (N,) degrees.
+        translation: t (N, 3).
+        expression: E (N, 3K).
     """
 
-    picture: np.ndarray
-    crop: np.ndarray
-    matrix: np.ndarray
-    features: SourceFeatures
-    canonical: Tensor
-    keypoints: Tensor
-    prediction_map: Tensor
     yaw: Tensor
     pitch: Tensor
     roll: Tensor
     translation: Tensor
     expression: Tensor
+
+    @property
+    def angles(self) -> Tensor:
+        """(N, 3) degrees."""
+        return torch.stack([self.yaw, self.pitch, self.roll], -1)
+
+    @property
+    def rotation(self) -> Tensor:
+        """R (N, 3, 3)."""
+        return kp.rotation_from_degrees(self.yaw, self.pitch, self.roll)
+
+
+@dataclass
+class Portrait:
+    """What the networks know about a picture. Tensors have a leading axis of one clip.
+
+    Attributes:
+        aligned: the picture, and where the face in it is.
+        features: the renderer's encoding.
+        canonical: K_c (1, K, 3); keypoints: K_s (1, K, 3).
+        prediction_map: (1, K, D, H, W), from which A2ET sees the face.
+        motion: the portrait's own.
+    """
+
+    aligned: AlignedPortrait
+    features: SourceFeatures
+    canonical: Tensor
+    keypoints: Tensor
+    prediction_map: Tensor
+    motion: FaceMotion
+
+
+def to_pixel_values(pictures: Tensor) -> Tensor:
+    """(N, 256, 256, 3) uint8 -> (N, 3, 256, 256) float32 in [0, 1]."""
+    return pictures.permute(0, 3, 1, 2).float() / 255
+
+
+def read_motion(estimator: MotionEstimator, pixel_values: Tensor) -> FaceMotion:
+    """Pose and expression of the faces in pictures (N, 3, 256, 256) in [0, 1]."""
+    read = estimator(pixel_values)
+    angles = kp.degrees_from_logits(read.yaw, read.pitch, read.roll)
+    return FaceMotion(*angles, read.translation, read.expression)
+
+
+def locate_keypoints(
+    detector: CanonicalKeypointDetector, pixel_values: Tensor, motion: FaceMotion, frame: kp.ExpressionFrame
+) -> tuple[Tensor, Tensor, Tensor]:
+    """K_c and K (N, K, 3) of pictures whose motion is known (Eq. 1), and the detector's prediction map."""
+    detected = detector(pixel_values)
+    canonical, posed = kp.canonical_and_posed(
+        detected.keypoints,
+        motion.rotation,
+        motion.translation,
+        motion.expression,
+        frame,
+        detector.config.keypoint_space,
+    )
+    return canonical, posed, detected.prediction_map
+
+
+@torch.no_grad()
+def read_portrait(networks: Networks, aligned: AlignedPortrait, device: torch.device) -> Portrait:
+    """Encode the aligned face and find its keypoints, pose and expression."""
+    pixel_values = to_pixel_values(torch.from_numpy(aligned.crop[None]).to(device))
+    motion = read_motion(networks.motion_estimator, pixel_values)
+    frame = networks.expression_basis.config.expression_frame
+    canonical, keypoints, prediction_map = locate_keypoints(networks.keypoint_detector, pixel_values, motion, frame)
+    features = networks.repos_net.encode(pixel_values)
+    return Portrait(aligned, features, canonical, keypoints, prediction_map, motion)

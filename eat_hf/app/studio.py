@@ -28,6 +28,7 @@ from ..inputs.emotions import CROSS_FADE, EmotionTrack
 from ..inputs.faces import Face, choose_face, detect_faces
 from ..media.recordings import Recording
 from ..media.videos import VideoWriter
+from ..pipeline.arguments import ClipOptions
 from ..pipeline.pipeline_eat import EATPipeline
 from .limits import Limits
 from .waveform import keyframe_moments
@@ -80,31 +81,29 @@ class Session:
 
 @dataclass(frozen=True)
 class Request:
-    """A clip that was asked for, checked. Fields are arguments of `EATPipeline.__call__`.
+    """A clip that was asked for, checked.
 
     Attributes:
+        image: the portrait.
         recording: the voice.
+        options: how it shall talk; the generator is a seed.
         name: of the video's file.
     """
 
     image: np.ndarray
     recording: Recording
-    emotion: Any
-    intensity: float
-    head_motion: str
-    seed: int
-    face: int | Face | None
-    paste_back: bool
+    options: ClipOptions
     name: str = "eat.mp4"
 
-    def arguments(self) -> dict[str, Any]:
-        names = ("image", "emotion", "intensity", "head_motion", "face")
-        return {
-            **{name: getattr(self, name) for name in names},
-            "audio": self.recording,
-            "generator": self.seed,
-            "batch_size": BATCH,
-        }
+    def changed(self, **options: Any) -> "Request":
+        """The same with other options."""
+        return replace(self, options=replace(self.options, **options))
+
+    def with_face(self) -> "Request":
+        """The same with its face found: once, not for every clip of it, and one warning."""
+        if isinstance(self.options.face, Face):
+            return self
+        return self.changed(face=choose_face(detect_faces(self.image), self.options.face))
 
 
 @dataclass(frozen=True)
@@ -152,17 +151,18 @@ class Studio:
         @on_gpu(lambda adapters, request: STARTING + round(PER_SECOND * request.recording.seconds))
         def render(adapters, request: Request) -> Iterator[np.ndarray]:
             view = pipe.with_adapters(adapters)
-            yield from view.stream(**request.arguments(), paste_back=request.paste_back)
+            yield from view.stream(request.image, request.recording, options=request.options)
 
         @on_gpu(lambda adapters, request, frames: STARTING + round(request.recording.seconds))
         def render_some(adapters, request: Request, frames: Sequence[int]) -> list[np.ndarray]:
             view = pipe.with_adapters(adapters)
-            some = view.perform(**request.arguments()).only(frames)
-            return [frame for chunk in view.render_performance(some, BATCH, request.paste_back) for frame in chunk]
+            some = view.plan_clip(request.image, request.recording, options=request.options).only(frames)
+            return [frame for chunk in view.render_clip(some, request.options.paste_back) for frame in chunk]
 
         @on_gpu(lambda request, names: STARTING + round(len(names) * PER_SECOND * request.recording.seconds))
         def render_grid(request: Request, names: Sequence[str]) -> Iterator[np.ndarray]:
-            clips = [pipe.stream(**replace(request, emotion=name).arguments()) for name in names]
+            options = replace(request.options, paste_back=False)
+            clips = [pipe.stream(request.image, request.recording, options=options, emotion=name) for name in names]
             for chunks in zip(*clips, strict=True):
                 yield _grid([_labelled(chunk, name) for chunk, name in zip(chunks, names, strict=True)])
 
@@ -173,7 +173,7 @@ class Studio:
             def run(watch: Callable[[LearningStep], bool]) -> EmotionAdapter:
                 options = LearningOptions(steps=steps)
                 given = text, request.image, request.recording, name
-                return view.learn_emotion(*given, options=options, generator=request.seed, watch=watch)
+                return view.learn_emotion(*given, options=options, generator=request.options.generator, watch=watch)
 
             yield from _reached(run, running)
 
@@ -213,9 +213,8 @@ class Studio:
         elif head_motion not in ("natural", "still"):
             raise UserError(f"Head motion is natural, still or driving video, not {head_motion!r}.")
         face = None if face is None else int(face)
-        return Request(
-            image, recording, emotion, float(intensity), head_motion, int(seed or 0), face, bool(full_picture), name
-        )
+        options = ClipOptions(emotion, float(intensity), head_motion, int(seed or 0), BATCH, face, bool(full_picture))
+        return Request(image, recording, options, name)
 
     # Results ---------------------------------------------------------------------------------------------------------
 
@@ -225,14 +224,13 @@ class Studio:
 
     def make_grid(self, request: Request) -> Iterator[Made]:
         """The same voice in all emotions of the model, side by side."""
-        if not isinstance(request.face, Face):  # once, not eight times, and one warning
-            request = replace(request, face=choose_face(detect_faces(request.image), request.face))
+        request = request.with_face()
         names = tuple(self.pipe.emotion_mapper.config.emotions)
         yield from self._film(self._render_grid(request, names), request)
 
     def keyframes(self, session: Session, request: Request) -> list[tuple[np.ndarray, str]]:
         """A frame for each keyframe of a timeline, with its caption."""
-        moments = keyframe_moments(request.recording, self.track(session, request.emotion), CROSS_FADE)
+        moments = keyframe_moments(request.recording, self.track(session, request.options.emotion), CROSS_FADE)
         if not moments:
             raise UserError("All emotions of this timeline begin after the end of the voice.")
         frames = self._render_some(session.adapters, request, [frame for frame, _ in moments])
@@ -286,14 +284,12 @@ class Studio:
     def preview(self, request: Request, adapter: EmotionAdapter) -> list[tuple[np.ndarray, str]]:
         """Some frames without emotion, and the same frames with the only one of an adapter."""
         [name] = adapter.config.emotions
-        request = replace(request, recording=request.recording.first(PREVIEW_SECONDS))
-        if not isinstance(request.face, Face):
-            request = replace(request, face=choose_face(detect_faces(request.image), request.face))
+        request = replace(request, recording=request.recording.first(PREVIEW_SECONDS)).with_face()
         frames = [round((n + 0.5) / PREVIEWED * request.recording.num_frames - 0.5) for n in range(PREVIEWED)]
         shown = [
             (frame, caption)
             for adapters, emotion, caption in (({}, "neutral", "neutral"), ({name: adapter}, name, name))
-            for frame in self._render_some(adapters, replace(request, emotion=emotion), frames)
+            for frame in self._render_some(adapters, request.changed(emotion=emotion), frames)
         ]
         return shown
 
@@ -314,7 +310,7 @@ class Studio:
         """A video with the only emotion of an adapter made from a text, and the code that makes the same."""
         [name] = adapter.config.emotions
         session = Session({name: adapter}, {name: f"PATH/TO/{name}"})
-        request = replace(request, emotion=name, name=f"{slug(name)}.mp4")
+        request = replace(request.changed(emotion=name), name=f"{slug(name)}.mp4")
         tuned = "clip" in adapter.config.training
         code = self.python_code(session, portrait, voice, request, None if tuned else _phrasings(text))
         return self.make_video(session, request), code
@@ -361,7 +357,7 @@ class Studio:
             return self._load(session, Path(folder), name, None)
 
     def _load(self, session: Session, folder: Path, name: str | None, place: str | None) -> tuple[Session, str]:
-        return self._add(session, EmotionAdapter.load(folder, self.pipe), name, place)
+        return self._add(session, EmotionAdapter.load(folder, self.pipe.base), name, place)
 
     def _add(
         self, session: Session, adapter: EmotionAdapter, name: str | None, place: str | None
@@ -388,7 +384,7 @@ class Studio:
             raise UserError("Give the repository to write to, as OWNER/NAME.")
         view = self.pipe.with_adapters(session.adapters)
         return view.push_adapter_to_hub(
-            name, repository.strip(), token=token.strip(), private=private, licence=licence or None
+            name, repository.strip(), token=token.strip(), private=private, license=licence or None
         )
 
     # Code ------------------------------------------------------------------------------------------------------------
@@ -403,23 +399,24 @@ class Studio:
     ) -> str:
         """The same video, without this page; with `emotion_text` in place of the emotion, if there is one."""
         lines = ["from eat_hf import EATPipeline", "", f'pipe = EATPipeline.from_pretrained("{self.model}")']
-        shown = {name for _, mixture in self.track(session, request.emotion).keyframes for name in mixture}
+        shown = {name for _, mixture in self.track(session, request.options.emotion).keyframes for name in mixture}
         for name, adapter in session.adapters.items():
             if shown & set(adapter.config.emotions) and emotion_text is None:
                 lines.append(f"pipe.load_adapter({_quoted(session.places[name])}, {_quoted(name)})")
-        motion = request.head_motion
-        emotion = f"emotion={_quoted(request.emotion) if isinstance(request.emotion, str) else repr(request.emotion)}"
+        options = request.options
+        motion, emotion = str(options.head_motion), options.emotion
+        emotion = f"emotion={_quoted(emotion) if isinstance(emotion, str) else repr(emotion)}"
         arguments = [
             _quoted(Path(portrait or "portrait.png").name),
             _quoted(Path(voice or "voice.wav").name),
             emotion if emotion_text is None else f"emotion_text=[{', '.join(map(_quoted, emotion_text))}]",
-            f"intensity={request.intensity:g}",
+            f"intensity={options.intensity:g}",
             f"head_motion={_quoted(motion if motion in ('natural', 'still') else Path(motion).name)}",
-            f"generator={request.seed}",
+            f"generator={options.generator}",
         ]
-        if isinstance(request.face, int):
-            arguments.append(f"face={request.face}")
-        if request.paste_back:
+        if isinstance(options.face, int):
+            arguments.append(f"face={options.face}")
+        if options.paste_back:
             arguments.append("paste_back=True")
         lines += ["out = pipe(", *(f"    {argument}," for argument in arguments), ")"]
         return "\n".join([*lines, f"out.save({_quoted(request.name)})"])

@@ -49,7 +49,7 @@ def describe(pipeline: "EATPipeline") -> str:
     """Components with parameter counts and shares, like the paper's Figure 6, emotions and licence."""
     from ..models.parameters import BEFORE_THE_NETWORK, count_parameters, parameter_shares
 
-    shares = parameter_shares(pipeline)
+    shares = parameter_shares(pipeline.components)
     network = sum(part.parameters for part in shares)
     tuned = sum(part.parameters for part in shares if part.tuned)
     lines = [f"{'part':<32}{'parameters':>14}{'share':>9}"]

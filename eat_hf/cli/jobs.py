@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,9 +19,9 @@ from ..errors import UserError
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..inputs.emotions import Emotion, Intensity
-    from ..inputs.faces import Face
+    from ..inputs.emotions import Emotion
     from ..media.recordings import Recording
+    from ..pipeline.arguments import ClipOptions
     from ..pipeline.pipeline_eat import EATPipeline
 
 NEEDED = ("image", "audio", "output")
@@ -55,16 +55,15 @@ class ReadyJob:
     """A job whose files are read.
 
     Attributes:
-        emotion: None where it was not said.
-        face: the one that was chosen.
+        options: how it shall talk, with the face that was chosen.
+        says_emotion: whether the job says which emotion.
     """
 
     job: Job
     picture: "np.ndarray"
     recording: "Recording"
-    face: "Face"
-    emotion: "Emotion | None"
-    intensity: "Intensity"
+    options: "ClipOptions"
+    says_emotion: bool
 
 
 def prepare(job: Job) -> ReadyJob:
@@ -78,10 +77,11 @@ def prepare(job: Job) -> ReadyJob:
     from ..media.pictures import read_image
     from ..media.recordings import read_audio
     from ..media.videos import check_video_target
+    from ..pipeline.arguments import ClipOptions
 
     if sum(given is not None for given in (job.emotion, job.timeline, job.emotion_text)) > 1:
         raise UserError("Give one of --emotion, --timeline and --emotion-text.")
-    emotion: Emotion | None = None
+    emotion: Emotion = "neutral"
     if job.timeline is not None:
         emotion = parse_timeline(job.timeline)
     elif job.emotion:
@@ -94,7 +94,17 @@ def prepare(job: Job) -> ReadyJob:
     if job.head_motion not in ("natural", "still") and not Path(job.head_motion).is_file():
         raise UserError(f"Head motion is natural, still, or a driving video; there is no file {job.head_motion!r}.")
     picture, recording = read_image(job.image), read_audio(job.audio)
-    return ReadyJob(job, picture, recording, choose_face(detect_faces(picture), job.face), emotion, intensity)
+    options = ClipOptions(
+        emotion,
+        intensity,
+        job.head_motion,
+        job.seed,
+        face=choose_face(detect_faces(picture), job.face),
+        paste_back=job.paste_back,
+        emotion_text=job.emotion_text,
+    )
+    says_emotion = bool(job.emotion or job.timeline is not None or job.emotion_text is not None)
+    return ReadyJob(job, picture, recording, options, says_emotion)
 
 
 def make_video(pipeline: "EATPipeline", ready: ReadyJob, default: str = "neutral", watermark: bool = True) -> None:
@@ -108,22 +118,9 @@ def make_video(pipeline: "EATPipeline", ready: ReadyJob, default: str = "neutral
     """
     from ..media.videos import VideoWriter
 
-    job, sound = ready.job, ready.recording
-    emotion = ready.emotion
-    if emotion is None:
-        emotion = default if job.emotion_text is None else "neutral"
-    chunks = pipeline.stream(
-        ready.picture,
-        sound,
-        emotion=emotion,
-        intensity=ready.intensity,
-        head_motion=job.head_motion,
-        generator=job.seed,
-        face=ready.face,
-        paste_back=job.paste_back,
-        emotion_text=job.emotion_text,
-    )
-    with VideoWriter(job.output, sound, watermark=watermark) as video:
+    options = ready.options if ready.says_emotion else replace(ready.options, emotion=default)
+    chunks = pipeline.stream(ready.picture, ready.recording, options=options)
+    with VideoWriter(ready.job.output, ready.recording, watermark=watermark) as video:
         for chunk in chunks:
             video.write(chunk)
 

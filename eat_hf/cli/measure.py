@@ -59,7 +59,7 @@ def evaluate(
     if model is not None:
         from ..models.parameters import parameter_shares
 
-        parameters = parameter_shares(load_pipeline(find_model(model)))
+        parameters = parameter_shares(load_pipeline(find_model(model)).components)
     found = run(
         generated,
         reference,

@@ -395,8 +395,11 @@ def _load_speech_encoder(graph: str | Path | None, report: Report) -> DeepSpeech
     return encoder
 
 
-def _load_settings(a2et: A2ET, padding: str | Path | None, template: str | Path | None, report: Report) -> dict:
-    """Put the padding into A2ET's buffers; return what the pipeline's configuration takes from the files."""
+def _load_settings(
+    components: dict[str, Any], padding: str | Path | None, template: str | Path | None, report: Report
+) -> None:
+    """Put the padding into A2ET's buffers, and into the detector's configuration what portraits are aligned to."""
+    a2et = components["a2et"]
     if padding is None:
         report.notes.append("No pad.npy was given: silence before and after a clip is zeros, as in training.")
     else:
@@ -406,9 +409,10 @@ def _load_settings(a2et: A2ET, padding: str | Path | None, template: str | Path 
         report.add_file("padding", padding)
     if template is None:
         report.notes.append("No alignment template was given: portraits are aligned to the pipeline's own.")
-        return {}
+        return
     report.add_file("template", template)
-    return {"template_landmarks": load_array(template, "alignment template", (68, 2)).tolist()}
+    landmarks = load_array(template, "alignment template", (68, 2)).tolist()
+    components["keypoint_detector"].register_to_config(template_landmarks=landmarks)
 
 
 def _write(pipeline: DiffusionPipeline, report: Report, output: Path) -> None:
@@ -469,13 +473,13 @@ def convert_official(
         progress.set_description("Reading the other files")
         components["expression_basis"] = _load_basis(pca_dir, report)
         components["speech_encoder"] = _load_speech_encoder(deepspeech_graph, report)
-        settings = _load_settings(components["a2et"], padding, template, report)
+        _load_settings(components, padding, template, report)
         progress.update()
         progress.set_description("Noting where everything came from")
         report.add_file("eat", checkpoint)
         report.add_file("latent", latent_checkpoint)
         progress.update()
         progress.set_description("Writing the pipeline")
-        _write(EATPipeline(**components, **settings), report, output)
+        _write(EATPipeline(**components), report, output)
         progress.update()
     return output

@@ -41,7 +41,7 @@ def base_card(
     """
     from ..models.parameters import parameter_shares
 
-    parts = parameter_shares(pipeline)
+    parts = parameter_shares(pipeline.components)
     emotions = pipeline.emotion_mapper.config.emotions
     return _render(
         "base_card.md.j2",

@@ -5,6 +5,7 @@ pixel coordinates (x, y) with (0, 0) in the middle of the top left pixel.
 """
 
 import functools
+import itertools
 import threading
 import warnings
 from collections.abc import Iterable, Iterator
@@ -17,6 +18,7 @@ from ..errors import InputWarning, UserError
 
 SIZE = 256  # side of the frame that the network sees
 ALIGNED_LANDMARKS = 47  # jaw, brows, nose and eyes but for the last point; the mouth moves too much to align by
+LONGEST_SEARCH = 50  # frames of a driving video in which a face must show up
 DETECTION_SIDES = (640, 1280)  # large faces are found in the small copy, small faces in the large one
 # Scores: the frontal detector gives animals and textures up to 0, faces at least 0.5; the network gives 0.35 and 1
 FRONTAL_SCORE, NETWORK_SCORE = 0.25, 0.8
@@ -59,10 +61,12 @@ class Face:
 @dataclass
 class AlignedPortrait:
     """Attributes:
+    picture: (H, W, 3) uint8, the whole picture.
     crop: (256, 256, 3) uint8, what the network sees.
     matrix: (2, 3) from the picture's pixels to the crop's.
     """
 
+    picture: np.ndarray
     crop: np.ndarray
     matrix: np.ndarray
 
@@ -249,7 +253,33 @@ def align_portrait(image: np.ndarray, face: Face, template: np.ndarray | None = 
     """
     template = DEFAULT_TEMPLATE if template is None else np.asarray(template, np.float64)
     matrix = similarity_transform(face.landmarks[:ALIGNED_LANDMARKS], template[:ALIGNED_LANDMARKS])
-    return AlignedPortrait(crop=_warp(image, matrix, (SIZE, SIZE)), matrix=matrix)
+    return AlignedPortrait(picture=image, crop=_warp(image, matrix, (SIZE, SIZE)), matrix=matrix)
+
+
+def find_portrait(
+    picture: np.ndarray, face: int | Face | None = None, align: bool = True, template: np.ndarray | None = None
+) -> AlignedPortrait:
+    """The face of a picture (H, W, 3) uint8 RGB, where the network expects it.
+
+    Args:
+        face: which one, see `choose_face`, or one that `detect_faces` found.
+        align: False takes a picture of 256 x 256 as it is.
+        template: as in `align_portrait`.
+
+    Raises:
+        UserError: there is no such face, or the picture that is taken as it is has another size.
+    """
+    if not align:
+        return AlignedPortrait(picture=picture, crop=_checked_size(picture, "the portrait"), matrix=np.eye(2, 3))
+    chosen = face if isinstance(face, Face) else choose_face(detect_faces(picture), face)
+    return align_portrait(picture, chosen, template)
+
+
+def _checked_size(picture: np.ndarray, what: str) -> np.ndarray:
+    height, width = picture.shape[:2]
+    if (height, width) != (SIZE, SIZE):
+        raise UserError(f"With align=False {what} must be {SIZE} x {SIZE} pixels, not {width} x {height}.")
+    return picture
 
 
 def _warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -289,6 +319,31 @@ def driving_box(landmarks: np.ndarray, size: tuple[int, int], scale: float = 2.1
     side = int(min(scale * (high[0] - low[0]), *size))
     left, top = (int(np.clip(c - side // 2, 0, n - side)) for c, n in zip((x, y), size, strict=True))
     return left, top, side
+
+
+def find_driver(
+    frames: Iterator[np.ndarray], name: str, face: int | None = None, align: bool = True, scale: float = 2.1
+) -> Iterator[np.ndarray]:
+    """The square around the face that a driving video shows first, of every frame: (256, 256, 3) uint8 each.
+
+    Args:
+        frames: (H, W, 3) uint8 RGB, one after the other.
+        name: of the video, for messages.
+        face: which one, see `choose_face`.
+        align: False takes frames of 256 x 256 as they are.
+        scale: side of the square in widths of the face.
+
+    Raises:
+        UserError: there is no face in the first two seconds, or frames that are taken as they are have another size.
+    """
+    if not align:
+        return (_checked_size(frame, f"the driving video {name}") for frame in frames)
+    searched: list[np.ndarray] = []
+    for frame in itertools.islice(frames, LONGEST_SEARCH):
+        searched.append(frame)
+        if faces := detect_faces(frame):
+            return crop_driving_video(itertools.chain(searched, frames), choose_face(faces, face), scale)
+    raise UserError(f"No face was found in the first two seconds of the driving video {name}.")
 
 
 def crop_driving_video(frames: Iterable[np.ndarray], face: Face, scale: float = 2.1) -> Iterator[np.ndarray]:

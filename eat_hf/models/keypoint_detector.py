@@ -1,7 +1,9 @@
 """Canonical keypoint detector (paper section 3.1; face-vid2vid's unsupervised 3D keypoints)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
@@ -9,6 +11,7 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
+from ..keypoints import KeypointSpace
 from .layers import ConvNormReLU, antialias_downscale, coordinate_grid
 
 
@@ -39,6 +42,8 @@ class CanonicalKeypointDetector(ModelMixin, ConfigMixin):
         skip_connections: extension (off in the official network). A 2D U-Net decoder over the encoder's features,
             which localises visible landmarks more finely; D must be 1, and the depth of every keypoint is regressed
             from the innermost features.
+        keypoint_space: what it returns: "canonical" keypoints, as published, or "posed" ones, as seen in the picture.
+        template_landmarks: 68 pairs of pixels that portraits were aligned to; None is `faces.DEFAULT_TEMPLATE`.
     """
 
     @register_to_config
@@ -53,8 +58,14 @@ class CanonicalKeypointDetector(ModelMixin, ConfigMixin):
         blur_sigma: float = 1.5,
         temperature: float = 0.1,
         skip_connections: bool = False,
+        keypoint_space: KeypointSpace = "canonical",
+        template_landmarks: Sequence[Sequence[float]] | None = None,
     ):
         super().__init__()
+        if keypoint_space not in ("canonical", "posed"):
+            raise ValueError(f"keypoint_space must be canonical or posed, not {keypoint_space!r}.")
+        if template_landmarks is not None and np.shape(template_landmarks) != (68, 2):
+            raise ValueError(f"template_landmarks must be 68 pairs, not of shape {np.shape(template_landmarks)}.")
         if skip_connections and depth != 1:
             raise ValueError(f"skip_connections needs depth=1, not depth={depth}.")
         self.downs = nn.ModuleList(ConvNormReLU(i, o) for i, o in zip((3, *down_channels), down_channels, strict=False))

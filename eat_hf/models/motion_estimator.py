@@ -69,6 +69,7 @@ class MotionEstimator(ModelMixin, ConfigMixin):
         downscale: the picture is averaged over squares of this size first (1: as it is).
         pooled_size: the last features are averaged to this size (1: one vector, as published). Extension: the
             translation and expression heads of a small network gain from 2.
+        driving_crop_scale: side of the square that is cut out of driving videos, in widths of the face.
     """
 
     @register_to_config
@@ -81,6 +82,7 @@ class MotionEstimator(ModelMixin, ConfigMixin):
         blocks: tuple[int, ...] = (3, 4, 6, 3),
         downscale: int = 1,
         pooled_size: int = 1,
+        driving_crop_scale: float = 2.1,
     ):
         super().__init__()
         self.stem = ConvNormReLU(3, stem_channels, kernel_size=7, stride=2)

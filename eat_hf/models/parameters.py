@@ -1,12 +1,11 @@
 """How many parameters emotional adaptation adds to the network (the paper's Figure 6)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from torch import nn
 
-if TYPE_CHECKING:
-    from ..pipeline.pipeline_eat import EATPipeline
+from .eam import EmotionalAdaptationModule
 
 
 @dataclass(frozen=True)
@@ -31,13 +30,12 @@ def count_parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def parameter_shares(pipeline: "EATPipeline") -> list[ParameterShare]:
+def parameter_shares(components: Mapping[str, nn.Module | None]) -> list[ParameterShare]:
     """Parts that do not overlap: each component without its EAMs, then the EAMs of all of them."""
-    from .eam import EmotionalAdaptationModule
-
     shares, modules = [], 0
     for name in (*NETWORK, *ADAPTATION):
-        component = pipeline.components[name]
+        component = components[name]
+        assert component is not None  # only the speech encoder may be missing
         inside = sum(count_parameters(m) for m in component.modules() if isinstance(m, EmotionalAdaptationModule))
         shares.append(ParameterShare(name, count_parameters(component) - inside, tuned=name in ADAPTATION))
         modules += inside

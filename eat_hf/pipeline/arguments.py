@@ -1,21 +1,111 @@
-"""What a clip is asked for with."""
+"""What a clip is asked for with: the arguments that every way to make one shares, written once."""
 
 import os
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
+import torch
 from PIL import Image
 
+from ..errors import UserError
+from ..inputs.emotions import Emotion, EmotionTrack, Intensity
+from ..inputs.faces import Face
 from ..inputs.head_motion import HeadMotion
 from ..media.recordings import Recording
 
 ImageInput = str | os.PathLike | Image.Image | np.ndarray
-
-
 AudioInput = str | os.PathLike | tuple[np.ndarray, int] | Recording
-
-
 HeadMotionInput = str | os.PathLike | HeadMotion
-
-
 OutputType = Literal["np", "pil", "pt"]
+
+
+@dataclass(frozen=True, eq=False)
+class ClipOptions:
+    """How a portrait shall talk.
+
+    Attributes:
+        emotion: a name; weights {"happy": 0.7, "surprised": 0.3}; or a timeline [(0.0, "neutral"), (1.5, "happy")] in
+            seconds, cross-faded. None is the talking head before emotional adaptation (stage 1 of the paper): no
+            prompts, no EDN, no EAM.
+        intensity: 0 neutral, 1 as trained, up to 1.5 exaggerated; a number or a timeline [(seconds, value)].
+        head_motion: "natural", "still", the path of a driving video or of a saved `HeadMotion` (.safetensors), or a
+            `HeadMotion`.
+        generator: a `torch.Generator`, or its seed; the same seed gives the same frames.
+        batch_size: frames computed at a time: memory and speed, no difference in the frames.
+        face: which face to animate, counted from 0 in order of prominence, or one that `detect_faces` found; None is
+            the most prominent, with a warning if there are several.
+        paste_back: put the animated face back into the whole picture (at most 1920 pixels long).
+        align: find the face and bring it to where the network expects it; False takes a picture (and a driving video)
+            of 256 x 256 as it is, for data that was cropped before.
+        emotion_text: the emotion in words, such as "slightly smiling with raised eyebrows", or several phrasings of one
+            wish; in place of `emotion`, for models with `words`.
+
+    Raises:
+        UserError: a value that can be judged without the model makes no sense.
+    """
+
+    emotion: Emotion | None = "neutral"
+    intensity: Intensity = 1.0
+    head_motion: HeadMotionInput = "natural"
+    generator: torch.Generator | int | None = None
+    batch_size: int = 8
+    face: int | Face | None = None
+    paste_back: bool = False
+    align: bool = True
+    emotion_text: str | Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.batch_size, bool) or not isinstance(self.batch_size, int) or self.batch_size < 1:
+            raise UserError(f"batch_size must be a whole number from 1 up, not {self.batch_size!r}.")
+        if not isinstance(self.head_motion, str | os.PathLike | HeadMotion):
+            kind = type(self.head_motion).__name__
+            raise UserError(f"head_motion must be 'natural', 'still', a path or a HeadMotion, not {kind}.")
+        if self.emotion_text is not None and self.emotion not in ("neutral", None):
+            raise UserError("Give either emotion or emotion_text, not both.")
+        check_generator(self.generator)
+
+    @classmethod
+    def of(cls, options: "ClipOptions | None", *arguments: Any, **named: Any) -> "ClipOptions":
+        """Options that are there, with named ones changed; or new ones."""
+        if options is None:
+            return cls(*arguments, **named)
+        if arguments:
+            raise TypeError("Give ready options, or single ones, by position; not both.")
+        return replace(options, **named)
+
+    def track(self, emotions: Sequence[str]) -> EmotionTrack | None:
+        """What is felt over time, in emotions that a model knows; None before emotional adaptation.
+
+        Raises:
+            UserError: an emotion is unknown, or a number makes no sense.
+        """
+        return None if self.emotion is None else EmotionTrack.create(self.emotion, self.intensity, emotions)
+
+    def seeded(self) -> torch.Generator | None:
+        """The generator, made of the seed if that was given."""
+        return seeded(self.generator)
+
+
+def check_generator(generator: Any) -> None:
+    """Raise a UserError for what is neither a generator nor its seed."""
+    if isinstance(generator, list | tuple):
+        raise UserError("A clip takes one generator, or one seed, not a list; call the pipeline once for each.")
+    seed = isinstance(generator, int | np.integer) and not isinstance(generator, bool)
+    if not (generator is None or seed or isinstance(generator, torch.Generator)):
+        raise UserError(f"generator must be a torch.Generator or a whole number, not {type(generator).__name__}.")
+
+
+def seeded(generator: torch.Generator | int | None) -> torch.Generator | None:
+    """A generator as it is, or one of a seed."""
+    check_generator(generator)
+    if generator is None or isinstance(generator, torch.Generator):
+        return generator
+    return torch.Generator().manual_seed(int(generator))
+
+
+def check_image(image: Any) -> None:
+    """Raise a UserError for several pictures at once."""
+    if isinstance(image, list | tuple) or (isinstance(image, np.ndarray) and image.ndim == 4):
+        raise UserError("image is one portrait, not several; call the pipeline once for each.")

@@ -1,4 +1,4 @@
-"""What `EATPipeline` takes and gives, and what it knows of a clip on the way: portrait, speech, pose, performance."""
+"""What `EATPipeline` gives."""
 
 import os
 from dataclasses import dataclass

@@ -16,7 +16,7 @@ from tiny_words import add_words, make_tiny_clip
 from transformers import CLIPImageProcessorPil
 
 from eat_hf import EATPipeline, SyncExpert
-from eat_hf.adapters.clip import Clip, to_clip_pixels
+from eat_hf.adapters.clip import CLIP, to_clip_pixels
 from eat_hf.adapters.tuning import LearningOptions, face_squares
 from eat_hf.errors import InputWarning, UserError
 from eat_hf.inputs.faces import detect_faces
@@ -75,7 +75,7 @@ def test_a_wish_is_an_ordinary_adapter(pipe, crop, tmp_path):
     np.testing.assert_array_equal(shown, frames(pipe, crop, emotion_text=phrasings))
     assert np.abs(shown - frames(pipe, crop, emotion_text=phrasings[0])).max() > 0  # the mean of both
     prompts = adapter.adapt(pipe).emotion_mapper(torch.randn(2, 16), torch.zeros(2, dtype=torch.long)).prompts
-    wanted = pipe.words.mapper(pipe.words.clip.embed_text(phrasings)).prompts
+    wanted = pipe.text_to_emotion.mapper(pipe.text_to_emotion.clip.embed_text(phrasings)).prompts
     torch.testing.assert_close(prompts, wanted.expand(2, -1, -1))
     pipe.save_adapter("grin", tmp_path / "grin")
     pipe.unload_adapter("grin")
@@ -134,7 +134,7 @@ def test_pixels_are_what_the_processor_makes(size):
 
 def test_a_clip_is_read_as_it_was_saved(clip, tmp_path, crop):
     clip.save(tmp_path)
-    again = Clip.load(str(tmp_path))
+    again = CLIP.load(str(tmp_path))
     pictures = torch.from_numpy(crop).permute(2, 0, 1)[None] / 255
     torch.testing.assert_close(again.embed_pictures(pictures), clip.embed_pictures(pictures))
     torch.testing.assert_close(again.embed_text("a smile"), clip.embed_text("a smile"))
@@ -190,9 +190,9 @@ def test_a_learnt_emotion_is_for_other_portraits_too(pipe, crop, aligned, tmp_pa
 
 
 def test_tuning_stops_when_told_to_and_keeps_the_best(pipe, crop, aligned, monkeypatch):
-    seen, embed = [], Clip.embed_pictures
+    seen, embed = [], CLIP.embed_pictures
     with monkeypatch.context() as patch:
-        patch.setattr(Clip, "embed_pictures", lambda self, pictures: seen.append(pictures) or embed(self, pictures))
+        patch.setattr(CLIP, "embed_pictures", lambda self, pictures: seen.append(pictures) or embed(self, pictures))
         adapter = learn(pipe, crop, watch=lambda reached: reached.step < 3)
     assert adapter.config.training["steps"] == 3
     looks = [pictures for pictures in seen if not pictures.requires_grad]
@@ -238,9 +238,9 @@ def test_lips_are_kept_on_the_sound(model, pipe, crop, aligned, tmp_path, monkey
 def test_the_expert_looks_at_the_face(pipe, portrait):
     """An aligned face is where dlib finds it, and the square moves along."""
     seen = pipe.prepare_portrait(portrait)
-    [face] = detect_faces(seen.crop)
+    [face] = detect_faces(seen.aligned.crop)
     box = expert_boxes((face.landmarks[None] + 0.5) / 128 - 1)[0]
-    squares = face_squares(pipe, seen.keypoints)
+    squares = face_squares(seen.keypoints)
     still, moved = squares(torch.cat([seen.keypoints, seen.keypoints + torch.tensor([0.1, -0.05, 0])]))
     np.testing.assert_allclose(still[:2], (box[:2] + box[2:]) / 2, atol=0.06)
     assert still[2] == pytest.approx((box[2] - box[0]) / 2, rel=0.15)
@@ -251,7 +251,7 @@ def test_too_little_memory_is_said(pipe, crop, aligned, monkeypatch):
     def fail(*args, **kwargs):
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate memory: 1 bytes")
 
-    monkeypatch.setattr(Clip, "embed_pictures", fail)
+    monkeypatch.setattr(CLIP, "embed_pictures", fail)
     with pytest.raises(UserError, match="not enough memory"):
         learn(pipe, crop)
     assert "grin" not in pipe.emotions

@@ -51,7 +51,7 @@ def files(tmp_path_factory, portrait) -> dict[str, Path]:
 def adapter(tiny_model, tmp_path_factory) -> Path:
     """A folder with the emotion `smirk`, for the tiny model."""
     folder = tmp_path_factory.mktemp("adapter") / "smirk"
-    EmotionAdapter.create(EATPipeline.from_pretrained(tiny_model), ("smirk",), "contempt").save(folder)
+    EmotionAdapter.create(EATPipeline.from_pretrained(tiny_model).base, ("smirk",), "contempt").save(folder)
     return folder
 
 

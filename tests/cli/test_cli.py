@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import av
 import numpy as np
@@ -17,6 +18,9 @@ from PIL import Image
 from eat_hf.adapters.emotion_adapter import EmotionAdapter
 from eat_hf.cli import main as cli
 from eat_hf.media.videos import read_video
+from eat_hf.pipeline.bundled import MODEL_VARIABLE
+
+ROOT = Path(__file__).parents[2]
 
 
 def eat_hf(*arguments, **options):
@@ -120,8 +124,7 @@ def inputs(tmp_path_factory, portrait_file, recording_file):
 )
 def test_a_mistake_is_one_line_and_status_2(inputs, tiny_model, tmp_path, arguments, words):
     # the package is found from other folders, installed or not
-    source = os.path.dirname(os.path.dirname(cli.__file__))
-    environment = {**os.environ, "PYTHONPATH": source, cli.MODEL_VARIABLE: str(tiny_model)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), MODEL_VARIABLE: str(tiny_model)}
     run = eat_hf("generate", *arguments.format(**inputs).split(), cwd=tmp_path, env=environment)
     assert run.returncode == 2 and run.stdout == ""
     assert re.search(words, one_line(run.stderr))
@@ -155,7 +158,7 @@ def test_several_faces_are_a_warning(in_process, portrait, recording_file, tiny_
 
 
 def test_a_programming_error_keeps_its_traceback(in_process, monkeypatch, inputs, tiny_model, tmp_path):
-    monkeypatch.setattr("eat_hf.pipeline.EATPipeline.predict_expression", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr("eat_hf.pipeline.pipeline_eat.plan_clip", lambda *a, **k: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         in_process(
             *("generate", "--image", inputs["portrait"], "--audio", inputs["recording"], "--model", tiny_model),
@@ -183,7 +186,7 @@ def test_info_names_parts_shares_emotions_and_licence(in_process, tiny_pipeline,
 
 
 def test_adapters_on_the_command_line(in_process, tiny_pipeline, tiny_model, inputs, tmp_path):
-    EmotionAdapter.create(tiny_pipeline, ["smirk"], "happy", {"steps": 3}).save(tmp_path / "smirk")
+    EmotionAdapter.create(tiny_pipeline.base, ["smirk"], "happy", {"steps": 3}).save(tmp_path / "smirk")
     status, out, _ = in_process("info", tmp_path / "smirk")
     rows = {line.split()[0]: line.split() for line in out.splitlines()}
     own = tiny_pipeline.emotion_mapper.heads[0], tiny_pipeline.edn
@@ -203,7 +206,7 @@ def test_adapters_on_the_command_line(in_process, tiny_pipeline, tiny_model, inp
 
 
 def test_the_environment_names_the_default_model(in_process, monkeypatch, tiny_model):
-    monkeypatch.setenv(cli.MODEL_VARIABLE, str(tiny_model))
+    monkeypatch.setenv(MODEL_VARIABLE, str(tiny_model))
     assert in_process("info")[0] == 0
 
 

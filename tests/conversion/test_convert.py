@@ -68,7 +68,8 @@ def test_the_folder_loads_as_a_pipeline_with_the_same_weights(release):
     np.testing.assert_array_equal(pipe.expression_basis.directions, directions[:, :32])
     np.testing.assert_array_equal(pipe.expression_basis.mean, mean)
     assert pipe.speech_encoder is None
-    assert pipe.config.keypoint_space == "canonical" and pipe.config.expression_frame == "camera"
+    assert pipe.keypoint_detector.config.keypoint_space == "canonical"
+    assert pipe.expression_basis.config.expression_frame == "camera"
     assert release.leftovers() == ["converted"]
     assert not list(folder.rglob("*.bin")) and list(folder.rglob("*.safetensors"))
     assert stat.S_IMODE(folder.stat().st_mode) == 0o755
@@ -93,7 +94,7 @@ def test_every_optional_file_is_used(release):
     pipe = EATPipeline.from_pretrained(folder)
     torch.testing.assert_close(pipe.a2et.mel_padding, mel)
     np.testing.assert_allclose(pipe.a2et.semantic_padding, semantic, rtol=1e-6)
-    np.testing.assert_allclose(pipe.config.template_landmarks, template, rtol=1e-6)
+    np.testing.assert_allclose(pipe.keypoint_detector.config.template_landmarks, template, rtol=1e-6)
     np.testing.assert_array_equal(pipe.speech_encoder.dense3.weight.detach(), constants["h3"].T)
     assert set(json.loads((folder / "conversion.json").read_text())["files"]) >= {"deepspeech", "padding", "template"}
     assert "MPL 2.0" in (folder / "README.md").read_text()

@@ -13,6 +13,9 @@ from PIL import Image
 
 from eat_hf import EATPipeline, HeadMotion
 from eat_hf import keypoints as kp
+from eat_hf.animation.clip_plan import drive_keypoints
+from eat_hf.animation.expression import EmotionMix, draw_prompts, predict_expression, shut_eyes
+from eat_hf.animation.head_pose import pose_head
 from eat_hf.animation.pose_pictures import pose_pictures
 from eat_hf.constants import FPS
 from eat_hf.errors import UserError
@@ -39,9 +42,9 @@ def prepared(tiny_pipeline, portrait, audio):
     """Portrait, speech, prompts and pose as the pipeline's steps see them."""
     pipe = tiny_pipeline
     seen, speech = pipe.prepare_portrait(portrait), pipe.encode_audio(read_audio(audio))
-    prompts = pipe.draw_prompts(torch.Generator().manual_seed(1))
+    prompts = draw_prompts(pipe.networks, [pipe.networks.own], torch.Generator().manual_seed(1))
     motion = pipe.prepare_motion("natural", 6, speech.energy, torch.Generator().manual_seed(2))
-    return seen, speech, prompts, pipe.pose_head(seen, motion)
+    return seen, speech, prompts, pose_head(seen, motion)
 
 
 def difference(a, b):
@@ -86,7 +89,7 @@ def test_batch_size_changes_no_frame(tiny_pipeline, portrait, audio, happy):
 
 
 def test_stream_gives_the_same_frames_in_chunks(tiny_pipeline, portrait, audio, happy):
-    chunks = list(tiny_pipeline.stream(portrait, audio, "happy", generator=1, batch_size=4))
+    chunks = list(tiny_pipeline.stream(portrait, audio, emotion="happy", generator=1, batch_size=4))
     assert [len(chunk) for chunk in chunks] == [4, 2] and chunks[0].dtype == np.uint8
     assert difference(np.concatenate(chunks), happy.frames) <= 1
 
@@ -114,12 +117,16 @@ def test_inputs_of_every_form_are_the_same(tiny_pipeline, portrait, portrait_fil
 def test_paste_back_animates_the_whole_picture(tiny_pipeline, portrait, audio, happy):
     pasted = tiny_pipeline(portrait, audio, "happy", generator=1, paste_back=True).frames
     assert pasted.shape == (6, 512, 512, 3)
-    paste = PasteBack(portrait, tiny_pipeline.prepare_portrait(portrait).matrix)
+    paste = PasteBack(portrait, tiny_pipeline.prepare_portrait(portrait).aligned.matrix)
     assert (pasted[:, paste.mask == 0] == portrait[paste.mask == 0]).all()
     assert difference(pasted[3], paste(happy.frames[3])) <= 2
 
 
 # The steps
+
+
+def mix_of(pipe, prompts, weights):
+    return EmotionMix((pipe.networks.own,), prompts, weights)
 
 
 def test_expression_is_what_the_networks_say_of_whole_windows(tiny_pipeline, prepared):
@@ -144,7 +151,7 @@ def test_expression_is_what_the_networks_say_of_whole_windows(tiny_pipeline, pre
     weights = torch.zeros(6, 8)
     weights[:, 4] = 1
     for batch_size in (1, 8):
-        given = pipe.predict_expression(portrait, speech, pose, prompts, weights, batch_size)
+        given = predict_expression(pipe.networks, portrait, speech, pose, mix_of(pipe, prompts, weights), batch_size)
         torch.testing.assert_close(given, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -155,7 +162,8 @@ def test_emotions_mix_linearly_and_extrapolate(tiny_pipeline, prepared):
         weights = torch.zeros(6, 8)
         for name, share in shares.items():
             weights[:, tiny_pipeline.emotions.index(name)] = torch.as_tensor(share)
-        return tiny_pipeline.predict_expression(portrait, speech, pose, prompts, weights)
+        mix = mix_of(tiny_pipeline, prompts, weights)
+        return predict_expression(tiny_pipeline.networks, portrait, speech, pose, mix)
 
     happy, sad, neutral = (expression(**{name: 1.0}) for name in ("happy", "sad", "neutral"))
     assert (happy - sad).abs().max() > 1e-3
@@ -167,7 +175,7 @@ def test_emotions_mix_linearly_and_extrapolate(tiny_pipeline, prepared):
 
 def test_no_emotion_is_the_network_before_adaptation(tiny_pipeline, prepared, portrait, audio, happy):
     pipe, (seen, speech, _, pose) = tiny_pipeline, prepared
-    got = pipe.predict_expression(seen, speech, pose, None, None)
+    got = predict_expression(pipe.networks, seen, speech, pose, None)
     angles = [kp.logits_from_degrees(a)[None] for a in (pose.yaw, pose.pitch, pose.roll)]
     pictures = pose_pictures(kp.pose_picture_rotation(*[a[0] for a in angles]), pose.translation)
     outside = pipe.a2et.semantic_padding.expand(5, -1, -1)
@@ -190,15 +198,16 @@ def test_no_emotion_is_the_network_before_adaptation(tiny_pipeline, prepared, po
 def test_guidance_is_constant_unless_the_emotion_changes(tiny_pipeline, prepared):
     prompts = prepared[2]
     constant = torch.eye(8)[[4] * 6]
-    assert torch.equal(tiny_pipeline.mix_guidance(prompts, constant), prompts[4:5, 0])
+    assert torch.equal(mix_of(tiny_pipeline, prompts, constant).guidance(), prompts[4:5, 0])
     changing = torch.lerp(torch.eye(8)[[4] * 3], torch.eye(8)[[6] * 3], torch.tensor([[0.0], [0.5], [1.0]]))
-    mixed = tiny_pipeline.mix_guidance(prompts, changing)
+    mixed = mix_of(tiny_pipeline, prompts, changing).guidance()
     assert mixed.shape == (1, 3, 16)
     torch.testing.assert_close(mixed[0], torch.stack([prompts[4, 0], prompts[[4, 6], 0].mean(0), prompts[6, 0]]))
 
 
 def test_prompts_of_an_emotion_depend_on_the_seed_alone(tiny_pipeline):
-    first, again, other = (tiny_pipeline.draw_prompts(torch.Generator().manual_seed(s)) for s in (0, 0, 1))
+    networks = tiny_pipeline.networks
+    first, again, other = (draw_prompts(networks, [networks.own], torch.Generator().manual_seed(s)) for s in (0, 0, 1))
     assert torch.equal(first, again) and not torch.allclose(first, other)
     assert not torch.allclose(first[0], first[1])
 
@@ -209,25 +218,27 @@ def test_prompts_of_an_emotion_depend_on_the_seed_alone(tiny_pipeline):
 def test_the_portraits_own_pose_and_expression_reproduce_it(portrait, space, frame, centring):
     pipe = build_tiny_pipeline(keypoint_space=space, expression_frame=frame, driving_centring=centring)
     seen = pipe.prepare_portrait(portrait)
-    pose = pipe.pose_head(seen, HeadMotion.still(3))
-    driving = pipe.drive_keypoints(seen, pose, seen.expression.expand(3, -1))
+    pose = pose_head(seen, HeadMotion.still(3))
+    driving = drive_keypoints(pipe.expression_basis, seen, pose, seen.motion.expression.expand(3, -1))
     torch.testing.assert_close(driving, seen.keypoints[:, None].expand(-1, 3, -1, -1), rtol=1e-4, atol=1e-4)
-    turned = pipe.pose_head(seen, HeadMotion(torch.full((3,), 20.0), *torch.zeros(2, 3), torch.zeros(3, 3)))
-    assert (pipe.drive_keypoints(seen, turned, seen.expression.expand(3, -1)) - driving).abs().max() > 0.05
+    turned = pose_head(seen, HeadMotion(torch.full((3,), 20.0), *torch.zeros(2, 3), torch.zeros(3, 3)))
+    assert (
+        drive_keypoints(pipe.expression_basis, seen, turned, seen.motion.expression.expand(3, -1)) - driving
+    ).abs().max() > 0.05
 
 
 def test_clip_centring_keeps_the_portraits_middle(tiny_pipeline, prepared):
     portrait, _, _, pose = prepared
-    driving = tiny_pipeline.drive_keypoints(portrait, pose, torch.rand(6, 18))
+    driving = drive_keypoints(tiny_pipeline.expression_basis, portrait, pose, torch.rand(6, 18))
     torch.testing.assert_close(driving.mean((1, 2)), portrait.keypoints.mean(1))
 
 
 def test_absolute_motion_replaces_the_portraits_pose(tiny_pipeline, prepared):
     portrait = prepared[0]
     motion = HeadMotion(torch.full((2,), 9.0), *torch.zeros(2, 2), torch.zeros(2, 3), relative=False)
-    assert tiny_pipeline.pose_head(portrait, motion).yaw.tolist() == [9, 9]
+    assert pose_head(portrait, motion).yaw.tolist() == [9, 9]
     motion.relative = True
-    torch.testing.assert_close(tiny_pipeline.pose_head(portrait, motion).yaw, (9 + portrait.yaw).expand(2))
+    torch.testing.assert_close(pose_head(portrait, motion).yaw, (9 + portrait.motion.yaw).expand(2))
 
 
 def test_hull_volume_scales_the_expression(portrait, prepared):
@@ -237,8 +248,9 @@ def test_hull_volume_scales_the_expression(portrait, prepared):
     for exponent in (1.0, 1 / 3):
         pipe = build_tiny_pipeline(hull_volume_exponent=exponent)
         seen = pipe.prepare_portrait(portrait)
-        prompts = pipe.draw_prompts(torch.Generator().manual_seed(1))
-        expressions[exponent] = pipe.predict_expression(seen, speech, pose, prompts, weights)
+        prompts = draw_prompts(pipe.networks, [pipe.networks.own], torch.Generator().manual_seed(1))
+        mix = mix_of(pipe, prompts, weights)
+        expressions[exponent] = predict_expression(pipe.networks, seen, speech, pose, mix)
     ratio = kp.hull_volume(seen.canonical) ** (2 / 3)
     torch.testing.assert_close(expressions[1.0], expressions[1 / 3] * ratio)
 
@@ -253,7 +265,7 @@ def test_blinks_shut_the_eyes_of_models_that_know_how(portrait, audio, prepared)
     still = HeadMotion.still(3)
     shut = HeadMotion(still.yaw, still.pitch, still.roll, still.translation, blink=torch.tensor([0.0, 0.5, 1.0]))
     face = prepared[0]
-    added = blinking.shut_eyes(face, shut)
+    added = shut_eyes(blinking.expression_basis, face, shut)
     full = deformation * kp.hull_volume(face.canonical) ** 0.5
     assert torch.allclose(added, torch.stack([0 * full, 0.5 * full, full]), atol=1e-6)
     frames = [blinking(portrait, audio, head_motion=motion, generator=0).frames for motion in (still, shut)]
@@ -285,9 +297,9 @@ def test_a_driving_video_without_a_face(tiny_pipeline, tmp_path):
 
 
 def test_data_that_was_cropped_before(tiny_pipeline, portrait, audio, tmp_path):
-    crop = tiny_pipeline.prepare_portrait(portrait).crop
+    crop = tiny_pipeline.prepare_portrait(portrait).aligned.crop
     write_video(tmp_path / "still.mp4", np.stack([crop] * 3))
-    assert (tiny_pipeline.prepare_portrait(crop, align=False).crop == crop).all()
+    assert (tiny_pipeline.prepare_portrait(crop, align=False).aligned.crop == crop).all()
     out = tiny_pipeline(crop, audio, head_motion=tmp_path / "still.mp4", generator=1, align=False)
     assert out.frames.shape == (6, 256, 256, 3)
     for picture, video, words in ((portrait, "still", "the portrait"), (crop, tmp_path / "large.mp4", "driving video")):
@@ -327,8 +339,9 @@ def test_options_are_saved(tmp_path):
     }
     build_tiny_pipeline(**options).save_pretrained(tmp_path)
     loaded = EATPipeline.from_pretrained(tmp_path)
+    found = loaded.keypoint_detector.config | loaded.motion_estimator.config | loaded.expression_basis.config
     for name, value in options.items():
-        assert loaded.config[name] == value
+        assert found[name] == value
 
 
 def test_a_release_without_speech_encoder_loads_and_says_so(tmp_path, portrait, audio):
@@ -393,7 +406,7 @@ from eat_hf.media.videos import VideoWriter
 model, portrait, voice, output = sys.argv[1:]
 pipe = EATPipeline.from_pretrained(model)
 recording = read_audio(voice)
-chunk = next(pipe.stream(portrait, recording, "happy", head_motion="natural", generator=0))
+chunk = next(pipe.stream(portrait, recording, emotion="happy", head_motion="natural", generator=0))
 with VideoWriter(output, recording) as video:
     for frame in range(recording.num_frames):
         video.write(chunk[:1, :64, :64])
@@ -404,7 +417,7 @@ print(peak_megabytes())
 def test_long_recordings_need_little_more_memory(tiny_pipeline, portrait_file, tmp_path):
     """Three minutes of stereo against twelve seconds: everything but rendering, whose frames are handed out at once."""
     tiny_pipeline.save_pretrained(tmp_path / "model")
-    config = tmp_path / "model" / "model_index.json"  # without the centring that needs all frames before the first
+    config = tmp_path / "model" / "expression_basis" / "config.json"  # without the centring that needs all frames first
     config.write_text(config.read_text().replace('"driving_centring": "clip"', '"driving_centring": "none"'))
     peaks = []
     for seconds in (12, 180):

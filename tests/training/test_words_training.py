@@ -12,7 +12,7 @@ from transformers import ResNetForImageClassification
 pytest.importorskip("espeakng_loader", reason="espeak-ng comes with `pip install espeakng-loader`")
 
 from eat_hf import EATPipeline, SyncExpert  # noqa: E402
-from eat_hf.adapters.clip import Clip  # noqa: E402
+from eat_hf.adapters.clip import CLIP  # noqa: E402
 from eat_hf.adapters.fingerprint import adaptation_parts  # noqa: E402
 from eat_hf.errors import UserError  # noqa: E402
 from training.corpus.build import Plan, build_corpus  # noqa: E402
@@ -69,7 +69,7 @@ def test_clip_learns_and_reads_plain_words(clip):
     assert last["units_of_texts"] < first["units_of_texts"]
     results = json.loads((clip / "results.json").read_text())
     assert {"units_of_pictures", "units_of_texts"} <= set(results)
-    small = Clip.load(str(clip / "clip"))
+    small = CLIP.load(str(clip / "clip"))
     smile, broad, nose = (small.embed_text(text) for text in ("She is smiling.", "she is SMILING .", "a wrinkled nose"))
     assert (smile @ broad.T).item() == pytest.approx(1, abs=1e-5) and (smile @ nose.T).item() < 1 - 1e-4
     assert len(small.tokenizer("She is smiling and talking.").input_ids) <= 10  # words, not letters

@@ -29,7 +29,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from eat_hf.adapters.clip import Clip, to_clip_pixels
+from eat_hf.adapters.clip import CLIP, to_clip_pixels
 from eat_hf.errors import UserError
 
 from ..corpus.captions import FEELING, PLAIN, Wish, make_wish, sample_wish, say_wish, wish_of
@@ -187,7 +187,7 @@ def tokenise(tokenizer: PreTrainedTokenizerFast, texts: list[str]):
 class CLIPTask(nn.Module):
     """CLIP's loss with soft targets, facial units read off both embeddings, and keypoints found in patches."""
 
-    def __init__(self, clip: Clip, options: CLIPOptions, units: int, keypoints: int):
+    def __init__(self, clip: CLIP, options: CLIPOptions, units: int, keypoints: int):
         super().__init__()
         self.clip, self.model, self.options = clip, clip.model.requires_grad_(True), options
         config = clip.model.config
@@ -291,7 +291,7 @@ def main() -> None:
     torch.manual_seed(options.seed)
     tokenizer = make_tokenizer(options.seed, sizes["vocabulary"])
     preprocessing = CLIPImageProcessorPil(size={"shortest_edge": edge}, crop_size={"height": side, "width": side})
-    clip = Clip("clip", make_clip(sizes, tokenizer), tokenizer, json.loads(preprocessing.to_json_string()))
+    clip = CLIP("clip", make_clip(sizes, tokenizer), tokenizer, json.loads(preprocessing.to_json_string()))
     labels = captions[0].bank.labels
     task = CLIPTask(clip, options, labels["arkit"].shape[1], labels["keypoints"].shape[1])
     train(

@@ -16,7 +16,7 @@ from accelerate import PartialState
 from torch import Tensor, nn
 
 from eat_hf import EATPipeline
-from eat_hf.adapters.clip import Clip
+from eat_hf.adapters.clip import CLIP
 from eat_hf.adapters.emotion_adapter import EmotionAdapter
 from eat_hf.adapters.from_text import EmotionWords
 from eat_hf.errors import UserError
@@ -73,7 +73,7 @@ def wishes_of(corpus_dir: str, split: str) -> list[Wish]:
 
 @torch.no_grad()
 def evaluate(
-    task: WordsTask, clip: Clip, data: MotionData, wishes: list[Wish], clips: int = 40, others: int = 7
+    task: WordsTask, clip: CLIP, data: MotionData, wishes: list[Wish], clips: int = 40, others: int = 7
 ) -> dict[str, float]:
     """On held-out people, in held-out phrasings.
 
@@ -114,7 +114,7 @@ def main() -> None:
     pipeline = EATPipeline.from_pretrained(find_model(options.base))
     if pipeline.speech_encoder is None:
         raise UserError(f"{options.base} has no speech encoder, so it cannot learn from clips.")
-    clip = Clip.load(options.clip)
+    clip = CLIP.load(options.clip)
     hears = pipeline.speech_encoder, pipeline.keypoint_detector, pipeline.a2et.config.pose_size
     with main_process_first():
         wishes = {split: wishes_of(options.corpus, split) for split in ("train", "validation")}
