@@ -49,6 +49,7 @@ from ..models.repos_net import RePosNet
 from ..models.speech_encoder import DeepSpeechEncoder
 from .arguments import AudioInput, ClipOptions, HeadMotionInput, ImageInput, OutputType, check_image, seeded
 from .pipeline_output import EATPipelineOutput
+from .precision import renderer_dtype, saved_dtype
 
 DRIVING_BATCH = 16  # frames of a driving video that are read at a time
 IN_WORDS = "in words"  # the emotion that `emotion_text` asks for, within one clip
@@ -69,6 +70,7 @@ class EATPipeline(DiffusionPipeline):
     """
 
     _optional_components = ["speech_encoder"]
+    _exclude_from_cpu_offload = ["expression_basis"]  # a few numbers, and no parameters, which hooks count on
     model_cpu_offload_seq = "motion_estimator->keypoint_detector->speech_encoder->emotion_mapper->edn->a2et->repos_net"
 
     def __init__(
@@ -119,12 +121,16 @@ class EATPipeline(DiffusionPipeline):
             RepositoryError: the folder or repository cannot be had: a `UserError` and an `OSError`.
             ValueError: no such dtype, or one for a component that stays in float32.
         """
-        dtypes = [given for given in (kwargs.pop("dtype", None), kwargs.pop("torch_dtype", None)) if given is not None]
-        dtype = _renderer_dtype(dtypes[0]) if dtypes else torch.float32
-        with explained(pretrained_model_name_or_path, kwargs.get("revision")):
-            pipeline = super().from_pretrained(pretrained_model_name_or_path, **{"use_safetensors": True, **kwargs})
+        place, old_name = pretrained_model_name_or_path, kwargs.pop("torch_dtype", None)
+        dtype = renderer_dtype(kwargs.pop("dtype", old_name))
+        with explained(place, kwargs.get("revision")):
+            pipeline = super().from_pretrained(place, **{"use_safetensors": True, **kwargs})
         load_face_models()
-        pipeline._round_renderer(pipeline.repos_net.dtype if dtype == "auto" else dtype)
+        if dtype == "auto":
+            names = ("revision", "token", "cache_dir", "local_files_only")
+            options = {name: kwargs[name] for name in names if name in kwargs}
+            dtype = saved_dtype(Path(place) if Path(place).is_dir() else cls.download(os.fspath(place), **options))
+        pipeline._round_renderer(dtype)
         return pipeline
 
     @classmethod
@@ -682,23 +688,3 @@ class EATPipeline(DiffusionPipeline):
 
 # `DiffusionPipeline.from_pretrained` looks up the class that model_index.json names here
 diffusers.EATPipeline = EATPipeline  # type: ignore[attr-defined]
-
-
-def _renderer_dtype(asked: Any) -> torch.dtype | str:
-    """What the renderer's numbers shall be, in what `from_pretrained` was asked for; "auto" as it is.
-
-    Raises:
-        ValueError: no such dtype, or one for a component that stays in float32.
-    """
-    if isinstance(asked, Mapping):
-        for name, dtype in asked.items():
-            if name not in ("repos_net", "default") and _renderer_dtype(dtype) != torch.float32:
-                raise ValueError(f"{name} stays in float32, for keypoints do not survive less; only repos_net can be "
-                                 f"{dtype}.")  # fmt: skip
-        return _renderer_dtype(asked.get("repos_net", asked.get("default", torch.float32)))
-    dtype = getattr(torch, asked.removeprefix("torch."), asked) if isinstance(asked, str) else asked
-    if dtype != "auto" and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-        raise ValueError(
-            f"dtype must be a floating-point torch.dtype, its name, 'auto' or a dictionary, not {asked!r}."
-        )
-    return dtype
