@@ -2,6 +2,7 @@
 # diffusers decides how to load a pipeline's component by looking for its own base classes in our namespace.
 from .inputs.head_motion import HeadMotion as HeadMotion
 from .models.a2et import A2ET as A2ET
+from .models.detail_renderer import DetailRenderer as DetailRenderer
 from .models.edn import EDN as EDN
 from .models.emotion_mapper import EmotionMapper as EmotionMapper
 from .models.expression_basis import ExpressionBasis as ExpressionBasis
@@ -9,6 +10,7 @@ from .models.judges.emotion_fan import EmotionFAN as EmotionFAN
 from .models.judges.sync_expert import SyncExpert as SyncExpert
 from .models.judges.syncnet import SyncNet as SyncNet
 from .models.keypoint_detector import CanonicalKeypointDetector as CanonicalKeypointDetector
+from .models.landmark_detector import LandmarkDetector as LandmarkDetector
 from .models.layers import ConfigMixin as ConfigMixin
 from .models.layers import ModelMixin as ModelMixin
 from .models.motion_estimator import MotionEstimator as MotionEstimator

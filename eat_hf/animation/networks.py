@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any, TypeVar, cast
 
 import torch
+from diffusers import ModelMixin
 from torch import Tensor, nn
 
 from ..models.a2et import A2ET
@@ -14,12 +15,13 @@ from ..models.eam import EmotionalAdaptationModule
 from ..models.edn import EDN
 from ..models.emotion_mapper import EmotionMapper
 from ..models.expression_basis import ExpressionBasis
-from ..models.keypoint_detector import CanonicalKeypointDetector
 from ..models.motion_estimator import MotionEstimator
-from ..models.repos_net import RePosNet
-from ..models.speech_encoder import DeepSpeechEncoder
 
 Parts = dict[str, nn.Module]
+# there are several of these, which do the same: `RePosNet` or `DetailRenderer`, `CanonicalKeypointDetector` or
+# `LandmarkDetector`, and whatever a model's configuration names
+Renderer = ModelMixin
+KeypointDetector = ModelMixin
 Module = TypeVar("Module", bound=nn.Module)
 
 
@@ -31,21 +33,21 @@ class Adaptation:
     emotion_mapper: EmotionMapper
     a2et: A2ET
     edn: EDN
-    repos_net: RePosNet
+    repos_net: Renderer
 
 
 @dataclass(frozen=True)
 class Networks:
     """All networks of a talking head, by the names that the pipeline gives its components."""
 
-    keypoint_detector: CanonicalKeypointDetector
+    keypoint_detector: KeypointDetector
     motion_estimator: MotionEstimator
     emotion_mapper: EmotionMapper
     a2et: A2ET
     edn: EDN
-    repos_net: RePosNet
+    repos_net: Renderer
     expression_basis: ExpressionBasis
-    speech_encoder: DeepSpeechEncoder | None = None
+    speech_encoder: ModelMixin | None = None
 
     @property
     def components(self) -> dict[str, nn.Module]:

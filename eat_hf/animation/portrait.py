@@ -7,10 +7,9 @@ from torch import Tensor
 
 from .. import keypoints as kp
 from ..inputs.faces import AlignedPortrait
-from ..models.keypoint_detector import CanonicalKeypointDetector
 from ..models.motion_estimator import MotionEstimator
 from ..models.repos_net import SourceFeatures
-from .networks import Networks
+from .networks import KeypointDetector, Networks
 
 
 @dataclass
@@ -73,7 +72,7 @@ def read_motion(estimator: MotionEstimator, pixel_values: Tensor) -> FaceMotion:
 
 
 def locate_keypoints(
-    detector: CanonicalKeypointDetector, pixel_values: Tensor, motion: FaceMotion, frame: kp.ExpressionFrame
+    detector: KeypointDetector, pixel_values: Tensor, motion: FaceMotion, frame: kp.ExpressionFrame
 ) -> tuple[Tensor, Tensor, Tensor]:
     """K_c and K (N, K, 3) of pictures whose motion is known (Eq. 1), and the detector's prediction map."""
     detected = detector(pixel_values)

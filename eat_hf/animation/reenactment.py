@@ -4,9 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from ..keypoints import ExpressionFrame, compose_keypoints
-from ..models.keypoint_detector import CanonicalKeypointDetector
 from ..models.motion_estimator import MotionEstimator
-from ..models.repos_net import RePosNet
+from .networks import KeypointDetector, Renderer
 from .portrait import FaceMotion, locate_keypoints, read_motion
 
 
@@ -19,9 +18,9 @@ class Reenactment(nn.Module):
 
     def __init__(
         self,
-        detector: CanonicalKeypointDetector,
+        detector: KeypointDetector,
         estimator: MotionEstimator,
-        repos_net: RePosNet,
+        repos_net: Renderer,
         expression_frame: ExpressionFrame = "camera",
     ):
         super().__init__()

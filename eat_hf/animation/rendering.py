@@ -7,14 +7,13 @@ import torch
 from torch import Tensor
 
 from ..errors import explain_memory
-from ..models.repos_net import RePosNet
 from .clip_plan import ClipPlan
 from .expression import EmotionMix
-from .networks import MixedEAM, Networks, graft
+from .networks import MixedEAM, Networks, Renderer, graft
 from .portrait import Portrait
 
 
-def renderer_of(networks: Networks, mix: EmotionMix | None) -> RePosNet:
+def renderer_of(networks: Networks, mix: EmotionMix | None) -> Renderer:
     """The renderer with the EAMs of all adaptations that show."""
     if mix is None:
         return networks.repos_net
@@ -36,7 +35,7 @@ def render_plan(networks: Networks, plan: ClipPlan) -> Iterator[np.ndarray]:
 
 
 def render_frames(
-    renderer: RePosNet, portrait: Portrait, driving: Tensor, guidance: Tensor | None, batch_size: int = 8
+    renderer: Renderer, portrait: Portrait, driving: Tensor, guidance: Tensor | None, batch_size: int = 8
 ) -> Iterator[np.ndarray]:
     """Frames of driving keypoints (1, F, K, 3), in chunks (n, 256, 256, 3) uint8.
 

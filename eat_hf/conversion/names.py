@@ -24,17 +24,7 @@ _DOWN_BLOCKS: tuple[Rule, ...] = (
     (r"^(\w*feature_extract\.\d+)\.shortcut\.1\.", r"\1.conv_block_s.layers.conv."),
 )
 
-_TRANSFORMER: tuple[Rule, ...] = (
-    (r"^encoder\.(layers\.\d+)\.output_norm\.", r"encoder.\1.norm2."),
-    (r"^decoder\.(layers\.\d+)\.output_norm\.", r"decoder.\1.norm3."),
-    (r"\.self_norm\.", ".norm1."),
-    (r"\.cross_norm\.", ".norm2."),
-    (r"\.self_attention\.", ".self_attn."),
-    (r"\.cross_attention\.", ".multihead_attn."),
-    (r"\.widen\.", ".linear1."),
-    (r"\.narrow\.", ".linear2."),
-    (r"^(encoder|decoder)\.", r"transformer.\1."),
-)
+_TRANSFORMER: tuple[Rule, ...] = ((r"^(encoder|decoder)\.", r"transformer.\1."),)
 
 _PITCH_NETWORK: tuple[Rule, ...] = (
     (r"^pitch_network\.conv1\.", "f0_model.conv_block.0."),
@@ -47,12 +37,6 @@ _PITCH_NETWORK: tuple[Rule, ...] = (
     (r"^(f0_model\.res_block\d)\.conv2\.", r"\1.conv.3."),
     (r"^(f0_model\.res_block\d)\.shortcut\.", r"\1.conv1by1."),
     (r"^pitch_network\.output_norm\.", "f0_model.pool_block.0."),
-    (r"^pitch_network\.detector_conv\.", "f0_model.detector_conv.0."),
-    (r"^pitch_network\.detector_norm\.", "f0_model.detector_conv.1."),
-    (r"^pitch_network\.pitch_lstm\.", "f0_model.bilstm_classifier."),
-    (r"^pitch_network\.voicing_lstm\.", "f0_model.bilstm_detector."),
-    (r"^pitch_network\.pitch_head\.", "f0_model.classifier."),
-    (r"^pitch_network\.voicing_head\.", "f0_model.detector."),
 )
 
 RULES: dict[str, tuple[Rule, ...]] = {

@@ -60,11 +60,20 @@ class Unneeded:
 
 
 _POSITIONS = Unneeded("fixed sinusoid, computed", lambda t: sinusoid_positions(*t.shape[-2:]).expand_as(t))
-UNNEEDED: dict[str, dict[str, Unneeded]] = {
+_PITCH_HEADS = Unneeded("a classifier of the pretrained pitch network, which EAT never runs")
+UNNEEDED: dict[str, dict[str, Unneeded]] = {  # by component, by what the names of such tensors start with
     "keypoint_detector": {
         "down.weight": Unneeded("fixed Gaussian, computed", lambda t: gaussian_kernel(t.shape[-1]).expand_as(t))
     },
-    "a2et": {"embedding.weight": Unneeded("no layer of the network reads it"), "pos_enc.pos_table": _POSITIONS},
+    "a2et": {
+        "embedding.weight": Unneeded("no layer of the network reads it"),
+        "pos_enc.pos_table": _POSITIONS,
+        "f0_model.detector_conv.": _PITCH_HEADS,
+        "f0_model.bilstm_classifier.": _PITCH_HEADS,
+        "f0_model.bilstm_detector.": _PITCH_HEADS,
+        "f0_model.classifier.": _PITCH_HEADS,
+        "f0_model.detector.": _PITCH_HEADS,
+    },
     "edn": {"pos_enc.pos_table": _POSITIONS},
 }
 
@@ -85,6 +94,12 @@ class Report:
 
     def drop(self, file: str, tensor: str, reason: str) -> None:
         self.dropped.append({"file": file, "tensor": tensor, "reason": reason})
+
+
+def _unneeded(component: str, name: str) -> Unneeded | None:
+    """Why a tensor of the release is not needed, if it is not."""
+    rules = UNNEEDED.get(component, {}).items()
+    return next((rule for start, rule in rules if name.startswith(start)), None)
 
 
 def _shape(tensor: Tensor) -> str:
@@ -117,7 +132,7 @@ def _translate(
 ) -> dict[str, Tensor]:
     """The release's tensors of one network -> our state dict; what does not fit goes to `problems`."""
     absent = ADAPTATION.get(component) if stage1 else None
-    unneeded = UNNEEDED.get(component, {})
+    unneeded = {name: rule for name in tensors if (rule := _unneeded(component, name))}
     left = set(tensors) - set(unneeded)
     state: dict[str, Tensor] = {}
 
@@ -150,7 +165,7 @@ def _translate(
             state[ours] = tensor.to(own[ours].dtype)
 
     for name, rule in unneeded.items():
-        if rule.constant and name in tensors:
+        if rule.constant:
             constant = tensors[name].float()
             if not torch.allclose(constant, rule.constant(constant), atol=1e-6):
                 problems["Not the expected constant"].append(prefix + name)
@@ -226,8 +241,8 @@ def _convert_checkpoint(
         tensors = _without_prefix(found[name])
         state = _translate(component, model, tensors, problems, f"{name}.")
         report.used[component] = len(tensors)
-        for tensor, rule in UNNEEDED.get(component, {}).items():
-            if tensor in tensors:
+        for tensor in tensors:
+            if rule := _unneeded(component, tensor):
                 report.used[component] -= 1
                 report.drop(role, f"{path}{name}.{tensor}", rule.reason)
         if not any(problems.values()):

@@ -8,15 +8,14 @@ import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from ..keypoints import degrees_to_radians, expected_bin, rotation_matrices
-from .acoustic_encoder import AcousticEncoder
+from .acoustic_encoder import AcousticEncoder, PitchNetwork
 from .eam import EmotionalAdaptationModule
-from .layers import repeat_per_frame
-from .picture_token import PictureToken
-from .pitch_network import PitchNetwork
-from .transformer import PromptedTransformer
+from .layers import PictureToken, repeat_per_frame
+from .transformer import WHOLE, PromptedTransformer
 
 POSE_NUMBERS = 3 + 3 + 4 * 9 + 3  # angles twice, four matrices, translation
 
@@ -59,10 +58,13 @@ class A2ET(ModelMixin, ConfigMixin):
             face's, the last is `width`.
         pose_size: side that larger pose pictures are average-pooled to.
         pose_widths: channels of the pose pictures (1) and of their residual down blocks.
-        pitch_widths, pitch_heads, pitch_lstm: of the pitch network.
+        pitch_widths: of the pitch network.
         encode_widths, pitch_width, decode_widths: of the acoustic encoder; it ends with `map_size` channels.
         coefficients: how many are predicted.
     """
+
+    _supports_gradient_checkpointing = True
+    _no_split_modules = list(WHOLE)
 
     @register_to_config
     def __init__(
@@ -86,8 +88,6 @@ class A2ET(ModelMixin, ConfigMixin):
         pose_size: int = 64,
         pose_widths: Sequence[int] = (1, 32, 64, 128, 128, 128),
         pitch_widths: Sequence[int] = (64, 128, 192, 256),
-        pitch_heads: bool = True,
-        pitch_lstm: int = 256,
         encode_widths: Sequence[int] = (64, 128, 256, 512, 512, 512),
         pitch_width: int = 128,
         decode_widths: Sequence[int] = (640, 640, 512, 256, 128, 64),
@@ -117,7 +117,7 @@ class A2ET(ModelMixin, ConfigMixin):
 
         self.face_projection = nn.Linear(keypoints * depth, face_channels)
         self.face_eam = EmotionalAdaptationModule(face_channels, width)
-        self.pitch_network = PitchNetwork(pitch_widths, pitch_heads, pitch_lstm)
+        self.pitch_network = PitchNetwork(pitch_widths)
         self.acoustic_encoder = AcousticEncoder(encode_widths, pitch_widths[-1], pitch_width, decode_widths, width)
         # without padding along the mel axis, the wide kernel leaves a square picture
         self.sound_conv1 = nn.Conv2d(1, sound_widths[0], (3, mels - map_size + 1), padding=(1, 0))
@@ -178,6 +178,7 @@ class A2ET(ModelMixin, ConfigMixin):
         coefficients = self.predict(speech, acoustic, head_pose, deep)
         return A2ETOutput(coefficients=coefficients.unflatten(0, (clips, frames)), face_features=face)
 
+    @apply_forward_hook
     def face_features(self, prediction_map: Tensor, guidance: Tensor | None = None) -> Tensor:
         """Portraits' prediction maps (B, K, D, H, W), guidance (B, width) or None -> (B, face_channels, S, S)."""
         planes = prediction_map.flatten(1, 2)
@@ -186,6 +187,7 @@ class A2ET(ModelMixin, ConfigMixin):
         features = self.face_projection(planes.movedim(1, -1)).movedim(-1, 1)
         return self.face_eam(features, guidance)
 
+    @apply_forward_hook
     def encode_speech(self, semantic: Tensor, pose_images: Tensor) -> Tensor:
         """Single frames' semantic features (N, 16, 29) and pose pictures (N, 64, 64) -> speech tokens (N, width)."""
         words = semantic.transpose(1, 2)
@@ -196,6 +198,7 @@ class A2ET(ModelMixin, ConfigMixin):
             pictures = F.adaptive_avg_pool2d(pictures, self.config.pose_size)
         return self.speech_fusion(torch.cat([self.pose_token(pictures), words.flatten(1)], 1))
 
+    @apply_forward_hook
     def acoustic_tokens(self, mel: Tensor, face: Tensor, guidance: Tensor | None = None) -> Tensor:
         """Mel windows (N, W, 80), face features (N, C, S, S), guidance (N, width) or None -> (N, W, width)."""
         window = mel.shape[1]
@@ -206,6 +209,7 @@ class A2ET(ModelMixin, ConfigMixin):
         tokens = self.acoustic_token(torch.cat([sound, repeat_per_frame(face, window)], 1))
         return tokens.unflatten(0, (-1, window))
 
+    @apply_forward_hook
     def head_pose_token(self, yaw: Tensor, pitch: Tensor, roll: Tensor, translation: Tensor) -> Tensor:
         """Logits (N, 66) each, translation (N, 3) -> (N, width). Here the bin index itself is read as degrees."""
         degrees = torch.stack([expected_bin(angle) for angle in (yaw, pitch, roll)], 1)
@@ -213,6 +217,7 @@ class A2ET(ModelMixin, ConfigMixin):
         matrices = [matrix.flatten(1) for matrix in rotation_matrices(*radians.unbind(1))]
         return self.head_pose_projection(torch.cat([degrees, radians, *matrices, translation], 1))
 
+    @apply_forward_hook
     def predict(self, speech: Tensor, acoustic: Tensor, head_pose: Tensor, prompts: Tensor | None = None) -> Tensor:
         """Windows of tokens (N, W, width) twice, head pose token (N, width), prompts (N, layers or 1, width) or None
         -> coefficients (N, coefficients) of the windows' centre frames."""

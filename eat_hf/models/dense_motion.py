@@ -1,6 +1,5 @@
 """Dense motion: from sparse keypoints to where every point of the driving picture comes from in the source.
 
-`DenseMotion` is the published network; `AffineDenseMotion` is the extension `affine_motion` of `RePosNet`.
 N driving frames, K keypoints. Where things are is computed in float32, whatever the networks' own precision.
 """
 
@@ -19,14 +18,12 @@ class MotionField(BaseOutput):
     """Attributes:
     deformation: (N, D, H, W, 3), for every point of the driving volume its (x, y, z) in the source volume.
     occlusion: (N, 1, H, W) in [0, 1], 0 where the source shows nothing useful.
-    mask: (N, K + 1, D, H, W), share of each sparse motion (published network only).
-    displacement: (N, 2, H, W), driving picture to source picture, in units of [-1, 1] (extension only).
+    mask: (N, K + 1, D, H, W), share of each sparse motion.
     """
 
     deformation: Tensor
     occlusion: Tensor
-    mask: Tensor | None = None
-    displacement: Tensor | None = None
+    mask: Tensor
 
 
 class Hourglass3d(nn.Module):
@@ -57,7 +54,7 @@ class Hourglass3d(nn.Module):
 
 
 class DenseMotion(nn.Module):
-    """The published network: K + 1 candidate motions, each moving everything along with one keypoint (the first: none),
+    """K + 1 candidate motions, each moving everything along with one keypoint (the first: none),
     and a 3D hourglass that chooses among them at every point.
 
     Args:

@@ -1,122 +1,66 @@
-"""The bundled renderer: texture is copied from the portrait, the mouth is drawn."""
+"""The bundled renderer: texture is copied from the portrait, only the opening of the mouth is drawn.
+
+Named extensions of RePos-Net (`repos_net`) for keypoints that sit on features of the face: motion is affine plus
+residuals (`affine_motion`), details skip the decoder, and only the mouth is decoded.
+"""
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.utils import BaseOutput
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
-from .dense_motion import MotionField
-from .layers import ConvNormReLU, pixel_grid
-from .spade import SPADEBlock
+from .affine_motion import AffineDenseMotion, AffineMotion
+from .eam import EmotionalAdaptationModule, modulate_per_frame
+from .layers import (
+    CheckpointedBlocks,
+    ConvNormReLU,
+    PreActivationBlock3d,
+    ResidualBlock2d,
+    pixel_grid,
+    repeat_per_frame,
+)
+from .repos_net import SourceFeatures
+from .spade import OnePlusConv2d, SPADEBlock
 
 
-def fit_affine(driving: Tensor, source: Tensor, ridge: float = 1e-3) -> tuple[Tensor, Tensor]:
-    """Least-squares 3D affine map from driving to source keypoints, drawn slightly towards a pure shift.
+@dataclass
+class DetailFeatures(SourceFeatures):
+    """What the renderer keeps of a portrait, so that it is encoded once for all frames.
 
-    driving, source (N, K, 3) -> matrix (N, 3, 3), offset (N, 1, 3) with source ~ driving @ matrix + offset.
-    """
-    centre_d, centre_s = driving.mean(1, keepdim=True), source.mean(1, keepdim=True)
-    x, y = driving - centre_d, source - centre_s
-    eye = torch.eye(3, dtype=x.dtype, device=x.device)
-    matrix = eye + torch.linalg.solve(x.mT @ x + ridge * eye, x.mT @ (y - x))
-    return matrix, centre_s - centre_d @ matrix
-
-
-def squared_distances(points: Tensor, keypoints: Tensor) -> Tensor:
-    """points (P, 2), keypoints (N, K, 2) -> (N, P, K)."""
-    cross = points @ keypoints.mT
-    return (points.square().sum(-1)[:, None] - 2 * cross + keypoints.square().sum(-1)[:, None]).clamp_min(0)
-
-
-class AffineDenseMotion(nn.Module):
-    """Extension `affine_motion`: a rigid base plus what the keypoints do beyond it.
-
-    Turning the head is one affine map in 3D, fitted to keypoints that expressions hardly move; a smooth depth read off
-    the keypoints tells how it shifts each pixel. Expression is the rest: residuals of the keypoints, spread around each
-    of them. A small 2D hourglass corrects both and finds the foreground; the background stays where it is.
-
-    Args:
-        keypoints: K.
-        rigid_keypoints: indices of the keypoints that the affine map is fitted to.
-        size: height and width of the field.
-        depth: depth D of the volume that will be warped.
-        channels: widths of the hourglass, outermost first.
+    Attributes:
+        volume: (B, C, D, H, W) feature volume before the emotional adaptation.
+        picture: (B, 3, 256, 256) the portrait itself.
+        details: (B, C, 128, 128) shallow features.
     """
 
-    DEPTH_WIDTH = 0.2  # reach of a keypoint's depth
-    HEAT_WIDTH = 0.05
-    MAX_CORRECTION = 0.1  # largest free displacement per axis
+    volume: Tensor
+    picture: Tensor
+    details: Tensor
 
-    def __init__(
-        self,
-        keypoints: int,
-        rigid_keypoints: tuple[int, ...],
-        size: int = 64,
-        depth: int = 4,
-        channels: tuple[int, ...] = (32, 64, 96, 128),
-    ):
-        super().__init__()
-        self.size, self.depth, self.rigid = size, depth, list(rigid_keypoints)
-        self.log_reach = nn.Parameter(torch.full((keypoints,), 0.07).log())
-        inputs = keypoints + 12
-        self.stem = ConvNormReLU(inputs, channels[0])
-        self.downs = nn.ModuleList(ConvNormReLU(i, o) for i, o in zip(channels, channels[1:], strict=False))
-        self.ups = nn.ModuleList(ConvNormReLU(i + o, o) for i, o in zip(channels[:0:-1], channels[-2::-1], strict=True))
-        self.head = nn.Conv2d(channels[0], 5, 3, padding=1)
-        nn.init.normal_(self.head.weight, std=0.01)
-        # start with the keypoints' residuals in full, a foreground, and nothing occluded
-        self.head.bias = nn.Parameter(torch.tensor([2.0, 2.0, 1.0, 0.0, 0.0]))
 
-    def forward(self, picture: Tensor, source_keypoints: Tensor, driving_keypoints: Tensor) -> MotionField:
-        """picture: the source, (N, 3, size * n, size * n); keypoints (N, K, 3)."""
-        with torch.autocast(picture.device.type, enabled=False):
-            return self._move(picture, source_keypoints.float(), driving_keypoints.float())
+@dataclass
+class DetailRendererOutput(BaseOutput):
+    """Attributes (B clips of F frames):
+    frames: (B, F, 3, 256, 256) in [0, 1], or the part of them that was asked for.
+    deformation: (B, F, D, H, W, 3), occlusion: (B, F, 1, H, W), displacement: (B, F, 2, H, W), see `AffineMotion`.
+    warped_picture: the portrait moved by the displacement, as large as the frames.
+    synthesised: the drawn picture before blending, where a part was asked for; for training.
+    """
 
-    def _move(self, picture: Tensor, source_keypoints: Tensor, driving_keypoints: Tensor) -> MotionField:
-        size, dtype = self.size, self.head.weight.dtype
-        picture = F.adaptive_avg_pool2d(picture, size)
-        grid = pixel_grid(size, size, like=picture)
-        flat = grid.flatten(0, 1)
-        driving_xy = driving_keypoints[..., :2]
-        distances = squared_distances(flat, driving_xy)
-
-        def as_map(values: Tensor) -> Tensor:  # (N, size * size, C) -> (N, C, size, size)
-            return values.mT.unflatten(2, (size, size))
-
-        matrix, offset = fit_affine(driving_keypoints[:, self.rigid], source_keypoints[:, self.rigid])
-        depth = torch.softmax(-0.5 * distances / self.DEPTH_WIDTH**2, -1) @ driving_keypoints[..., 2:]
-        surface = torch.cat([flat.expand(len(depth), -1, -1), depth], -1)
-        rigid = as_map((surface @ matrix + offset)[..., :2] - flat)
-
-        residual = (source_keypoints - driving_keypoints @ matrix - offset)[..., :2]
-        weight = torch.exp(-0.5 * distances / torch.exp(2 * self.log_reach.float()))
-        spread = as_map((weight @ residual) / (weight.sum(-1, keepdim=True) + 0.15))
-
-        guess = rigid + spread
-        warped = F.grid_sample(picture, grid + guess.movedim(1, -1), padding_mode="border", align_corners=False)
-        heat = as_map(torch.exp(-0.5 * distances / self.HEAT_WIDTH**2))
-        nearest = as_map(distances.amin(-1, keepdim=True).clamp_min(1e-12).sqrt())  # its gradient at 0 is infinite
-        x = self.stem(torch.cat([heat, 4 * rigid, 8 * spread, nearest, as_map(depth), picture, warped], 1).to(dtype))
-        skips = []
-        for block in self.downs:
-            skips.append(x)
-            x = block(F.avg_pool2d(x, 2))
-        for block in self.ups:
-            x = block(torch.cat([F.interpolate(x, scale_factor=2), skips.pop()], 1))
-        gate, foreground, visible, dx, dy = self.head(x).float().split(1, 1)
-
-        correction = torch.sigmoid(gate) * spread + self.MAX_CORRECTION * torch.tanh(torch.cat([dx, dy], 1))
-        foreground = torch.sigmoid(foreground)
-        displacement = foreground * (rigid + correction)
-
-        voxels = pixel_grid(self.depth, size, size, like=picture)
-        turned = (voxels.flatten(0, 2) @ matrix + offset).unflatten(1, (self.depth, size, size)) - voxels
-        turned = turned + F.pad(correction.movedim(1, -1), (0, 1)).unsqueeze(1)
-        deformation = voxels + foreground.movedim(1, -1).unsqueeze(1) * turned
-        return MotionField(deformation=deformation, occlusion=torch.sigmoid(visible), displacement=displacement)
+    frames: Tensor
+    deformation: Tensor
+    occlusion: Tensor
+    displacement: Tensor
+    warped_picture: Tensor
+    synthesised: Tensor | None = None
 
 
 @dataclass
@@ -179,24 +123,58 @@ def polygon_coverage(corners: Tensor, size: int) -> Tensor:
     return F.avg_pool2d(inside.to(corners.dtype), 3, 1, 1)
 
 
-class DetailDecoder(nn.Module):
-    """Extension `detail_skip`: a SPADE decoder that copies texture from the source picture instead of redrawing it.
+class MapSizedSPADE(nn.Module):
+    """`SPADE` whose scale and shift are predicted at the size of the feature map and enlarged, instead of enlarging the
+    map first: the same idea at a fraction of the work. Batch norm in place of instance norm lets a part of a picture be
+    decoded as the whole would be.
 
-    The source picture and shallow features of its encoder, warped by the flow, join the last stages. The output is
-    m * warped picture + (1 - m) * synthesised picture with a predicted mask m, which is 0 inside an opened mouth.
+    Args:
+        channels: width of what is normalised.
+        map_channels: width of the feature map.
+        hidden: width of the layer between them.
+    """
+
+    def __init__(self, channels: int, map_channels: int, hidden: int):
+        super().__init__()
+        self.normalise = nn.BatchNorm2d(channels, affine=False)
+        self.shared = nn.Conv2d(map_channels, hidden, 3, padding=1)
+        self.gamma = OnePlusConv2d(hidden, channels, 3, padding=1)
+        self.beta = nn.Conv2d(hidden, channels, 3, padding=1)
+
+    def forward(self, x: Tensor, feature_map: Tensor) -> Tensor:
+        hidden = F.relu(self.shared(feature_map))
+        scales, shifts = self.gamma(hidden), self.beta(hidden)
+        if scales.shape[2:] != x.shape[2:]:
+            scales, shifts = F.interpolate(scales, size=x.shape[2:]), F.interpolate(shifts, size=x.shape[2:])
+        return torch.addcmul(shifts, self.normalise(x), scales)
+
+
+class DetailDecoder(CheckpointedBlocks):
+    """A SPADE decoder that copies texture from the source picture and draws the opening of the mouth.
+
+    The source picture and shallow features of its encoder, warped by the flow, join the last stages, so that what is
+    drawn fits its surroundings. Nothing but what is between the lips is drawn, so that nothing else can go wrong on
+    pictures unlike those of the training.
     """
 
     def __init__(
-        self, features: int, channels: int, blocks: int, up_channels: tuple[int, ...], detail_channels: int, **spade
+        self,
+        features: int,
+        channels: int,
+        blocks: int,
+        up_channels: tuple[int, ...],
+        detail_channels: int,
+        hidden: int,
     ):
         super().__init__()
         self.stem = nn.Conv2d(features, channels, 3, padding=1)
-        self.middle = nn.ModuleList(SPADEBlock(channels, channels, features, **spade) for _ in range(blocks))
+        block = partial(SPADEBlock, map_channels=features, hidden=hidden, spade=MapSizedSPADE)
+        self.middle = nn.ModuleList(block(channels, channels) for _ in range(blocks))
         widths = (channels, *up_channels)
-        self.ups = nn.ModuleList(SPADEBlock(i, o, features, **spade) for i, o in zip(widths, up_channels, strict=False))
+        self.ups = nn.ModuleList(block(i, o) for i, o in zip(widths, up_channels, strict=False))
         self.merge = nn.Conv2d(widths[-1] + detail_channels + 13, 48, 3, padding=1)
         self.refine = nn.Conv2d(12 + 4, 16, 3, padding=1)
-        self.to_rgb_and_mask = nn.Conv2d(16, 4, 3, padding=1)
+        self.to_rgb_and_mask = nn.Conv2d(16, 4, 3, padding=1)  # the mask is no longer used
 
     @property
     def reach(self) -> int:
@@ -212,8 +190,7 @@ class DetailDecoder(nn.Module):
         warped_picture: Tensor,
         mouth: Tensor,
         hidden: Tensor,
-        mouth_only: bool = False,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor]:
         """For a feature map of (N, C, H, W):
 
         Args:
@@ -221,23 +198,177 @@ class DetailDecoder(nn.Module):
             warped_picture: (N, 3, 4H, 4W).
             mouth: (N, 1, 4H, 4W), 0 to 1, the opening of the mouth.
             hidden: (N, 1, 4H, 4W), 0 to 1, what of the mouth the portrait does not show.
-            mouth_only: copy all that is not mouth, whatever the mask says.
 
         Returns:
-            the picture, the synthesised picture before blending, and the mask's logits.
+            the picture, and the synthesised picture before blending.
         """
         x = self.stem(feature_map)
         for block in self.middle:
-            x = block(x, feature_map)
+            x = self._run(block, x, feature_map)
         for block in self.ups:
-            x = block(F.interpolate(x, scale_factor=2), feature_map)
+            x = self._run(block, F.interpolate(x, scale_factor=2), feature_map)
         # hidden from the network, so that lips stretched by the warp are never taken for a cavity
         visible = warped_picture * (1 - hidden)
         parts = warped_details, F.pixel_unshuffle(visible, 2), F.avg_pool2d(mouth, 2)
         x = torch.cat([F.leaky_relu(x, 0.2), *(part.to(x.dtype) for part in parts)], 1)
         x = F.pixel_shuffle(F.leaky_relu(self.merge(x), 0.2), 2)
         x = F.leaky_relu(self.refine(torch.cat([x, visible.to(x.dtype), mouth.to(x.dtype)], 1)), 0.2)
-        x = self.to_rgb_and_mask(x).float()
-        synthesised, logits = torch.sigmoid(x[:, :3]), x[:, 3:]
-        mask = 1 - mouth if mouth_only else torch.sigmoid(logits) * (1 - mouth)
-        return mask * warped_picture + (1 - mask) * synthesised, synthesised, logits
+        synthesised = torch.sigmoid(self.to_rgb_and_mask(x).float()[:, :3])
+        return warped_picture + mouth * (synthesised - warped_picture), synthesised
+
+
+class DetailRenderer(ModelMixin, ConfigMixin):
+    """Encodes the source, moves it to the driving keypoints, and draws what is between the lips.
+
+    The emotional adaptation module `volume_eam` acts on the feature volume.
+
+    Args:
+        keypoints: K.
+        rigid_keypoints: indices of keypoints that expressions hardly move, at least 4.
+        inner_mouth: indices of the keypoints around the opening of the mouth, in order.
+        encoder_channels: widths of the 2D encoder, whose first convolution works on 2x2 pixels at a time; each but the
+            first halves the size.
+        volume_channels, volume_depth, volume_blocks: the volume and the 3D residual blocks that refine it.
+        guidance: width of the guidance embedding e.
+        hourglass_channels: of the motion network.
+        feature_channels: width of the flattened, warped features, which are the decoder's map.
+        decoder_channels, decoder_blocks, up_channels, spade_hidden: of the decoder.
+        detail_channels: width of the shallow features that are carried over.
+    """
+
+    _supports_gradient_checkpointing = True
+    _no_split_modules = ["SPADEBlock"]
+
+    @register_to_config
+    def __init__(
+        self,
+        keypoints: int,
+        rigid_keypoints: tuple[int, ...],
+        inner_mouth: tuple[int, ...],
+        encoder_channels: tuple[int, ...] = (32, 64),
+        volume_channels: int = 24,
+        volume_depth: int = 4,
+        volume_blocks: int = 0,
+        guidance: int = 128,
+        hourglass_channels: tuple[int, ...] = (32, 64, 96, 128),
+        feature_channels: int = 48,
+        decoder_channels: int = 48,
+        decoder_blocks: int = 2,
+        up_channels: tuple[int, ...] = (48,),
+        spade_hidden: int = 32,
+        detail_channels: int = 16,
+    ):
+        super().__init__()
+        if len(rigid_keypoints) < 4 or len(inner_mouth) < 3:
+            raise ValueError(
+                f"At least 4 rigid_keypoints and 3 keypoints of the inner_mouth are needed, not {len(rigid_keypoints)} "
+                f"and {len(inner_mouth)}."
+            )
+        flat = volume_channels * volume_depth
+        self.volume_eam = EmotionalAdaptationModule(volume_channels, guidance)
+        self.dense_motion = AffineDenseMotion(
+            keypoints, rigid_keypoints, depth=volume_depth, channels=hourglass_channels
+        )
+        self.to_volume = nn.Conv2d(encoder_channels[-1], flat, 1)
+        self.refine_volume = nn.Sequential(*(PreActivationBlock3d(volume_channels) for _ in range(volume_blocks)))
+        self.stem = ConvNormReLU(12, encoder_channels[0])
+        self.downs = nn.ModuleList(
+            nn.Sequential(ConvNormReLU(i, o, stride=2), ResidualBlock2d(o))
+            for i, o in zip(encoder_channels, encoder_channels[1:], strict=False)
+        )
+        self.to_details = nn.Conv2d(encoder_channels[0], detail_channels, 1)
+        self.heat_features = nn.Conv2d(keypoints, 16, 1)
+        self.flatten = ConvNormReLU(flat + 17, feature_channels, slope=0.01)
+        self.decoder = DetailDecoder(
+            feature_channels, decoder_channels, decoder_blocks, up_channels, detail_channels, spade_hidden
+        )
+
+    @property
+    def per_frame(self) -> tuple[nn.Module, ...]:
+        """What runs once a frame without sizes that depend on data, and is worth compiling."""
+        return self.dense_motion, self.flatten, self.decoder
+
+    @apply_forward_hook
+    def encode(self, pixel_values: Tensor) -> DetailFeatures:
+        """Once per portrait: pixel_values (B, 3, 256, 256) in [0, 1], float32 whatever the network's precision."""
+        x = self.stem(F.pixel_unshuffle(pixel_values.to(self.dtype), 2))
+        details = self.to_details(x)
+        for block in self.downs:
+            x = block(x)
+        volume = self.to_volume(x).unflatten(1, (-1, self.config.volume_depth))
+        return DetailFeatures(volume=self.refine_volume(volume), picture=pixel_values, details=details)
+
+    def move(self, picture: Tensor, source_keypoints: Tensor, driving_keypoints: Tensor) -> AffineMotion:
+        """The motion alone: picture (N, 3, 256, 256), keypoints (N, K, 3)."""
+        return self.dense_motion(picture, source_keypoints, driving_keypoints)
+
+    @apply_forward_hook
+    def render(
+        self,
+        source: DetailFeatures,
+        source_keypoints: Tensor,
+        driving_keypoints: Tensor,
+        guidance: Tensor | None = None,
+        crop: Crop | None = None,
+    ) -> DetailRendererOutput:
+        """Frames of encoded portraits.
+
+        Args:
+            source: from `encode`, B portraits.
+            source_keypoints: K_s (B, K, 3).
+            driving_keypoints: K_d (B, F, K, 3).
+            guidance: e, (B, G) for the clip or (B, F, G) where it changes from frame to frame, or None (stage 1).
+            crop: decode this part of every frame only, as if all of it were drawn, to train at a fraction of the cost.
+        """
+        clips, count = driving_keypoints.shape[:2]
+        driving = driving_keypoints.flatten(0, 1)
+        volume = modulate_per_frame(self.volume_eam, source.volume, guidance, count)
+        motion = self.move(repeat_per_frame(source.picture, count), repeat_per_frame(source_keypoints, count), driving)
+        size = motion.occlusion.shape[-1]
+        # a cell for the soft rim of the mouth, another for the convolution that makes the feature map
+        drawn = crop or Crop.around(self._mouth_polygon(driving), self.decoder.reach + 2, size)
+
+        def cut(maps: Tensor) -> Tensor:
+            return drawn.cut(maps, maps.shape[-1] // size)
+
+        mouth = polygon_coverage(self._mouth_polygon(driving), 2 * size)
+        small_mouth = F.avg_pool2d(mouth, 2)
+        mouth = F.interpolate(mouth, scale_factor=2, mode="bilinear")
+        feature_map = self._feature_map(volume, motion, self.dense_motion.heat(driving), small_mouth, cut)
+
+        # where the portrait's own mouth is open, it shows teeth or a tongue that may be used
+        own_mouth = polygon_coverage(self._mouth_polygon(source_keypoints), source.picture.shape[-1])
+        pictures = repeat_per_frame(torch.cat([source.picture, own_mouth], 1), count)
+        picture, shown = warp_picture(pictures, motion.displacement).split([3, 1], 1)
+        details = warp_picture(repeat_per_frame(source.details.float(), count), motion.displacement, cut)
+        frames, synthesised = self.decoder(feature_map, details, cut(picture), cut(mouth), cut(mouth * (1 - shown)))
+        if crop is None:
+            output = {"frames": drawn.paste(frames, picture, picture.shape[-1] // size), "warped_picture": picture}
+        else:
+            output = {"frames": frames, "warped_picture": cut(picture), "synthesised": synthesised}
+        output |= motion
+        return DetailRendererOutput(**{name: value.unflatten(0, (clips, count)) for name, value in output.items()})
+
+    def _feature_map(
+        self, volume: Tensor, motion: AffineMotion, heat: Tensor, mouth: Tensor, cut: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """The part that `cut` keeps of the warped volume, flattened, with where keypoints and the mouth are."""
+        dtype = volume.dtype
+        deformation = cut(motion.deformation.movedim(-1, 1).flatten(1, 2)).unflatten(1, (3, -1)).movedim(1, -1)
+        warped = F.grid_sample(volume.float(), deformation, padding_mode="border", align_corners=False)
+        parts = warped.flatten(1, 2).to(dtype), self.heat_features(cut(heat).to(dtype)), cut(mouth).to(dtype)
+        return self.flatten(torch.cat(parts, 1)) * cut(motion.occlusion).to(dtype)
+
+    def _mouth_polygon(self, keypoints: Tensor) -> Tensor:
+        """Keypoints (N, K, 3) -> (N, P, 2), the opening of the mouth."""
+        return keypoints[:, list(self.config.inner_mouth), :2]
+
+    def forward(
+        self,
+        pixel_values: Tensor,
+        source_keypoints: Tensor,
+        driving_keypoints: Tensor,
+        guidance: Tensor | None = None,
+    ) -> DetailRendererOutput:
+        """`encode` and `render` in one: pixel_values (B, 3, 256, 256) in [0, 1]."""
+        return self.render(self.encode(pixel_values), source_keypoints, driving_keypoints, guidance)

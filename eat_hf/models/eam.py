@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .layers import repeat_per_frame
+
 
 class EmotionalAdaptationModule(nn.Module):
     """Modulates a feature map, channel by channel, with an emotional guidance embedding e.
@@ -38,3 +40,14 @@ class EmotionalAdaptationModule(nn.Module):
         gamma, beta = torch.tanh(self.expand(F.relu(self.reduce(guidance)))).to(x.dtype).chunk(2, 1)
         shape = (*gamma.shape, *(1,) * (x.dim() - 2))
         return (1 + gamma.view(shape)) * x + beta.view(shape)
+
+
+def modulate_per_frame(eam: EmotionalAdaptationModule, volume: Tensor, guidance: Tensor | None, frames: int) -> Tensor:
+    """The emotional volume of every frame, (B * F, C, D, H, W), of portraits' volumes (B, C, D, H, W).
+
+    Args:
+        guidance: e, (B, G) for the clip, (B, F, G) where it changes from frame to frame, or None.
+    """
+    if guidance is not None and guidance.dim() == 3:
+        return eam(repeat_per_frame(volume, frames), guidance.flatten(0, 1))
+    return repeat_per_frame(eam(volume, guidance), frames)

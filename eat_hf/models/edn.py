@@ -10,8 +10,8 @@ from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
 from .a2et import A2ET
-from .picture_token import PictureToken
-from .transformer import PromptedTransformer
+from .layers import PictureToken
+from .transformer import WHOLE, PromptedTransformer
 
 
 @dataclass
@@ -33,6 +33,9 @@ class EDN(ModelMixin, ConfigMixin):
         face_widths: channels of the face features and of the residual down blocks; the last is `width`.
         keypoints: K.
     """
+
+    _supports_gradient_checkpointing = True
+    _no_split_modules = list(WHOLE)
 
     @register_to_config
     def __init__(

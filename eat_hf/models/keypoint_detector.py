@@ -26,6 +26,18 @@ class KeypointDetectorOutput(BaseOutput):
     prediction_map: Tensor
 
 
+def expected_keypoints(prediction_map: Tensor, temperature: float) -> Tensor:
+    """Expectations (B, K, 3) in [-1, 1] of heat maps (B, K, D, H, W), the softmax of scores over a temperature."""
+    heat = torch.softmax(prediction_map.flatten(2) / temperature, 2)
+    return heat @ coordinate_grid(*prediction_map.shape[2:], like=heat).flatten(0, 2)
+
+
+def check_template(template_landmarks: Sequence[Sequence[float]] | None) -> None:
+    """Raise a ValueError for what is not 68 points."""
+    if template_landmarks is not None and np.shape(template_landmarks) != (68, 2):
+        raise ValueError(f"template_landmarks must be 68 pairs, not of shape {np.shape(template_landmarks)}.")
+
+
 class CanonicalKeypointDetector(ModelMixin, ConfigMixin):
     """Picture -> K keypoints as expectations of a 3D heat map.
 
@@ -39,9 +51,6 @@ class CanonicalKeypointDetector(ModelMixin, ConfigMixin):
         downscale: the picture is blurred and reduced by this factor first.
         blur_size, blur_sigma: that anti-alias filter, in pixels.
         temperature: of the softmax over the heat map.
-        skip_connections: extension (off in the official network). A 2D U-Net decoder over the encoder's features,
-            which localises visible landmarks more finely; D must be 1, and the depth of every keypoint is regressed
-            from the innermost features.
         keypoint_space: what it returns: "canonical" keypoints, as published, or "posed" ones, as seen in the picture.
         template_landmarks: 68 pairs of pixels that portraits were aligned to; None is `faces.DEFAULT_TEMPLATE`.
     """
@@ -57,51 +66,28 @@ class CanonicalKeypointDetector(ModelMixin, ConfigMixin):
         blur_size: int = 13,
         blur_sigma: float = 1.5,
         temperature: float = 0.1,
-        skip_connections: bool = False,
         keypoint_space: KeypointSpace = "canonical",
         template_landmarks: Sequence[Sequence[float]] | None = None,
     ):
         super().__init__()
         if keypoint_space not in ("canonical", "posed"):
             raise ValueError(f"keypoint_space must be canonical or posed, not {keypoint_space!r}.")
-        if template_landmarks is not None and np.shape(template_landmarks) != (68, 2):
-            raise ValueError(f"template_landmarks must be 68 pairs, not of shape {np.shape(template_landmarks)}.")
-        if skip_connections and depth != 1:
-            raise ValueError(f"skip_connections needs depth=1, not depth={depth}.")
+        check_template(template_landmarks)
         self.downs = nn.ModuleList(ConvNormReLU(i, o) for i, o in zip((3, *down_channels), down_channels, strict=False))
-        if skip_connections:
-            inputs = [a + b for a, b in zip((down_channels[-1], *up_channels), reversed(down_channels), strict=False)]
-            self.ups = nn.ModuleList(ConvNormReLU(i, o) for i, o in zip(inputs, up_channels, strict=False))
-            self.head: nn.Module = nn.Conv2d(up_channels[-1], keypoints, 3, padding=1)
-            self.depth_head = nn.Linear(4 * down_channels[-1], keypoints)
-        else:
-            self.to_volume = nn.Conv2d(down_channels[-1], down_channels[-1] * depth, 1)
-            self.ups = nn.ModuleList(
-                ConvNormReLU(i, o, dims=3) for i, o in zip((down_channels[-1], *up_channels), up_channels, strict=False)
-            )
-            self.head = nn.Conv3d(up_channels[-1], keypoints, 3, padding=1)
+        self.to_volume = nn.Conv2d(down_channels[-1], down_channels[-1] * depth, 1)
+        self.ups = nn.ModuleList(
+            ConvNormReLU(i, o, dims=3) for i, o in zip((down_channels[-1], *up_channels), up_channels, strict=False)
+        )
+        self.head = nn.Conv3d(up_channels[-1], keypoints, 3, padding=1)
 
     def forward(self, pixel_values: Tensor) -> KeypointDetectorOutput:
         """pixel_values (B, 3, 256, 256) in [0, 1]."""
         c = self.config
         x = antialias_downscale(pixel_values, c.downscale, c.blur_size, c.blur_sigma)
-        skips = []
         for block in self.downs:
-            x = block(x)
-            skips.append(x)
-            x = F.avg_pool2d(x, 2)
-        if c.skip_connections:
-            innermost = F.adaptive_avg_pool2d(x, 2).flatten(1)
-            for block, skip in zip(self.ups, reversed(skips), strict=False):
-                x = block(torch.cat([F.interpolate(x, scale_factor=2), skip], 1))
-            prediction_map = self.head(x).unsqueeze(2)
-        else:
-            x = self.to_volume(x).unflatten(1, (-1, c.depth))
-            for block in self.ups:
-                x = block(F.interpolate(x, scale_factor=(1, 2, 2)))
-            prediction_map = self.head(x)
-        heat = torch.softmax(prediction_map.flatten(2) / c.temperature, 2)
-        keypoints = heat @ coordinate_grid(*prediction_map.shape[2:], like=heat).flatten(0, 2)
-        if c.skip_connections:
-            keypoints = torch.cat([keypoints[..., :2], self.depth_head(innermost).unsqueeze(-1)], -1)
-        return KeypointDetectorOutput(keypoints=keypoints, prediction_map=prediction_map)
+            x = F.avg_pool2d(block(x), 2)
+        x = self.to_volume(x).unflatten(1, (-1, c.depth))
+        for block in self.ups:
+            x = block(F.interpolate(x, scale_factor=(1, 2, 2)))
+        prediction_map = self.head(x)
+        return KeypointDetectorOutput(expected_keypoints(prediction_map, c.temperature), prediction_map)

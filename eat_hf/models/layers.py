@@ -1,5 +1,7 @@
 """Small blocks and tensor layouts that several components share."""
 
+from collections.abc import Callable, Sequence
+
 import torch
 import torch.nn.functional as F
 
@@ -72,6 +74,20 @@ def conv_of_enlarged(conv: nn.Conv2d | nn.Conv3d, small: Tensor, scale: int) -> 
     return torch.stack([rows[0], *[rows[1]] * (scale - 2), rows[-1]], -3).flatten(-4, -3).flatten(-2)
 
 
+class EnlargingConv2d(nn.Conv2d):
+    """A convolution that can enlarge what it reads, nearest neighbour, at no cost; see `conv_of_enlarged`."""
+
+    def forward(self, x: Tensor, enlarge: int = 1) -> Tensor:
+        return super().forward(x) if enlarge == 1 else conv_of_enlarged(self, x, enlarge)
+
+
+class EnlargingConv3d(nn.Conv3d):
+    """A convolution that can enlarge height and width of what it reads; see `conv_of_enlarged`."""
+
+    def forward(self, x: Tensor, enlarge: int = 1) -> Tensor:
+        return super().forward(x) if enlarge == 1 else conv_of_enlarged(self, x, enlarge)
+
+
 class ConvNormReLU(nn.Module):
     """Convolution with 'same' padding, batch norm, (leaky) ReLU; in 2D or 3D.
 
@@ -89,15 +105,14 @@ class ConvNormReLU(nn.Module):
         slope: float = 0.0,
     ):
         super().__init__()
-        conv = nn.Conv2d if dims == 2 else nn.Conv3d
-        self.conv: nn.Conv2d | nn.Conv3d = conv(in_channels, out_channels, kernel_size, stride, kernel_size // 2)
+        conv = EnlargingConv2d if dims == 2 else EnlargingConv3d
+        self.conv = conv(in_channels, out_channels, kernel_size, stride, kernel_size // 2)
         self.norm = nn.BatchNorm2d(out_channels) if dims == 2 else nn.BatchNorm3d(out_channels)
         self.slope = slope
 
     def forward(self, x: Tensor, enlarge: int = 1) -> Tensor:
         """Of x, or of x with height and width enlarged, nearest neighbour, so many times."""
-        y = self.conv(x) if enlarge == 1 else conv_of_enlarged(self.conv, x, enlarge)
-        return F.leaky_relu(self.norm(y), self.slope, inplace=not self.training)
+        return F.leaky_relu(self.norm(self.conv(x, enlarge)), self.slope, inplace=not self.training)
 
 
 class ResidualBlock2d(nn.Module):
@@ -117,3 +132,62 @@ def pixel_grid(*sizes: int, like: Tensor) -> Tensor:
     """Centres of pixels (or voxels) in [-1, 1], (*sizes, 2 or 3), matching grid_sample's align_corners=False."""
     axes = [(torch.arange(n, dtype=like.dtype, device=like.device) * 2 + 1) / n - 1 for n in sizes]
     return torch.stack(torch.meshgrid(*axes, indexing="ij")[::-1], -1)
+
+
+class PreActivationBlock3d(nn.Module):
+    """BN, ReLU, 3x3x3 convolution, twice, plus the input."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.norm1, self.conv1 = nn.BatchNorm3d(channels), nn.Conv3d(channels, channels, 3, padding=1)
+        self.norm2, self.conv2 = nn.BatchNorm3d(channels), nn.Conv3d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv2(F.relu(self.norm2(self.conv1(F.relu(self.norm1(x))))))
+
+
+class ResidualDownBlock(nn.Module):
+    """Pre-activation residual block that halves height and width: (N, in, H, W) -> (N, out, H / 2, W / 2)."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__()
+        middle = min(in_channels, out_channels)
+        self.norm1 = nn.BatchNorm2d(in_channels)
+        self.conv1 = nn.Conv2d(in_channels, middle, 3, padding=1)
+        self.norm2 = nn.BatchNorm2d(middle)
+        self.conv2 = nn.Conv2d(middle, out_channels, 3, padding=1)
+        self.shortcut = nn.Sequential()
+        if in_channels != out_channels:
+            self.shortcut = nn.Sequential(nn.BatchNorm2d(in_channels), nn.Conv2d(in_channels, out_channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv1(F.leaky_relu(self.norm1(x), 0.2))
+        y = self.conv2(F.leaky_relu(self.norm2(y), 0.2))
+        return F.avg_pool2d(y + self.shortcut(x), 2)
+
+
+class PictureToken(nn.Module):
+    """Residual down blocks, then the mean over what is left of the picture: (N, widths[0], H, W) -> (N, widths[-1]).
+
+    Args:
+        widths: channels before the first and after every block.
+    """
+
+    def __init__(self, widths: Sequence[int]):
+        super().__init__()
+        pairs = zip(widths[:-1], widths[1:], strict=True)
+        self.blocks = nn.Sequential(*(ResidualDownBlock(i, o) for i, o in pairs))
+
+    def forward(self, picture: Tensor) -> Tensor:
+        return self.blocks(picture).mean((2, 3))
+
+
+class CheckpointedBlocks(nn.Module):
+    """A module whose blocks forget what gradients need, and compute it again, if diffusers is told so."""
+
+    gradient_checkpointing = False
+    _gradient_checkpointing_func: Callable[..., Tensor]
+
+    def _run(self, block: nn.Module, *inputs: Tensor) -> Tensor:
+        checkpointed = self.gradient_checkpointing and torch.is_grad_enabled()
+        return self._gradient_checkpointing_func(block, *inputs) if checkpointed else block(*inputs)

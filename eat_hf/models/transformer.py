@@ -1,8 +1,12 @@
 """The transformer of A2ET and EDN, with deep emotional prompts (paper section 3.2)."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .layers import CheckpointedBlocks
+
+# attention reads the weights of its own last layer, so these are moved as a whole
+WHOLE = ("TransformerEncoderLayer", "TransformerDecoderLayer")
 
 
 def sinusoid_positions(count: int, width: int) -> Tensor:
@@ -13,39 +17,11 @@ def sinusoid_positions(count: int, width: int) -> Tensor:
     return torch.where(column % 2 == 0, angle.sin(), angle.cos()).float()
 
 
-class TransformerLayer(nn.Module):
-    """Self-attention, optional cross-attention and a feed-forward network, each followed by its norm.
-
-    Args:
-        cross: whether the layer also attends to a memory (a decoder layer).
-    """
-
-    def __init__(self, width: int, heads: int, feed_forward: int, dropout: float, cross: bool = False):
-        super().__init__()
-        self.self_attention = nn.MultiheadAttention(width, heads, dropout, batch_first=True)
-        self.self_norm = nn.LayerNorm(width)
-        if cross:
-            self.cross_attention = nn.MultiheadAttention(width, heads, dropout, batch_first=True)
-            self.cross_norm = nn.LayerNorm(width)
-        self.widen = nn.Linear(width, feed_forward)
-        self.narrow = nn.Linear(feed_forward, width)
-        self.output_norm = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout)
-        self.cross = cross
-
-    def forward(self, tokens: Tensor, memory: Tensor | None = None) -> Tensor:
-        """tokens (N, T, width), memory (N, M, width) for a decoder layer -> (N, T, width)."""
-        attended = self.self_attention(tokens, tokens, tokens, need_weights=False)[0]
-        tokens = self.self_norm(tokens + self.dropout(attended))
-        if self.cross:
-            attended = self.cross_attention(tokens, memory, memory, need_weights=False)[0]
-            tokens = self.cross_norm(tokens + self.dropout(attended))
-        hidden = self.narrow(self.dropout(F.relu(self.widen(tokens))))
-        return self.output_norm(tokens + self.dropout(hidden))
-
-
-class PromptedTransformer(nn.Module):
+class PromptedTransformer(CheckpointedBlocks):
     """A stack of layers that reads one prompt token beside its input tokens.
+
+    The layers are torch's, self-attention, cross-attention in a decoder, and a feed-forward network, each followed by
+    its norm.
 
     With as many prompts as layers (*deep* prompts), prompt i joins at layer i and replaces what layer i - 1 made of
     the one before. With a single prompt (the *shallow* variant of Table 4) it joins at the first layer and its output
@@ -67,7 +43,8 @@ class PromptedTransformer(nn.Module):
         positions: int = 20,
     ):
         super().__init__()
-        self.layers = nn.ModuleList(TransformerLayer(width, heads, feed_forward, dropout, cross) for _ in range(layers))
+        layer = nn.TransformerDecoderLayer if cross else nn.TransformerEncoderLayer
+        self.layers = nn.ModuleList(layer(width, heads, feed_forward, dropout, batch_first=True) for _ in range(layers))
         self.norm = nn.LayerNorm(width) if cross else nn.Identity()
         self.positions: Tensor
         self.register_buffer("positions", sinusoid_positions(positions, width), persistent=False)
@@ -95,5 +72,5 @@ class PromptedTransformer(nn.Module):
                 tokens = torch.cat([tokens[:, :length], prompts[:, i : i + 1]], 1)
             if i == 0:
                 tokens = tokens + self.positions[: tokens.shape[1]].to(tokens.dtype)
-            tokens = layer(tokens, memory)
+            tokens = self._run(layer, tokens) if memory is None else self._run(layer, tokens, memory)
         return self.norm(tokens)

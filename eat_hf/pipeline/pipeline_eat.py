@@ -12,7 +12,7 @@ from typing import Any
 import diffusers
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline, ModelMixin
 from PIL import Image
 from torch import Tensor
 
@@ -43,10 +43,7 @@ from ..models.edn import EDN
 from ..models.emotion_mapper import EmotionMapper
 from ..models.expression_basis import ExpressionBasis
 from ..models.judges.sync_expert import SyncExpert
-from ..models.keypoint_detector import CanonicalKeypointDetector
 from ..models.motion_estimator import MotionEstimator
-from ..models.repos_net import RePosNet
-from ..models.speech_encoder import DeepSpeechEncoder
 from .arguments import AudioInput, ClipOptions, HeadMotionInput, ImageInput, OutputType, check_image, seeded
 from .pipeline_output import EATPipelineOutput
 from .precision import renderer_dtype, saved_dtype
@@ -62,11 +59,13 @@ class EATPipeline(DiffusionPipeline):
     `EATPipeline(**pipe.components)` is the same model.
 
     Args:
-        keypoint_detector, motion_estimator: read the portrait (and the head pose of driving videos).
-        speech_encoder: hears what is said. A converted release may lack it (None); then audio cannot be read.
+        keypoint_detector, motion_estimator: read the portrait (and the head pose of driving videos). Detectors are
+            `CanonicalKeypointDetector`, as published, and `LandmarkDetector`.
+        speech_encoder: hears what is said, such as `DeepSpeechEncoder`. A converted release may lack it (None); then
+            audio cannot be read.
         emotion_mapper: emotional prompts.
         a2et, expression_basis, edn: the expression of every frame.
-        repos_net: renders it.
+        repos_net: renders it: `RePosNet`, as published, or `DetailRenderer`.
     """
 
     _optional_components = ["speech_encoder"]
@@ -75,13 +74,13 @@ class EATPipeline(DiffusionPipeline):
 
     def __init__(
         self,
-        keypoint_detector: CanonicalKeypointDetector,
+        keypoint_detector: ModelMixin,
         motion_estimator: MotionEstimator,
         emotion_mapper: EmotionMapper,
         a2et: A2ET,
         edn: EDN,
-        repos_net: RePosNet,
-        speech_encoder: DeepSpeechEncoder | None,
+        repos_net: ModelMixin,
+        speech_encoder: ModelMixin | None,
         expression_basis: ExpressionBasis,
     ):
         super().__init__()
@@ -99,9 +98,10 @@ class EATPipeline(DiffusionPipeline):
             "expression_basis": expression_basis,
         }
         self.register_modules(**components)
-        # name the package alone in model_index.json, so that saved models outlive a change of its inner layout
+        # name packages alone in model_index.json, so that saved models outlive a change of their inner layout
+        classes = {name: type(value) for name, value in components.items() if value is not None}
         self.register_to_config(
-            **{name: ("eat_hf", type(value).__name__) for name, value in components.items() if value is not None}
+            **{name: (kind.__module__.partition(".")[0], kind.__name__) for name, kind in classes.items()}
         )
 
     # Loading and saving ----------------------------------------------------------------------------------------------
@@ -257,8 +257,7 @@ class EATPipeline(DiffusionPipeline):
         Args:
             options: as for `torch.compile`.
         """
-        # what runs once a frame, without data-dependent sizes within; copies that carry adapters share these
-        for module in (self.repos_net.dense_motion, self.repos_net.flatten, self.repos_net.decoder):
+        for module in self.repos_net.per_frame:  # copies that carry adapters share these
             module.compile(**options)
         return self
 

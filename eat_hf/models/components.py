@@ -1,0 +1,39 @@
+"""Components by the class that their configuration names, so that another one is a new file and a configuration."""
+
+import importlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from diffusers import ModelMixin
+
+
+def component_class(name: str) -> type[ModelMixin]:
+    """The class that the package exports under a name, such as "RePosNet".
+
+    Raises:
+        ValueError: there is none.
+    """
+    found = getattr(importlib.import_module("eat_hf"), name, None)
+    if not (isinstance(found, type) and issubclass(found, ModelMixin)):
+        raise ValueError(f"eat_hf has no network {name!r}.")
+    return found
+
+
+def build_component(section: Mapping[str, Any], **more: Any) -> ModelMixin:
+    """A new network.
+
+    Args:
+        section: its settings, and under "class" that of the network.
+        more: settings beside those.
+    """
+    settings = dict(section)
+    return component_class(settings.pop("class"))(**settings, **more)
+
+
+def load_component(folder: str | os.PathLike) -> ModelMixin:
+    """The network of a folder with a config.json and safetensors, in evaluation mode."""
+    name = json.loads((Path(folder) / ModelMixin.config_name).read_text(encoding="utf8"))["_class_name"]
+    return component_class(name).from_pretrained(folder, use_safetensors=True).eval()
