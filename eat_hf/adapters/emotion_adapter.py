@@ -12,7 +12,6 @@ import copy
 import json
 import math
 import os
-import tempfile
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from ..animation.networks import Adaptation, Networks, Parts, graft
 from ..errors import InputWarning, RepositoryError, UserError
 from ..hub.cards import adapter_card
 from ..hub.client import fetch_folder
+from ..media.files import unfinished_file
 from ..models.parameters import parameter_shares
 from ..version import __version__
 from .fingerprint import Base, adaptation_parts, fingerprint
@@ -202,18 +202,19 @@ class EmotionAdapter:
             UserError: it cannot be written.
         """
         folder = Path(directory)
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors().items()}
+        text = adapter_card(self.config.model_dump(), parameters=self.num_parameters, **card)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            # each file whole or not at all, and the config, which makes it an adapter, last
-            with tempfile.TemporaryDirectory(dir=folder) as name:
-                new = Path(name)
-                tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors().items()}
-                save_file(tensors, new / WEIGHTS, {"format": "pt"})
-                text = adapter_card(self.config.model_dump(), parameters=self.num_parameters, **card)
-                (new / CARD).write_text(text, encoding="utf8")
-                (new / CONFIG).write_text(self.config.model_dump_json(indent=2) + "\n", encoding="utf8")
-                for file in (WEIGHTS, CARD, CONFIG):
-                    (new / file).replace(folder / file)
+            # the config, which makes it an adapter, gets its name last
+            with (
+                unfinished_file(folder / CONFIG) as config,
+                unfinished_file(folder / CARD) as readme,
+                unfinished_file(folder / WEIGHTS) as weights,
+            ):
+                save_file(tensors, weights, {"format": "pt"})
+                readme.write_text(text, encoding="utf8")
+                config.write_text(self.config.model_dump_json(indent=2) + "\n", encoding="utf8")
         except (SafetensorError, OSError) as error:
             raise UserError(f"The adapter cannot be written to {folder}: {error}.") from error
 

@@ -63,7 +63,7 @@ def adapters_tab(studio: Studio, inputs: Inputs) -> None:
                 elem_id="token",
             )
         with gr.Row():
-            licence = gr.Dropdown(
+            license = gr.Dropdown(
                 ["cc0-1.0", "cc-by-4.0", "cc-by-nc-4.0", "apache-2.0"],
                 label="Licence",
                 value="cc-by-nc-4.0",
@@ -155,14 +155,14 @@ def adapters_tab(studio: Studio, inputs: Inputs) -> None:
         repository: str,
         token: str,
         private: bool = True,
-        licence: str = "cc-by-nc-4.0",
+        license: str = "cc-by-nc-4.0",
         progress=gr.Progress(),  # noqa: B008
     ):
         """Upload an adapter of this session; where it is, and nothing in place of the token."""
         if not name:
             raise UserError("Load an adapter first; there is nothing to push yet.")
         progress(0.2, desc="Uploading")
-        address = studio.push(session, name, repository, token, private, licence)
+        address = studio.push(session, name, repository, token, private, license)
         return f"Pushed **{name}**: [{address}]({address})", ""
 
     depending = [loaded, loaded_row, *sliders[len(own) :], *inputs.pickers]
@@ -182,7 +182,7 @@ def adapters_tab(studio: Studio, inputs: Inputs) -> None:
     run.success(lambda: gr.Code(visible=True), None, code, **AT_ONCE)
     push.click(
         push_adapter,
-        [inputs.session, loaded, target, token, private_repository, licence],
+        [inputs.session, loaded, target, token, private_repository, license],
         [pushed, token],
         api_name="push_adapter",
     )

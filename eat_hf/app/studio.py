@@ -376,7 +376,7 @@ class Studio:
         view.unload_adapter(name)
         return Session(view.adapters, {key: place for key, place in session.places.items() if key != name})
 
-    def push(self, session: Session, name: str, repository: str, token: str, private: bool, licence: str | None) -> str:
+    def push(self, session: Session, name: str, repository: str, token: str, private: bool, license: str | None) -> str:
         """Upload an adapter with the visitor's own token; the commit's address."""
         if not token.strip():  # without one, the client would use the server's
             raise UserError("Pushing needs a token of yours that may write (huggingface.co/settings/tokens).")
@@ -384,7 +384,7 @@ class Studio:
             raise UserError("Give the repository to write to, as OWNER/NAME.")
         view = self.pipe.with_adapters(session.adapters)
         return view.push_adapter_to_hub(
-            name, repository.strip(), token=token.strip(), private=private, license=licence or None
+            name, repository.strip(), token=token.strip(), private=private, license=license or None
         )
 
     # Code ------------------------------------------------------------------------------------------------------------

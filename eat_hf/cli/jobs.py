@@ -7,7 +7,6 @@ A manifest is a CSV file with a line for each video: columns `image`, `audio` an
 
 import csv
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
+from ..media.files import write_atomically
 
 if TYPE_CHECKING:
     import numpy as np
@@ -225,6 +225,6 @@ def run_manifest(
 def _report(path: Path, failed: Sequence[dict[str, str]]) -> None:
     """One line a failure; no file without any."""
     if failed:
-        path.write_text("".join(json.dumps(each, ensure_ascii=False) + os.linesep for each in failed), encoding="utf8")
+        write_atomically(path, "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in failed))
     else:
         path.unlink(missing_ok=True)

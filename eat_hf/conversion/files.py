@@ -1,15 +1,10 @@
-"""Reading released files without ever running what is in them (pickles, numpy arrays, a TensorFlow graph), and writing
-folders that are complete or not there."""
+"""Reading released files without ever running what is in them: pickles and numpy arrays."""
 
 import codecs
-import contextlib
 import io
 import pickle
-import shutil
-import tempfile
 import zipfile
 from collections import OrderedDict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,22 +23,6 @@ def check_output_folder(output: Path) -> None:
     """Raises ConversionError for a folder that holds something already."""
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ConversionError(f"The output folder {output} already exists and is not empty.")
-
-
-@contextlib.contextmanager
-def complete_folder(output: Path) -> Iterator[Path]:
-    """A hidden folder to fill; then it gets the name `output`. On any error all of it vanishes."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
-    try:
-        yield unfinished
-        unfinished.chmod(0o755)
-        if output.exists():
-            output.rmdir()
-        unfinished.rename(output)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
 
 
 def existing(path: str | Path, what: str) -> Path:

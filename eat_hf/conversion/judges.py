@@ -16,12 +16,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import ConversionError
+from ..media.files import whole_folder
 from ..models.judges.emotion_fan import EmotionFAN
 from ..models.judges.inception import InceptionV3, Variant
 from ..models.judges.sync_expert import SyncExpert
 from ..models.judges.syncnet import SyncNet
 from ..models.judges.vgg import VGGFeatures
-from .files import check_output_folder, complete_folder, existing, load_checkpoint
+from .files import check_output_folder, existing, load_checkpoint
 
 __all__ = ["JUDGES", "ConversionError", "convert_judge", "load_judge"]
 
@@ -273,7 +274,7 @@ def convert_judge(kind: str, checkpoint: str | Path, output_dir: str | Path) -> 
     model = load_judge(kind, tensors)
     card = _model_card(judge, model, checkpoint, tensors)
 
-    with complete_folder(output) as folder:
+    with whole_folder(output) as folder:
         model.save_pretrained(folder)
         (folder / "README.md").write_text(card)
     return output

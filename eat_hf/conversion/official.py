@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ..errors import ConversionError
+from ..media.files import whole_folder
 from ..models.a2et import A2ET
 from ..models.edn import EDN
 from ..models.emotion_mapper import EmotionMapper
@@ -29,7 +30,7 @@ from ..models.repos_net import RePosNet
 from ..models.speech_encoder import DeepSpeechEncoder
 from ..models.transformer import sinusoid_positions
 from .deepspeech_graph import load_graph_constants
-from .files import check_output_folder, complete_folder, existing, load_array, load_checkpoint, load_padding
+from .files import check_output_folder, existing, load_array, load_checkpoint, load_padding
 from .names import SPECTRAL_NORM, official_names
 
 __all__ = ["ConversionError", "convert_official", "load_official", "load_deepspeech"]
@@ -431,7 +432,7 @@ def _load_settings(
 
 
 def _write(pipeline: DiffusionPipeline, report: Report, output: Path) -> None:
-    with complete_folder(output) as folder:
+    with whole_folder(output) as folder:
         pipeline.save_pretrained(folder)
         (folder / REPORT_FILE).write_text(json.dumps(vars(report), indent=1) + "\n")
         (folder / "README.md").write_text(_model_card(report, pipeline.speech_encoder is not None))

@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.errors import HFValidationError
@@ -12,20 +12,29 @@ from huggingface_hub.utils import httpx
 
 from .client import REPOSITORY_NAME
 
-if TYPE_CHECKING:
-    from ..pipeline.pipeline_eat import EATPipeline
-
 HERE = Path(__file__).parent
 TASK = "image-to-video"  # the Hub's nearest: it has no name for talking heads
 TAGS = ["talking-head", "audio-driven", "emotion", "eat"]
 A_FOLDER = "path/to/this/folder"
 
 
+class Part(Protocol):
+    """A part of a network: its name, how many parameters it has, and whether emotional adaptation tunes it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def parameters(self) -> int: ...
+    @property
+    def tuned(self) -> bool: ...
+
+
 def base_card(
-    pipeline: "EATPipeline",
+    emotions: Sequence[str],
+    parts: Sequence[Part],
     repo_id: str = A_FOLDER,
     *,
-    licence: str | None = None,
+    license: str | None = None,
     metrics: Mapping[str, float] | None = None,
     dataset: str = "clips of its test split",
     samples: Sequence[str] = (),
@@ -33,19 +42,17 @@ def base_card(
     """Card of a whole pipeline.
 
     Args:
+        emotions: names that it knows.
+        parts: of its network, which do not overlap.
         repo_id: what `from_pretrained` is told to find it.
-        licence: as the Hub names it, such as "cc0-1.0".
+        license: as the Hub names it, such as "cc0-1.0".
         metrics: what was measured, by name.
         dataset: on what.
         samples: paths of pictures in the folder, such as "samples/happy.png".
     """
-    from ..models.parameters import parameter_shares
-
-    parts = parameter_shares(pipeline.components)
-    emotions = pipeline.emotion_mapper.config.emotions
     return _render(
         "base_card.md.j2",
-        _data(repo_id, licence, metrics, dataset),
+        _data(repo_id, license, metrics, dataset),
         repo_id=repo_id,
         emotions=emotions,
         emotion="happy" if "happy" in emotions else emotions[-1],
@@ -62,7 +69,7 @@ def adapter_card(
     config: Mapping[str, Any],
     repo_id: str = A_FOLDER,
     *,
-    licence: str | None = None,
+    license: str | None = None,
     parameters: int | None = None,
     metrics: Mapping[str, float] | None = None,
     dataset: str = "held-out clips",
@@ -74,14 +81,14 @@ def adapter_card(
         config: what adapter_config.json says: emotions, base_model, base_parameters, training.
         repo_id: what `load_adapter` is told to find it.
         parameters: how many it has.
-        licence, metrics, dataset, samples: as in `base_card`.
+        license, metrics, dataset, samples: as in `base_card`.
     """
     base, emotions = config["base_model"], list(config["emotions"])
     on_the_hub = REPOSITORY_NAME.fullmatch(base) and not Path(base).exists()
     relation = {"base_model": base, "base_model_relation": "adapter"} if on_the_hub else {}
     return _render(
         "adapter_card.md.j2",
-        _data(repo_id, licence, metrics, dataset, tags=["adapter", *emotions], **relation),
+        _data(repo_id, license, metrics, dataset, tags=["adapter", *emotions], **relation),
         repo_id=repo_id,
         base=f"[{base}](https://huggingface.co/{base})" if on_the_hub else f"`{base}`",
         base_model=base,
@@ -112,7 +119,7 @@ def find_card(place: str | os.PathLike | None) -> ModelCard | None:
 
 def _data(
     repo_id: str,
-    licence: str | None,
+    license: str | None,
     metrics: Mapping[str, float] | None,
     dataset: str,
     tags: Sequence[str] = (),
@@ -132,7 +139,7 @@ def _data(
     return ModelCardData(
         library_name="eat_hf",
         pipeline_tag=TASK,
-        license=licence,
+        license=license,
         tags=[*TAGS, *tags],
         metrics=[result.metric_type for result in results] or None,
         model_name=_title(repo_id) if results else None,

@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -223,3 +224,31 @@ def push_folder(
             commit_message=commit_message,
             ignore_patterns=["README.md"] if held else None,
         ).commit_url
+
+
+def push_saved(
+    save: Callable[[Path, str], None],
+    repo_id: str,
+    *,
+    private: bool | None = None,
+    token: str | bool | None = None,
+    revision: str | None = None,
+    commit_message: str | None = None,
+) -> str:
+    """Upload what `save` writes, its card included, to a repository that is made if there is none; the commit's
+    address. A card that the repository has already stays as it is.
+
+    Args:
+        save: writes into a folder, for a repository of that full id.
+        private, token: as for `create_repository`.
+        revision, commit_message: as for `push_folder`.
+
+    Raises:
+        RepositoryError: the Hub cannot be reached or refuses; or `private` is asked of a public repository.
+    """
+    repo_id = create_repository(repo_id, private=private, token=token)
+    with tempfile.TemporaryDirectory() as folder:
+        save(Path(folder), repo_id)
+        return push_folder(
+            folder, repo_id, token=token, revision=revision, commit_message=commit_message, keep_card=True
+        )

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from scipy.fft import dct
 from torch import Tensor
-from transformers.audio_utils import mel_filter_bank, spectrogram
+from transformers.audio_utils import hertz_to_mel, mel_filter_bank, mel_to_hertz, spectrogram
 
 from ..constants import FPS, SAMPLING_RATE
 
@@ -30,22 +30,11 @@ BLOCK = 512  # analysis windows taken at a time, so that long recordings need li
 _EPSILON = np.finfo(float).eps
 
 
-def _hertz_to_mel(hertz):
-    return 2595 * np.log10(1 + hertz / 700)
-
-
-def _mel_to_hertz(mel):
-    return 700 * (10 ** (mel / 2595) - 1)
-
-
-@functools.lru_cache(maxsize=4)
-def mel_filters(bands: int = MEL_BANDS, n_fft: int = MEL_FFT, low: float = 0.0, high: float = 8000.0) -> Tensor:
-    """(n_fft / 2 + 1, bands) triangles of height 1, equally spaced on the HTK mel scale between `low` and `high` Hz."""
-    edges = _mel_to_hertz(np.linspace(_hertz_to_mel(low), _hertz_to_mel(high), bands + 2))
-    bins = np.linspace(0, SAMPLING_RATE / 2, n_fft // 2 + 1)[:, None]
-    left, centre, right = edges[:-2], edges[1:-1], edges[2:]
-    triangles = np.minimum((bins - left) / (centre - left), (right - bins) / (right - centre))
-    return torch.from_numpy(np.maximum(triangles, 0).astype(np.float32))
+@functools.lru_cache(maxsize=1)
+def mel_filters() -> Tensor:
+    """(n_fft / 2 + 1, bands) triangles of height 1, equally spaced on the HTK mel scale up to half the rate."""
+    bank = mel_filter_bank(MEL_FFT // 2 + 1, MEL_BANDS, 0.0, SAMPLING_RATE / 2, SAMPLING_RATE, mel_scale="htk")
+    return torch.from_numpy(bank.astype(np.float32))
 
 
 def log_mel(waveform: Tensor) -> Tensor:
@@ -103,7 +92,8 @@ def sync_mel(waveform: np.ndarray) -> np.ndarray:
 @functools.lru_cache(maxsize=1)
 def _mfcc_filters(bands: int = 26, n_fft: int = 512) -> np.ndarray:
     """(n_fft / 2 + 1, bands) triangles whose corners are snapped to FFT bins, as speech recognisers used to do."""
-    edges = _mel_to_hertz(np.linspace(_hertz_to_mel(0.0), _hertz_to_mel(SAMPLING_RATE / 2), bands + 2))
+    mels = np.linspace(0.0, hertz_to_mel(SAMPLING_RATE / 2, "htk"), bands + 2)
+    edges = mel_to_hertz(mels, "htk")
     edges = np.floor((n_fft + 1) * edges / SAMPLING_RATE)
     bins = np.arange(n_fft // 2 + 1)[:, None]
     left, centre, right = edges[:-2], edges[1:-1], edges[2:]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..constants import NEUTRAL
+from ..easing import smoothstep
 from ..errors import UserError
 
 CROSS_FADE = 0.4  # seconds
@@ -65,8 +66,7 @@ class EmotionTrack:
         start = self.keyframes[0]
         rows = np.tile(_vector(start[1] if start[0] <= 0 else {NEUTRAL: 1.0}, emotions), (frames, 1))
         for seconds, weights in self.keyframes[start[0] <= 0 :]:
-            fade = ((times - seconds) / CROSS_FADE).clip(0, 1)[:, None]
-            fade = fade * fade * (3 - 2 * fade)
+            fade = smoothstep(((times - seconds) / CROSS_FADE).clip(0, 1))[:, None]
             rows = (1 - fade) * rows + fade * _vector(weights, emotions)
         moments, values = zip(*self.intensity, strict=True)
         strength = np.interp(times, moments, values)[:, None]

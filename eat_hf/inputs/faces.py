@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from ..easing import smoothstep
 from ..errors import InputWarning, UserError
 
 SIZE = 256  # side of the frame that the network sees
@@ -412,10 +413,4 @@ def _feathered_square(feather: int) -> np.ndarray:
     depth = np.minimum(np.arange(SIZE), np.arange(SIZE)[::-1]).clip(max=2 * feather).astype(np.float32)
     inset = 2 * feather - depth
     distance = np.hypot(inset[:, None], inset[None]) - feather  # from the inside, past the quarter circle of a corner
-    ramp = (1 - distance / feather).clip(0, 1)
-    return ramp * ramp * (3 - 2 * ramp)
-
-
-def paste_back(picture: np.ndarray, frame: np.ndarray, matrix: np.ndarray, max_side: int = 1920) -> np.ndarray:
-    """Lay one frame back into its picture; see `PasteBack`, which does a whole clip faster."""
-    return PasteBack(picture, matrix, max_side)(frame)
+    return smoothstep((1 - distance / feather).clip(0, 1))

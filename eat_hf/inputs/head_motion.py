@@ -5,12 +5,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
 from ..constants import FPS
+from ..easing import smoothstep
 from ..errors import UserError
 
 EASE_IN = 0.8  # seconds until made-up motion is in full swing
@@ -21,6 +24,7 @@ DRIFT = {"yaw": 3.4, "pitch": 1.7, "roll": 1.3}
 SPEECH = {"yaw": 4.0, "pitch": 3.0, "roll": 1.8}
 NOD = 3.0  # degrees that the head dips when the voice swells
 DRIFT_SECONDS, SPEECH_SECONDS, NOD_SECONDS = 0.9, 0.22, 0.16  # sigma of the Gaussians that smooth them
+REACH = 4.0  # where those Gaussians are cut off, in sigmas
 SWAY = 0.008  # standard deviation of the shift, 1 pixel of the 256 frame
 
 BLINK_PAUSE = (2.0, 5.0)  # seconds from one blink to the next
@@ -88,8 +92,7 @@ class HeadMotion:
         loudness = (energy / loudest.clamp_min(1e-4)).clamp(0, 1)
         envelope = _smooth(loudness, 4 * NOD_SECONDS)
         swell = _smooth(loudness, NOD_SECONDS) - envelope
-        ease = (torch.arange(frames) / FPS / EASE_IN).clamp(0, 1)
-        ease = ease * ease * (3 - 2 * ease)
+        ease = smoothstep((torch.arange(frames) / FPS / EASE_IN).clamp(0, 1))
 
         def noise(deviation: float, seconds: float) -> Tensor:
             return deviation * _smooth_noise(frames, seconds, generator)
@@ -170,28 +173,22 @@ def _blinks(frames: int, generator: torch.Generator | None) -> Tensor:
     until = blinks[following] - frame
     since = torch.where(following > 0, frame - blinks[following - 1], torch.inf)
     closure = 1 - torch.minimum(until / LIDS_CLOSE, since / LIDS_OPEN) / FPS
-    closure = closure.clamp(0, 1)
-    return closure * closure * (3 - 2 * closure)
-
-
-def _gaussian(sigma: float) -> Tensor:
-    radius = max(1, round(4 * sigma))
-    kernel = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / max(sigma, 1e-6)).square())
-    return kernel / kernel.sum()
+    return smoothstep(closure.clamp(0, 1))
 
 
 def _smooth(values: Tensor, seconds: float, fps: float = FPS) -> Tensor:
     """Gaussian along the first axis of (F,) or (F, n), the ends repeated."""
-    kernel = _gaussian(seconds * fps)
-    radius = len(kernel) // 2
-    columns = values.reshape(len(values), -1).T[:, None]
-    padded = torch.cat([columns[..., :1].expand(-1, -1, radius), columns, columns[..., -1:].expand(-1, -1, radius)], -1)
-    return torch.nn.functional.conv1d(padded, kernel[None, None])[:, 0].T.reshape(values.shape)
+    return torch.from_numpy(gaussian_filter1d(values.numpy(), seconds * fps, axis=0, mode="nearest", truncate=REACH))
 
 
 def _smooth_noise(frames: int, seconds: float, generator: torch.Generator | None) -> Tensor:
     """(frames,) Gaussian noise, smooth, of unit variance."""
-    kernel = _gaussian(seconds * FPS)
+    sigma = seconds * FPS
+    reach = int(REACH * sigma + 0.5)
     device = generator.device if generator is not None else "cpu"
-    white = torch.randn(frames + len(kernel) - 1, generator=generator, device=device).cpu()
-    return torch.nn.functional.conv1d(white[None, None], kernel[None, None])[0, 0] / kernel.square().sum().sqrt()
+    white = torch.randn(frames + 2 * reach, generator=generator, device=device).cpu().numpy()
+    impulse = np.zeros(2 * reach + 1)
+    impulse[reach] = 1
+    kernel = gaussian_filter1d(impulse, sigma, truncate=REACH)
+    smooth = gaussian_filter1d(white, sigma, truncate=REACH)[reach : reach + frames]
+    return torch.from_numpy(smooth / np.sqrt(np.square(kernel).sum(), dtype=np.float32))

@@ -1,55 +1,27 @@
-"""Files that users name, and files that appear as a whole or not at all."""
+"""Files that users name, and files and folders that appear as a whole or not at all."""
 
+import contextlib
 import errno
 import os
-import tempfile
+import secrets
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import UserError
 
-
-def write_atomically(path: str | os.PathLike, text: str) -> None:
-    """Write UTF-8 text; there is either the whole file or none.
-
-    Raises:
-        UserError: it cannot be written.
-    """
-    path = Path(path)
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        try:
-            with open(handle, "w", encoding="utf-8", newline="\n") as file:
-                file.write(text)
-            mask = os.umask(0)
-            os.umask(mask)
-            os.chmod(name, 0o666 & ~mask)  # a temporary file is its owner's only; a report is like any other file
-            os.replace(name, path)
-        finally:
-            Path(name).unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"Cannot write {path}: {error.strerror or error}.") from error
-
-
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-class _DiskErrors:
-    """Turns errors of writing `path` into one sentence for the user."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind, error, traceback) -> None:
-        if isinstance(error, OSError):
-            if error.errno in NO_SPACE:
-                raise UserError(f"No space left to write {self.path}; free some or choose another disk.") from error
-            raise UserError(f"Cannot write {self.path} ({one_line(error)}).") from error
-
-
 def existing_file(path: str | os.PathLike, kind: str) -> Path:
+    """A path that can be opened.
+
+    Args:
+        kind: what it shall be, for messages.
+
+    Raises:
+        UserError: it is no file, empty, or cannot be opened.
+    """
     if not isinstance(path, str | os.PathLike):
         raise UserError(f"A {kind} must be given as a path, not as {type(path).__name__}.")
     path = Path(path)
@@ -68,6 +40,81 @@ def existing_file(path: str | os.PathLike, kind: str) -> Path:
         raise UserError(f"The {kind} {path} cannot be opened ({one_line(error)}).") from error
 
 
+@contextlib.contextmanager
+def explained_writing(path: Path) -> Iterator[None]:
+    """Turn the operating system's errors of writing a path into one sentence for the user."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, UserError):
+            raise
+        if error.errno in NO_SPACE:
+            raise UserError(f"No space left to write {path}; free some or choose another disk.") from error
+        raise UserError(f"Cannot write {path} ({one_line(error)}).") from error
+
+
+def _beside(path: Path) -> Path:
+    """A hidden name that nothing has, in the same folder and with the same ending."""
+    return path.with_name(f".{path.stem}-{secrets.token_hex(4)}.part{path.suffix}")
+
+
+@contextlib.contextmanager
+def unfinished_file(path: str | os.PathLike) -> Iterator[Path]:
+    """A hidden name to write to; then the file gets its own. On any error it vanishes, and an older file stays."""
+    path = Path(path)
+    unfinished = _beside(path)
+    try:
+        yield unfinished
+        with explained_writing(path):
+            os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_file(path: str | os.PathLike) -> Iterator[Path]:
+    """`unfinished_file`, for work that does nothing but write.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    with unfinished_file(path) as unfinished, explained_writing(Path(path)):
+        yield unfinished
+
+
+@contextlib.contextmanager
+def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """A hidden folder to fill; then it gets the name `path`, which must be free or an empty folder. On any error all of
+    it vanishes.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    path = Path(path)
+    unfinished = _beside(path)
+    try:
+        with explained_writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            unfinished.mkdir()
+            yield unfinished
+            if path.exists():
+                path.rmdir()
+            unfinished.rename(path)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def write_atomically(path: str | os.PathLike, text: str) -> None:
+    """Write UTF-8 text; there is either the whole file or none.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    with whole_file(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8", newline="\n")
+
+
 def one_line(error: Exception) -> str:
+    """What an exception says, for within a sentence."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return " ".join(text.split()).rstrip(".")

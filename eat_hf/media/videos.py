@@ -1,8 +1,8 @@
 """Videos: frames and sound read from them, and written into an mp4."""
 
+import contextlib
 import errno
 import os
-import secrets
 import warnings
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
@@ -15,7 +15,7 @@ from av.video.reformatter import ColorRange, Colorspace
 
 from ..constants import FPS
 from ..errors import InputWarning, UserError
-from .files import _DiskErrors, existing_file, one_line
+from .files import existing_file, explained_writing, one_line, unfinished_file
 from .recordings import Recording, resampled
 from .watermark import add_watermark
 
@@ -129,16 +129,17 @@ class VideoWriter:
         self._rate = sampling_rate if sampling_rate in AAC_RATES else 48000
         self._sound = resampled(pieces, sampling_rate or self._rate, self._rate)
         self._waiting = np.zeros((self._channels, 0), np.float32)  # sound whose frames have not come yet
-        self._temporary = self.path.with_name(f".{self.path.stem}-{secrets.token_hex(4)}.mp4")
+        self._whole = unfinished_file(self.path)
         self._container: Any = None
         self._frames = self._samples_written = 0
 
     def __enter__(self) -> "VideoWriter":
+        self._unfinished = self._whole.__enter__()
         return self
 
     def write(self, frames: np.ndarray | Iterable[np.ndarray]) -> None:
         """Append frames, (n, H, W, 3) uint8 RGB, all of one size; odd sizes grow by one repeated row or column."""
-        with self._explained():
+        with explained_writing(self.path):
             for frame in frames:
                 self._write_frame(frame)
 
@@ -162,7 +163,7 @@ class VideoWriter:
         self._write_sound(until=round(self._frames / self.fps * self._rate))
 
     def _open(self, width: int, height: int) -> None:
-        self._container = av.open(str(self._temporary), "w", format="mp4", options={"movflags": "+faststart"})
+        self._container = av.open(str(self._unfinished), "w", format="mp4", options={"movflags": "+faststart"})
         self._container.metadata["comment"] = AI_GENERATED
         self._video = self._container.add_stream("libx264", rate=self.fps, options={"crf": str(self.crf)})
         self._video.width, self._video.height, self._video.pix_fmt = width, height, "yuv420p"
@@ -193,15 +194,18 @@ class VideoWriter:
         return "mono" if self._channels == 1 else "stereo"
 
     def __exit__(self, kind, error, traceback) -> None:
-        try:
-            if kind is None:
-                with self._explained():
-                    self._finish()
-        finally:
-            if self._container is not None:
-                container, self._container = self._container, None
-                _close_quietly(container)
-            self._temporary.unlink(missing_ok=True)
+        with contextlib.ExitStack() as ending:
+            ending.push(self._whole)  # the file gets its name, or vanishes
+            ending.callback(self._close)
+            if error is not None:
+                raise error
+            with explained_writing(self.path):
+                self._finish()
+
+    def _close(self) -> None:
+        if self._container is not None:
+            container, self._container = self._container, None
+            _close_quietly(container)
 
     def _finish(self) -> None:
         if self._container is None:
@@ -212,13 +216,9 @@ class VideoWriter:
         container, self._container = self._container, None
         container.close()
         # FFmpeg does not report every failed write of the index; a file without one cannot be opened again
-        with av.open(str(self._temporary)) as written:
+        with av.open(str(self._unfinished)) as written:
             if written.streams.video[0].frames != self._frames:
                 raise OSError(errno.ENOSPC, "incomplete file")
-        os.replace(self._temporary, self.path)
-
-    def _explained(self) -> "_DiskErrors":
-        return _DiskErrors(self.path)
 
 
 def check_video_target(path: str | os.PathLike) -> None:

@@ -3,7 +3,6 @@
 import copy
 import itertools
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -37,7 +36,7 @@ from ..animation.rendering import render_plan
 from ..constants import FPS
 from ..errors import RepositoryError, UserError, explain_memory
 from ..hub.cards import base_card, find_card, slug
-from ..hub.client import create_repository, explained, fetch_folder, push_folder
+from ..hub.client import explained, fetch_folder, push_saved
 from ..inputs.emotions import Emotion, Intensity
 from ..inputs.faces import Face, PasteBack, find_driver, find_portrait, load_face_models
 from ..inputs.head_motion import HeadMotion
@@ -50,6 +49,7 @@ from ..models.emotion_mapper import EmotionMapper
 from ..models.expression_basis import ExpressionBasis
 from ..models.judges.sync_expert import SyncExpert
 from ..models.motion_estimator import MotionEstimator
+from ..models.parameters import parameter_shares
 from .arguments import AudioInput, ClipOptions, HeadMotionInput, ImageInput, OutputType, check_image, seeded
 from .pipeline_output import EATPipelineOutput
 from .precision import renderer_dtype, saved_dtype
@@ -213,14 +213,16 @@ class EATPipeline(DiffusionPipeline):
         Raises:
             RepositoryError: the Hub cannot be reached or refuses; or `private` is asked of a public repository.
         """
-        repo_id = create_repository(repo_id, private=private, token=token)
-        with tempfile.TemporaryDirectory() as folder:
+
+        def save(folder: Path, repo_id: str) -> None:
             self.save_pretrained(folder)
-            card = find_card(self.name_or_path) or base_card(self, repo_id, licence=license)
-            Path(folder, "README.md").write_text(str(card), encoding="utf8")
-            return push_folder(
-                folder, repo_id, token=token, revision=revision, commit_message=commit_message, keep_card=True
-            )
+            parts = parameter_shares(self.components)
+            card = find_card(self.name_or_path)
+            card = card or base_card(self.emotion_mapper.config.emotions, parts, repo_id, license=license)
+            (folder / "README.md").write_text(str(card), encoding="utf8")
+
+        options = {"private": private, "token": token, "revision": revision, "commit_message": commit_message}
+        return push_saved(save, repo_id, **options)
 
     # Components ------------------------------------------------------------------------------------------------------
 
@@ -407,15 +409,15 @@ class EATPipeline(DiffusionPipeline):
         if base_model is not None:
             adapter = replace(adapter, config=adapter.config.changed(base_model=base_model))
         pictures = {f"samples/{slug(caption)}.png": read_image(each) for caption, each in (samples or {}).items()}
-        repo_id = create_repository(repo_id, private=private, token=token)
-        with tempfile.TemporaryDirectory() as folder:
-            adapter.save(folder, repo_id=repo_id, licence=license, metrics=metrics, samples=list(pictures))
+
+        def save(folder: Path, repo_id: str) -> None:
+            adapter.save(folder, repo_id=repo_id, license=license, metrics=metrics, samples=list(pictures))
             for path, picture in pictures.items():
-                Path(folder, path).parent.mkdir(exist_ok=True)
-                Image.fromarray(picture).save(Path(folder, path))
-            return push_folder(
-                folder, repo_id, token=token, revision=revision, commit_message=commit_message, keep_card=True
-            )
+                (folder / path).parent.mkdir(exist_ok=True)
+                Image.fromarray(picture).save(folder / path)
+
+        options = {"private": private, "token": token, "revision": revision, "commit_message": commit_message}
+        return push_saved(save, repo_id, **options)
 
     @property
     def text_to_emotion(self) -> TextToEmotion | None:

@@ -18,6 +18,7 @@ from torch import nn
 from eat_hf import EATPipeline
 from eat_hf.conversion import official as convert
 from eat_hf.conversion.official import ConversionError, convert_official
+from eat_hf.errors import UserError
 
 
 class Release:
@@ -288,6 +289,6 @@ def test_nothing_half_written_stays_behind(release, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(convert, "_model_card", full_disk)  # after the weights were written
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(UserError, match="No space left"):
         release.convert()
     assert release.leftovers() == []

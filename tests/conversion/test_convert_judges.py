@@ -540,7 +540,7 @@ def test_nothing_half_written_stays_behind(tiny_judges, tmp_path, monkeypatch):
 
     torch.save(tiny_judges["vgg19"].state_dict(), tmp_path / "vgg.pth")
     monkeypatch.setattr(VGGFeatures, "save_pretrained", full_disk)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(UserError, match="No space left"):
         convert_judge("vgg19", tmp_path / "vgg.pth", tmp_path / "out" / "judge")
     assert list((tmp_path / "out").iterdir()) == []
 

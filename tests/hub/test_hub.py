@@ -66,7 +66,7 @@ from eat_hf.errors import UserError
 
 pipe = EATPipeline.from_pretrained(sys.argv[1])
 addresses = [
-    pipe.push_to_hub("tiny", private=True, licence="cc0-1.0"),
+    pipe.push_to_hub("tiny", private=True, license="cc0-1.0"),
     pipe.push_to_hub("ann/open", private=False),
 ]
 pipe.repos_net.decoder.to_rgb.weight.data.zero_()
@@ -184,7 +184,7 @@ def test_the_card_on_the_hub_stays(hub, pushed, tiny_model, tmp_path):
     (tmp_path / "notes.json").write_text("{}")
     program = """
 import json, sys
-from eat_hf.hub import push_folder
+from eat_hf.hub.client import push_folder
 push_folder(sys.argv[1], "ann/tiny", revision="edited", keep_card=True)
 push_folder(sys.argv[1], "ann/tiny", revision="again")
 print("0")
@@ -242,7 +242,7 @@ def test_without_a_network_the_cache_is_enough(hub, loaded):
     program = """
 import json
 from eat_hf.errors import UserError
-from eat_hf.hub import fetch_folder
+from eat_hf.hub.client import fetch_folder
 found = str(fetch_folder("ann/tiny", ["model_index.json"]))
 try:
     fetch_folder("ann/open")
@@ -264,7 +264,7 @@ except UserError as error:
 FETCH = """
 import json, sys
 from eat_hf.errors import UserError
-from eat_hf.hub import fetch_folder
+from eat_hf.hub.client import fetch_folder
 try:
     folder = fetch_folder("ann/large", ["*.npy", "*.txt"], subfolder="part", max_workers=1)
     print(json.dumps([str(folder), ""]))
@@ -323,8 +323,8 @@ MEASURED = {"Emotion accuracy (%)": 87.5, "PSNR (dB)": 26.125}
 
 def test_cards_say_what_the_hub_asks_for():
     pipeline = build_tiny_pipeline()
-    options = {"licence": LICENCE, "metrics": MEASURED, "dataset": "made-up clips", "samples": ["samples/sad.png"]}
-    base = base_card(pipeline, "ann/tiny", **options)
+    options = {"license": LICENCE, "metrics": MEASURED, "dataset": "made-up clips", "samples": ["samples/sad.png"]}
+    base = base_card(OWN, PARTS, "ann/tiny", **options)
     adapter = adapter_card(ADAPTER, "ann/smirk", parameters=50, **options)
     for content in (base, adapter):
         card = ModelCard(content)  # refuses a model-index that the Hub could not read
@@ -382,7 +382,7 @@ for path in sys.argv[1:]:
         verdicts.append(str(error))
 print(json.dumps(verdicts))
 """
-    good = adapter_card(ADAPTER, "ann/smirk", licence=LICENCE, metrics=MEASURED)
+    good = adapter_card(ADAPTER, "ann/smirk", license=LICENCE, metrics=MEASURED)
     cards = {"good": good, "bad": good.replace("base_model: ann/tiny", "base_model: some/folder/tiny")}
     for name, content in cards.items():
         (tmp_path / name).write_text(content)

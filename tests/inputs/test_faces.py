@@ -11,7 +11,6 @@ from eat_hf.inputs.faces import (
     crop_driving_video,
     detect_faces,
     driving_box,
-    paste_back,
     similarity_transform,
 )
 from eat_hf.media.pictures import read_image
@@ -130,7 +129,7 @@ def test_driving_crop_stays_in_place(portrait, face):
 
 def test_pasting_the_crop_back_gives_the_picture(portrait, face):
     aligned = align_portrait(portrait, face)
-    pasted = paste_back(portrait, aligned.crop, aligned.matrix)
+    pasted = PasteBack(portrait, aligned.matrix)(aligned.crop)
     assert pasted.shape == portrait.shape
     inside = PasteBack(portrait, aligned.matrix).mask > 0.9
     assert np.abs(pasted.astype(int) - portrait)[inside].mean() < 4  # twice interpolated, so a little softer
@@ -158,12 +157,12 @@ def test_paste_back_keeps_a_large_picture_in_bounds_and_even(face, portrait):
     scale = 2211 / 512
     big = type(face)(face.box * scale, (face.landmarks + 0.5) * scale - 0.5, 1.0, 1.0)
     aligned = align_portrait(large, big)
-    pasted = paste_back(large, aligned.crop, aligned.matrix)
+    pasted = PasteBack(large, aligned.matrix)(aligned.crop)
     assert pasted.shape == (1920, 1920, 3)
     whole = cv2.resize(large, (1920, 1920), interpolation=cv2.INTER_AREA)
     assert np.abs(pasted.astype(int) - whole).mean() < 1.5
     odd = portrait[:401, :333]
-    assert paste_back(odd, aligned.crop, align_portrait(odd, face).matrix).shape == (400, 332, 3)
+    assert PasteBack(odd, align_portrait(odd, face).matrix)(aligned.crop).shape == (400, 332, 3)
 
 
 def test_faces_at_the_border_can_be_pasted(portrait, face):
@@ -172,4 +171,4 @@ def test_faces_at_the_border_can_be_pasted(portrait, face):
     near = type(face)(face.box, landmarks, 1.0, 1.0)
     aligned = align_portrait(cut, near)
     assert move(np.zeros((1, 2)), aligned.matrix)[0, 1] > 0
-    assert np.abs(paste_back(cut, aligned.crop, aligned.matrix).astype(int) - cut).mean() < 0.5
+    assert np.abs(PasteBack(cut, aligned.matrix)(aligned.crop).astype(int) - cut).mean() < 0.5

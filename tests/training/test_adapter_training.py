@@ -109,9 +109,9 @@ base, adapter, picture = sys.argv[1:]
 pipe = EATPipeline.from_pretrained(base)
 pipe.load_adapter(adapter)
 addresses = [
-    pipe.push_to_hub("ann/base", licence="cc0-1.0"),
+    pipe.push_to_hub("ann/base", license="cc0-1.0"),
     pipe.push_adapter_to_hub(
-        "smirk", "smirk", base_model="ann/base", private=True, licence="cc0-1.0",
+        "smirk", "smirk", base_model="ann/base", private=True, license="cc0-1.0",
         metrics={"keypoint error (px)": 1.25}, samples={"a smirk": picture},
     ),
 ]

@@ -1,12 +1,12 @@
 """Speech, visemes, emotions and animation of the synthetic corpus, with the real espeak-ng."""
 
-import builtins
-
 import numpy as np
 import pytest
 
 pytest.importorskip("espeakng_loader", reason="espeak-ng comes with `pip install espeakng-loader`")
 
+from eat_hf.errors import UserError
+from eat_hf.media import espeak
 from training.corpus import emotions, heads, sentences, speech, visemes  # noqa: E402
 from training.corpus.animation import animate  # noqa: E402
 
@@ -94,15 +94,8 @@ def test_mistakes_are_explained(monkeypatch):
         speech.synthesize("Hello", "klingon-x")
     with pytest.raises(ValueError, match="nothing to say"):
         speech.synthesize("  ")
-    real_import = builtins.__import__
-
-    def without_espeak(name, *args, **kwargs):
-        if name == "espeakng_loader":
-            raise ImportError(name)
-        return real_import(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without_espeak)
-    with pytest.raises(ImportError, match="pip install espeakng-loader"):
+    monkeypatch.setattr(espeak, "is_installed", lambda: False)
+    with pytest.raises(UserError, match="pip install espeakng-loader"):
         speech.synthesize("Hello")
 
 

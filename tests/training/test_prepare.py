@@ -341,10 +341,11 @@ def test_a_folder_of_another_corpus_is_refused(mead, tmp_path):
 
 @pytest.mark.parametrize("space", ["canonical", "posed"])
 @pytest.mark.parametrize("frame", ["camera", "head"])
-def test_measured_labels_obey_eq_1(space, frame, tiny_pipeline):
-    detector, estimator = tiny_pipeline.keypoint_detector, tiny_pipeline.motion_estimator
+def test_measured_labels_obey_eq_1(space, frame):
+    pipeline = build_tiny_pipeline(keypoint_space=space)
+    detector, estimator = pipeline.keypoint_detector, pipeline.motion_estimator
     frames = np.random.default_rng(0).integers(0, 256, (3, 256, 256, 3), np.uint8)
-    networks = Networks(detector, estimator, space, frame, 2.1)
+    networks = Networks(detector, estimator, frame)
     labels = {name: torch.from_numpy(label) for name, label in latent_labels(networks, frames).items()}
     assert labels["canonical"].shape == (KEYPOINTS, 3) and labels["expression"].shape == (3, KEYPOINTS, 3)
     rotation = kp.rotation_from_degrees(labels["yaw"], labels["pitch"], labels["roll"])

@@ -37,6 +37,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from eat_hf.constants import EMOTIONS, FPS, SAMPLING_RATE
+from eat_hf.media.files import write_atomically
 from training.corpus import heads
 from training.corpus.animation import animate
 from training.corpus.captions import Wish, sample_wish
@@ -51,7 +52,6 @@ from training.data.files import (
     remove_leftovers,
     write_labels,
     write_picture,
-    write_text,
     write_video,
     write_wav,
 )
@@ -274,7 +274,7 @@ def build_corpus(plan: Plan, workers: int = 1, progress: bool = True) -> None:
     _check_resumable(plan)
     (plan.output / "clips").mkdir(parents=True, exist_ok=True)
     remove_leftovers(plan.output / "clips")
-    write_text(plan.output / "corpus.json", json.dumps({
+    write_atomically(plan.output / "corpus.json", json.dumps({
         "seed": plan.seed, "identities": plan.identities, "speech_clips": plan.speech_clips,
         "latent_clips": plan.latent_clips, "frames_per_clip": plan.frames_per_clip, "range_frames": plan.range_frames,
         "judge": plan.judge, "splits": list(plan.splits), "expression": plan.expression,
@@ -298,7 +298,7 @@ def build_corpus(plan: Plan, workers: int = 1, progress: bool = True) -> None:
 
     names = [job.name for _, identity, _ in tasks for job in _jobs(plan, identity)]
     lines = [json.dumps(read_metadata(plan.output / "clips" / f"{n}.npz"), ensure_ascii=False) for n in names]
-    write_text(plan.output / "metadata.jsonl", "\n".join(lines) + "\n")
+    write_atomically(plan.output / "metadata.jsonl", "\n".join(lines) + "\n")
     if progress:
         size = sum(f.stat().st_size for f in (plan.output / "clips").iterdir()) / 1e6
         print(f"{plan.output}: {made} clips made, {found} already there, in {seconds:.0f} s "

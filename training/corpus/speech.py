@@ -5,18 +5,12 @@ starts. Prosody (rate, pitch, range, loudness, vocal effort) follows the emotion
 recordings (equalisation, room, noise, level, speed), always keeping the phoneme times right, so that networks trained
 on it have a chance with real voices.
 
-espeak-ng is GPLv3: it is a tool that makes data, an optional dependency of ``training``, never part of the package.
-It keeps global state (noise generator, flutter and wave phases run on from one utterance into the next), so each
-utterance here is spoken by a freshly loaded copy of the library, about 10 ms, which makes the same request give the
-same samples whatever was said before. The functions are not thread-safe beyond the lock below: use processes.
+The same request gives the same samples whatever was said before (``eat_hf.media.espeak``). One utterance is spoken at
+a time: use processes.
 """
 
 from __future__ import annotations
 
-import _ctypes
-import ctypes
-import os
-import threading
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,7 +19,11 @@ from scipy import fft
 from scipy.signal import fftconvolve
 
 from eat_hf.constants import SAMPLING_RATE
+from eat_hf.errors import UserError
+from eat_hf.media.espeak import speak
 from training.corpus.visemes import SILENCE
+
+VOLUME = 70  # percent
 
 __all__ = ["SAMPLING_RATE", "VOICES", "Prosody", "Speech", "prosody_of", "room_tone", "say", "synthesize"]
 
@@ -159,94 +157,29 @@ def prosody_of(emotion: str, level: int, rng: np.random.Generator) -> Prosody:
     )
 
 
-# --- espeak-ng through ctypes -----------------------------------------------------------------------------------------
-# Constants and structures from espeak-ng's public header speak_lib.h.
-_AUDIO_OUTPUT_SYNCHRONOUS = 2
-_INITIALIZE_PHONEME_EVENTS, _INITIALIZE_PHONEME_IPA, _INITIALIZE_DONT_EXIT = 0x1, 0x2, 0x8000
-_RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4
-_CHARS_UTF8 = 1
-_EVENT_LIST_TERMINATED, _EVENT_PHONEME = 0, 7
-
-
-class _EventId(ctypes.Union):
-    _fields_ = [("number", ctypes.c_int), ("name", ctypes.c_char_p), ("string", ctypes.c_char * 8)]
-
-
-class _Event(ctypes.Structure):
-    _fields_ = [
-        ("type", ctypes.c_int), ("unique_identifier", ctypes.c_uint), ("text_position", ctypes.c_int),
-        ("length", ctypes.c_int), ("audio_position", ctypes.c_int), ("sample", ctypes.c_int),
-        ("user_data", ctypes.c_void_p), ("id", _EventId),
-    ]  # fmt: skip
-
-
-_Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
-_lock = threading.Lock()
-
-
-def _loader():
-    try:
-        import espeakng_loader
-    except ImportError as error:
-        raise ImportError("Making speech needs espeak-ng: run `pip install espeakng-loader` and try again.") from error
-    return espeakng_loader
-
-
+# --- espeak-ng ---------------------------------------------------------------------------------------------------------
 def synthesize(text: str, voice: str = "en-us", prosody: Prosody | None = None, seed: int = 0):
     """Speak ``text`` with an espeak-ng voice.
 
     Returns (samples (N,) float32 at the engine's rate, that rate in Hz, [(phoneme, start s, end s)]); neighbouring
-    silences are merged and named ``_``, and the phonemes cover the sound from 0 to its end. Raises ImportError
-    without espeakng-loader, ValueError for a voice espeak-ng does not have or a text without speech.
+    silences are merged and named ``_``, and the phonemes cover the sound from 0 to its end.
+
+    Raises UserError without espeakng-loader, for a voice espeak-ng does not have, or a text without speech.
     """
-    loader, prosody = _loader(), prosody or Prosody()
-    pcm: list[np.ndarray] = []
-    marks: list[tuple[str, int]] = []
-
-    def collect(wave, count, events):
-        if wave and count > 0:
-            pcm.append(np.ctypeslib.as_array(wave, (count,)).copy())
-        i = 0
-        while events[i].type != _EVENT_LIST_TERMINATED:
-            if events[i].type == _EVENT_PHONEME:
-                # The field holds 8 bytes at most and may cut a character: drop the broken end.
-                name = bytes(events[i].id.string).split(b"\0")[0].decode("utf8", "ignore")
-                marks.append((name, events[i].sample))
-            i += 1
-        return 0
-
-    callback = _Callback(collect)
-    with _lock:
-        library = ctypes.CDLL(loader.get_library_path())
-        try:
-            data = os.path.dirname(str(loader.get_data_path())).encode()
-            options = _INITIALIZE_PHONEME_EVENTS | _INITIALIZE_PHONEME_IPA | _INITIALIZE_DONT_EXIT
-            rate = library.espeak_Initialize(_AUDIO_OUTPUT_SYNCHRONOUS, 0, data, options)
-            if rate <= 0:
-                raise RuntimeError("espeak-ng did not start: reinstall it with `pip install -U espeakng-loader`.")
-            library.espeak_SetSynthCallback(callback)
-            if library.espeak_SetVoiceByName(voice.encode()):
-                raise ValueError(f"espeak-ng has no voice named {voice!r}")
-            if hasattr(library, "espeak_ng_SetRandSeed"):
-                library.espeak_ng_SetRandSeed(ctypes.c_long(seed))
-            for parameter, value in (
-                (_RATE, prosody.rate),
-                (_VOLUME, 70),
-                (_PITCH, prosody.pitch),
-                (_RANGE, prosody.pitch_range),
-            ):
-                library.espeak_SetParameter(parameter, round(value), 0)
-            encoded = text.encode()
-            library.espeak_Synth(encoded, ctypes.c_size_t(len(encoded) + 1), 0, 1, 0, _CHARS_UTF8, None, None)
-            library.espeak_Synchronize()
-            library.espeak_Terminate()
-        finally:
-            # Unloading forgets the global state, so the next utterance starts from the same point as this one.
-            getattr(_ctypes, "dlclose", getattr(_ctypes, "FreeLibrary", None))(library._handle)
-    if not pcm or not any(name for name, _ in marks):
-        raise ValueError(f"espeak-ng found nothing to say in {text!r}")
-
-    samples = np.concatenate(pcm).astype(np.float32) / 32768
+    prosody = prosody or Prosody()
+    said = speak(
+        text,
+        voice,
+        seed=seed,
+        rate=prosody.rate,
+        volume=VOLUME,
+        pitch=prosody.pitch,
+        pitch_range=prosody.pitch_range,
+    )
+    marks, rate = said.phonemes, said.sampling_rate
+    if not any(name for name, _ in marks):
+        raise UserError(f"espeak-ng found nothing to say in {text!r}.")
+    samples = said.samples.astype(np.float32) / 32768
     ends = [position for _, position in marks[1:]] + [len(samples)]
     phonemes: list[tuple[str, float, float]] = [(SILENCE, 0.0, marks[0][1] / rate)] if marks[0][1] > 0 else []
     for (name, start), end in zip(marks, ends, strict=True):
@@ -258,7 +191,7 @@ def synthesize(text: str, voice: str = "en-us", prosody: Prosody | None = None, 
             phonemes[-1] = (SILENCE, phonemes[-1][1], end)
         else:
             phonemes.append((name, start, end))
-    return samples, int(rate), phonemes
+    return samples, rate, phonemes
 
 
 # --- recordings -------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Writing the files of a clip, whoever made it: complete, or not there at all.
 
-A file is written under a name with ``.part.`` in it and renamed when it is whole; what an interrupted run leaves behind
-is removed by ``remove_leftovers``. The npz comes last and holds the clip's line of metadata.jsonl: a clip is finished
+A file is written under a name with ``.part.`` in it and renamed when it is whole; what a killed run leaves behind is
+removed by ``remove_leftovers``. The npz comes last and holds the clip's line of metadata.jsonl: a clip is finished
 when its npz is there.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,77 +16,75 @@ from pathlib import Path
 import numpy as np
 
 from eat_hf.constants import FPS, SAMPLING_RATE
+from eat_hf.media.files import whole_file
 
-__all__ = ["package_versions", "read_metadata", "remove_leftovers", "write_labels", "write_picture", "write_text",
-           "write_video", "write_wav"]  # fmt: skip
+__all__ = [
+    "package_versions",
+    "read_metadata",
+    "remove_leftovers",
+    "write_labels",
+    "write_picture",
+    "write_video",
+    "write_wav",
+]
 
 
 def write_video(path: Path, frames: np.ndarray, crf: int) -> None:
     """H.264 through imageio-ffmpeg, at the quality ``crf``, of frames (T, H, W, 3) uint8 RGB at 25 a second.
 
-    Raises OSError when the disk is full."""
+    Raises UserError when the disk is full."""
     import av
     import imageio_ffmpeg
 
-    part = path.with_name(path.stem + ".part.mp4")
-    height, width = frames.shape[1:3]
-    writer = imageio_ffmpeg.write_frames(
-        str(part), (width, height), fps=FPS, codec="libx264", pix_fmt_in="rgb24", pix_fmt_out="yuv420p",
-        quality=None, macro_block_size=1,
-        # One thread: the same bytes on every machine, and the workers already use all cores.
-        output_params=["-crf", str(crf), "-preset", "veryfast", "-threads", "1", "-bf", "0",
-                       "-sws_flags", "accurate_rnd+full_chroma_int+bicubic"],
-    )  # fmt: skip
-    writer.send(None)
-    for frame in frames:
-        writer.send(np.ascontiguousarray(frame))
-    writer.close()
-    # FFmpeg's exit status is lost here, and with it whether the last bytes found room
-    try:
-        with av.open(str(part)) as written:
-            complete = written.streams.video[0].frames == len(frames)
-    except av.error.FFmpegError:
-        complete = False
-    if not complete:
-        raise OSError(errno.ENOSPC, "the video could not be written as a whole; is the disk full?", str(path))
-    os.replace(part, path)
+    with whole_file(path) as part:
+        height, width = frames.shape[1:3]
+        writer = imageio_ffmpeg.write_frames(
+            str(part), (width, height), fps=FPS, codec="libx264", pix_fmt_in="rgb24", pix_fmt_out="yuv420p",
+            quality=None, macro_block_size=1,
+            # One thread: the same bytes on every machine, and the workers already use all cores.
+            output_params=["-crf", str(crf), "-preset", "veryfast", "-threads", "1", "-bf", "0",
+                           "-sws_flags", "accurate_rnd+full_chroma_int+bicubic"],
+        )  # fmt: skip
+        writer.send(None)
+        for frame in frames:
+            writer.send(np.ascontiguousarray(frame))
+        writer.close()
+        # FFmpeg's exit status is lost here, and with it whether the last bytes found room
+        try:
+            with av.open(str(part)) as written:
+                complete = written.streams.video[0].frames == len(frames)
+        except av.error.FFmpegError:
+            complete = False
+        if not complete:
+            raise OSError(errno.ENOSPC, "the video could not be written as a whole; is the disk full?", str(path))
 
 
 def write_picture(path: Path, picture: np.ndarray) -> None:
     """A PNG of (H, W, 3) uint8 RGB."""
     from PIL import Image
 
-    part = path.with_name(path.stem + ".part.png")
-    Image.fromarray(picture).save(part)
-    os.replace(part, path)
+    with whole_file(path) as part:
+        Image.fromarray(picture).save(part)
 
 
 def write_wav(path: Path, waveform: np.ndarray) -> None:
     """16-bit samples of a waveform (N,) in [-1, 1] at 16 kHz."""
     import soundfile
 
-    part = path.with_name(path.stem + ".part.wav")
-    soundfile.write(part, waveform, SAMPLING_RATE, subtype="PCM_16")
-    os.replace(part, path)
+    with whole_file(path) as part:
+        soundfile.write(part, waveform, SAMPLING_RATE, subtype="PCM_16")
 
 
 def write_labels(path: Path, labels: dict, metadata: dict) -> None:
     """The npz of the clip: arrays, and the metadata line."""
-    part = path.with_name(path.stem + ".part.npz")
-    np.savez_compressed(part, **labels, metadata=np.array(json.dumps(metadata, ensure_ascii=False)))
-    os.replace(part, path)
+    with whole_file(path) as part:
+        np.savez_compressed(part, **labels, metadata=np.array(json.dumps(metadata, ensure_ascii=False)))
 
 
 def read_metadata(path: Path) -> dict:
     """The metadata line that ``write_labels`` has put into an npz."""
     with np.load(path) as stored:
         return json.loads(str(stored["metadata"]))
-
-
-def write_text(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf8")
-    os.replace(part, path)
 
 
 def remove_leftovers(clips: Path) -> None:

@@ -4,30 +4,40 @@ import functools
 import hashlib
 import json
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers.utils import logging
-from huggingface_hub import hf_hub_download
 
-from eat_hf import CanonicalKeypointDetector, MotionEstimator
+from eat_hf import MotionEstimator
 from eat_hf import keypoints as kp
+from eat_hf.animation.networks import KeypointDetector
 from eat_hf.errors import UserError
-from eat_hf.hub.client import explained
+from eat_hf.hub.client import explained, fetch_folder
+from eat_hf.keypoints import ExpressionFrame, KeypointSpace
+from eat_hf.models.components import load_component
 
 BATCH = 16  # frames the networks see at a time
 
 
 @dataclass(frozen=True)
 class Networks:
-    """What labels head pose, keypoints and expression, and the conventions of their pipeline."""
+    """What labels head pose, keypoints and expression.
 
-    detector: CanonicalKeypointDetector
+    Attributes:
+        expression_frame: of the model that they are from, see `ExpressionBasis`.
+    """
+
+    detector: KeypointDetector
     estimator: MotionEstimator
-    keypoint_space: str
-    expression_frame: str
-    crop_scale: float
+    expression_frame: ExpressionFrame
+
+    @property
+    def keypoint_space(self) -> KeypointSpace:
+        return self.detector.config.keypoint_space
+
+    @property
+    def crop_scale(self) -> float:
+        return self.estimator.config.driving_crop_scale
 
 
 @functools.cache
@@ -37,20 +47,13 @@ def load_networks(model: str, device: str) -> Networks:
     Raises:
         UserError: they cannot be loaded, or do not fit together.
     """
-    logging.set_verbosity_error()
     try:
         with explained(model):
-            index = (
-                Path(model, "model_index.json") if Path(model).is_dir() else hf_hub_download(model, "model_index.json")
-            )
-            config = json.loads(Path(index).read_text(encoding="utf8"))
+            folder = fetch_folder(model, ["keypoint_detector/*", "motion_estimator/*", "expression_basis/config.json"])
             detector, estimator = (
-                kind.from_pretrained(model, subfolder=name, use_safetensors=True).eval().to(device)
-                for kind, name in (
-                    (CanonicalKeypointDetector, "keypoint_detector"),
-                    (MotionEstimator, "motion_estimator"),
-                )
+                load_component(folder / name).to(device) for name in ("keypoint_detector", "motion_estimator")
             )
+            settings = json.loads((folder / "expression_basis" / "config.json").read_text(encoding="utf8"))
     except (ValueError, RuntimeError) as error:
         raise UserError(f"The model {model} cannot be loaded: {' '.join(str(error).split())[:200]}") from error
     if detector.config.keypoints != estimator.config.keypoints:
@@ -58,8 +61,7 @@ def load_networks(model: str, device: str) -> Networks:
             f"The model {model} has a detector of {detector.config.keypoints} keypoints and an estimator of "
             f"{estimator.config.keypoints}; they must be the same."
         )
-    names = ("keypoint_space", "expression_frame", "driving_crop_scale")
-    return Networks(detector, estimator, *(config[name] for name in names))
+    return Networks(detector, estimator, settings["expression_frame"])
 
 
 def latent_labels(networks: Networks, frames: np.ndarray) -> dict[str, np.ndarray]:

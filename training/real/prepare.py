@@ -45,9 +45,10 @@ from tqdm import tqdm
 
 from eat_hf.constants import EMOTIONS, FPS, SAMPLING_RATE
 from eat_hf.errors import UserError
+from eat_hf.media.files import whole_file, write_atomically
 
 from ..corpus.heads import KEYPOINT_NAMES, LANDMARK_NAMES
-from ..data.files import package_versions, read_metadata, remove_leftovers, write_text
+from ..data.files import package_versions, read_metadata, remove_leftovers
 from .clips import Options, Outcome, metadata_of, prepare_in_worker
 from .layouts import LAYOUTS, SPLITS, SourceClip, find_clips
 
@@ -138,7 +139,7 @@ def start_corpus(options: Options) -> None:
         "emotions": EMOTIONS,
         "missing": [*ALWAYS_MISSING, *(() if options.model else WITHOUT_MODEL)],
     }
-    write_text(existing, json.dumps(described, indent=2) + "\n")
+    write_atomically(existing, json.dumps(described, indent=2) + "\n")
 
 
 def describe_model(model: str | None, device: str) -> dict[str, Any]:
@@ -218,13 +219,12 @@ def draw(seed: int, *names: str) -> str:
 
 def copy_portrait(source: Path, target: Path) -> None:
     if not filecmp.cmp(source, target, shallow=False):
-        part = target.with_name(target.stem + ".part.png")
-        shutil.copyfile(source, part)
-        part.replace(target)
+        with whole_file(target) as part:
+            shutil.copyfile(source, part)
 
 
 def write_lines(path: Path, lines: Iterable[dict]) -> None:
-    write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    write_atomically(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
 
 def summary(lines: list[dict[str, Any]], rejected: dict[str, dict[str, str]], others: int) -> str:
