@@ -55,7 +55,6 @@ def build_tiny_pipeline(**settings):
             pose_size=16,
             pose_widths=(1, 8, 8),
             pitch_widths=(8, 8, 8, 16),
-            pitch_heads=False,
             encode_widths=(8, 8, 16, 16, 16, 16),
             pitch_width=16,
             decode_widths=(32, 16, 16, 16, 16, 16),
@@ -69,14 +68,13 @@ def build_tiny_pipeline(**settings):
             volume_depth=2,
             volume_blocks=1,
             guidance=WIDTH,
-            hourglass_channels=(8, 8),
+            compress_channels=1,
+            hourglass_channels=(4,),
             feature_channels=8,
             decoder_channels=8,
             decoder_blocks=1,
             up_channels=(8, 4),
             spade_hidden=4,
-            affine_motion=True,  # without 3D convolutions, which would take most of the time
-            rigid_keypoints=(0, 1, 2, 3),
         ),
         speech_encoder=DeepSpeechEncoder(hidden=16),
         expression_basis=ExpressionBasis(
@@ -90,7 +88,7 @@ def build_tiny_pipeline(**settings):
         pipeline.a2et.head.weight *= 10
         pipeline.expression_basis.directions.normal_(0, 0.1)
         pipeline.keypoint_detector.head.weight *= 100  # keypoints far apart, not all in the middle
-        pipeline.repos_net.decoder.to_rgb.weight *= 20
+        pipeline.repos_net.decoder.to_rgb.weight *= 40
         for head in pipeline.emotion_mapper.heads:
             head[-1].bias.normal_()
     for component in pipeline.components.values():

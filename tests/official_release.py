@@ -1,13 +1,10 @@
 """Checkpoints in the layout of the authors' release: tiny ones made here, and the reference's pseudo ones."""
 
 import functools
-import importlib.util
-import os
 import struct
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 
 from eat_hf.conversion.names import SPECTRAL_NORM, official_names
@@ -35,7 +32,6 @@ TINY_A2ET = dict(
     pose_size=16,
     pose_widths=(1, 4, 8, 16),
     pitch_widths=(4, 8, 8, 8),
-    pitch_lstm=4,
     encode_widths=(8, 8, 16, 16, 16, 16),
     pitch_width=8,
     decode_widths=(16, 16, 16, 16, 16, 16),
@@ -103,6 +99,8 @@ def official_tensors(component: str, model: torch.nn.Module) -> dict[str, torch.
         tensors["down.weight"] = torch.from_numpy(kernel).float().expand(3, 1, 13, 13).clone()
     if component == "a2et":
         tensors["embedding.weight"] = torch.randn(5, 7)
+        for name in ("detector_conv.0", "bilstm_classifier", "bilstm_detector", "classifier", "detector"):
+            tensors[f"f0_model.{name}.weight"] = torch.randn(2, 3)
     if component in ("a2et", "edn"):
         tensors["pos_enc.pos_table"] = sinusoid_positions(20, 16)[None]
     return tensors
@@ -179,32 +177,3 @@ def deepspeech_constants(hidden: int = 6, lstm_input: int = 10, lstm_hidden: int
         cell = f"bidirectional_rnn/{direction}/basic_lstm_cell"
         shapes |= {f"{cell}/kernel": (lstm_input + lstm_hidden, 4 * lstm_hidden), f"{cell}/bias": (4 * lstm_hidden,)}
     return {name: (rng.normal(size=shape) / 3).astype(np.float32) for name, shape in shapes.items()}
-
-
-@functools.cache
-def reference_dir() -> Path | None:
-    """Folder with the pseudo weights and goldens: $EAT_REFERENCE_DIR, or shared/reference beside the repository."""
-    default = Path(__file__).resolve().parents[2] / "shared" / "reference"
-    folder = Path(os.environ.get("EAT_REFERENCE_DIR", default))
-    return folder if (folder / "golden_seed0.npz").is_file() else None
-
-
-needs_reference = pytest.mark.skipif(
-    reference_dir() is None,
-    reason="the goldens of the official network are not here; set EAT_REFERENCE_DIR to the folder that holds them",
-)
-
-
-@functools.cache
-def pseudo_weights():
-    """The reference's module that builds pseudo checkpoints and inputs."""
-    spec = importlib.util.spec_from_file_location("pseudo_weights", reference_dir() / "pseudo_weights.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@functools.cache
-def goldens(name: str) -> dict[str, np.ndarray]:
-    with np.load(reference_dir() / name) as file:
-        return dict(file)

@@ -7,21 +7,25 @@ from dataclasses import dataclass, fields
 from typing import Any, TypeVar, cast
 
 import torch
-from diffusers import ModelMixin
 from torch import Tensor, nn
 
 from ..models.a2et import A2ET
+from ..models.detail_renderer import DetailRenderer
 from ..models.eam import EmotionalAdaptationModule
 from ..models.edn import EDN
 from ..models.emotion_mapper import EmotionMapper
 from ..models.expression_basis import ExpressionBasis
+from ..models.keypoint_detector import CanonicalKeypointDetector
+from ..models.landmark_detector import LandmarkDetector
 from ..models.motion_estimator import MotionEstimator
+from ..models.repos_net import RePosNet
+from ..models.speech_encoder import DeepSpeechEncoder
 
 Parts = dict[str, nn.Module]
-# there are several of these, which do the same: `RePosNet` or `DetailRenderer`, `CanonicalKeypointDetector` or
-# `LandmarkDetector`, and whatever a model's configuration names
-Renderer = ModelMixin
-KeypointDetector = ModelMixin
+# what does the same work, as published or as the bundled model has it; a model's configuration names the class
+KeypointDetector = CanonicalKeypointDetector | LandmarkDetector
+Renderer = RePosNet | DetailRenderer
+SpeechEncoder = DeepSpeechEncoder
 Module = TypeVar("Module", bound=nn.Module)
 
 
@@ -47,7 +51,7 @@ class Networks:
     edn: EDN
     repos_net: Renderer
     expression_basis: ExpressionBasis
-    speech_encoder: ModelMixin | None = None
+    speech_encoder: SpeechEncoder | None = None
 
     @property
     def components(self) -> dict[str, nn.Module]:

@@ -55,6 +55,8 @@ class CanonicalKeypointDetector(ModelMixin, ConfigMixin):
         template_landmarks: 68 pairs of pixels that portraits were aligned to; None is `faces.DEFAULT_TEMPLATE`.
     """
 
+    _no_split_modules = ["ConvNormReLU"]
+
     @register_to_config
     def __init__(
         self,

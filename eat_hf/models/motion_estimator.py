@@ -72,6 +72,8 @@ class MotionEstimator(ModelMixin, ConfigMixin):
         driving_crop_scale: side of the square that is cut out of driving videos, in widths of the face.
     """
 
+    _no_split_modules = ["Bottleneck", "ConvNormReLU"]
+
     @register_to_config
     def __init__(
         self,

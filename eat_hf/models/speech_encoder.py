@@ -25,6 +25,8 @@ class DeepSpeechEncoder(ModelMixin, ConfigMixin):
         window: rows in one frame's window.
     """
 
+    _no_split_modules = ["DeepSpeechEncoder"]  # long recordings take its LSTM apart
+
     @register_to_config
     def __init__(
         self,
@@ -90,6 +92,6 @@ class DeepSpeechEncoder(ModelMixin, ConfigMixin):
         """
         logits = []
         for clip in waveform.float().cpu():
-            features = deepspeech_features(clip)[None].to(self.device, self.dtype)
+            features = deepspeech_features(clip)[None].to(waveform.device, self.dtype)
             logits.append(self.logits(features) if features.shape[1] <= BLOCK else self._logits_of_long(features))
         return semantic_windows(torch.cat(logits), waveform.shape[-1] / SAMPLING_RATE, self.config.window)

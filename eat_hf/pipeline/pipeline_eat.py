@@ -12,7 +12,13 @@ from typing import Any
 import diffusers
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline, ModelMixin
+from accelerate.hooks import (
+    AlignDevicesHook,
+    add_hook_to_module,
+    attach_align_device_hook,
+    remove_hook_from_submodules,
+)
+from diffusers import DiffusionPipeline
 from PIL import Image
 from torch import Tensor
 
@@ -25,7 +31,7 @@ from ..adapters.tuning import LearningOptions, LearningStep, PracticeClip, learn
 from ..animation.clip_plan import ClipPlan, plan_clip
 from ..animation.expression import EmotionMix, SpeechFeatures, hear, read_windows
 from ..animation.head_pose import follow_driver, pose_head
-from ..animation.networks import Adaptation, Networks
+from ..animation.networks import Adaptation, KeypointDetector, Networks, Renderer, SpeechEncoder
 from ..animation.portrait import Portrait, read_portrait, to_pixel_values
 from ..animation.rendering import render_plan
 from ..constants import FPS
@@ -74,13 +80,13 @@ class EATPipeline(DiffusionPipeline):
 
     def __init__(
         self,
-        keypoint_detector: ModelMixin,
+        keypoint_detector: KeypointDetector,
         motion_estimator: MotionEstimator,
         emotion_mapper: EmotionMapper,
         a2et: A2ET,
         edn: EDN,
-        repos_net: ModelMixin,
-        speech_encoder: ModelMixin | None,
+        repos_net: Renderer,
+        speech_encoder: SpeechEncoder | None,
         expression_basis: ExpressionBasis,
     ):
         super().__init__()
@@ -246,6 +252,25 @@ class EATPipeline(DiffusionPipeline):
         if dtype != self.repos_net.dtype:
             self._before_rounding = digest_of(self.networks, "repos_net") | self._before_rounding
             torch.nn.Module.to(self.repos_net, dtype)  # diffusers' own warns of parts to keep in float32: []
+
+    def enable_sequential_cpu_offload(
+        self, gpu_id: int | None = None, device: torch.device | str | None = None
+    ) -> None:
+        """`DiffusionPipeline.enable_sequential_cpu_offload`, with what may not be split moved as a whole.
+
+        Load adapters before: the weights that they are compared with are out of reach afterwards.
+        """
+        super().enable_sequential_cpu_offload(gpu_id, device)
+        at = self._offload_device
+        at = torch.device("cpu") if at.type == "cpu" else at  # not "cpu:0", which hooks take for another place
+        for name, module in self.components.items():
+            if isinstance(module, torch.nn.Module) and name not in self._exclude_from_cpu_offload:
+                remove_hook_from_submodules(module)
+                weights = {name: tensor.to("cpu") for name, tensor in module.state_dict().items()}
+                # without accelerate's `cpu_offload`, whose hooks cannot hand on outputs with names
+                add_hook_to_module(module, AlignDevicesHook(at))
+                whole = module._no_split_modules
+                attach_align_device_hook(module, at, True, weights, preload_module_classes=whole)
 
     def compile(self, **options: Any) -> "EATPipeline":
         """Have `torch.compile` make the renderer faster, in place; frames are the same but for rounding.

@@ -121,6 +121,10 @@ def test_every_tensor_is_used_or_listed_with_a_reason(release):
         ("eat", "kp_detector.down.weight"),
         ("eat", "audio2kptransformer.embedding.weight"),
         ("eat", "audio2kptransformer.pos_enc.pos_table"),
+        *(
+            ("eat", f"audio2kptransformer.f0_model.{name}.weight")
+            for name in ("detector_conv.0", "bilstm_classifier", "bilstm_detector", "classifier", "detector")
+        ),
         ("eat", "sidetuning.pos_enc.pos_table"),
         ("eat", "optimizer_a2kp.state.0.exp_avg"),
         ("eat", "discriminator.conv.weight"),

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from official_release import goldens, needs_reference, pseudo_weights
+from pseudo_release import goldens, pseudo_checkpoint, pseudo_input, source_image
 
 from eat_hf import keypoints as kp
 from eat_hf.animation.pose_pictures import pose_pictures
@@ -17,6 +17,7 @@ from eat_hf.conversion.judges import convert_judge
 from eat_hf.conversion.official import convert_official, load_official
 from eat_hf.inputs.audio import log_mel
 from eat_hf.models.a2et import A2ET
+from eat_hf.models.eam import modulate_per_frame
 from eat_hf.models.edn import EDN
 from eat_hf.models.emotion_mapper import EmotionMapper
 from eat_hf.models.expression_basis import ExpressionBasis
@@ -25,7 +26,6 @@ from eat_hf.models.keypoint_detector import CanonicalKeypointDetector
 from eat_hf.models.motion_estimator import MotionEstimator
 from eat_hf.models.repos_net import RePosNet
 
-pytestmark = needs_reference
 HAPPY = 4
 
 
@@ -58,7 +58,7 @@ def folder(tmp_path_factory):
     checkpoints = {}
     for section in ("eat", "latent"):
         checkpoints[section] = place / f"{section}.pth.tar"
-        torch.save(pseudo_weights().pseudo_checkpoint(section), checkpoints[section])
+        torch.save(pseudo_checkpoint(section), checkpoints[section])
     for name, key in (("U_mead.npy", "U"), ("mean_mead.npy", "mean")):
         np.save(place / name, goldens("golden_pca.npz")[key])
     converted = convert_official(checkpoints["eat"], checkpoints["latent"], place, output_dir=place / "converted")
@@ -85,9 +85,9 @@ def network(folder):
 
 @pytest.fixture(scope="module")
 def inputs():
-    make = pseudo_weights().pseudo_input
+    make = pseudo_input
     return SimpleNamespace(
-        picture=pseudo_weights().source_image(),
+        picture=source_image(),
         semantic=make("deep", (1, 6, 11, 16, 29)),
         mel=make("mel", (1, 6, 1, 80, 11))[:, :, 0].transpose(2, 3),
         pose_images=make("pose", (6, 11, 1, 64, 64), "uniform")[None, :, :, 0],
@@ -197,7 +197,7 @@ def source_features(network, inputs):
 
 
 def test_feature_volume(network, source_features, prompts, golden):
-    volume = network.repos_net.adapt(source_features, prompts[:, 0], frames=1)
+    volume = modulate_per_frame(network.repos_net.volume_eam, source_features.volume, prompts[:, 0], 1)
     assert_golden(volume[:, ::4, ::5, ::8, ::8], golden["gen.feature_3d.sub"])
 
 
@@ -212,22 +212,22 @@ def test_whole_frame(network, source_features, source_keypoints, driving_keypoin
 
 def test_a2et_before_emotional_adaptation(inputs, detected, extra):
     i = inputs
-    tensors = pseudo_weights().pseudo_checkpoint("pretrain")["audio2kptransformer"]
+    tensors = pseudo_checkpoint("pretrain")["audio2kptransformer"]
     a2et = load_official("a2et", A2ET(), tensors, stage1=True)
     out = a2et(i.semantic, i.mel, i.pose_images, *i.angles, i.translation, detected.prediction_map)
     assert_golden(out.coefficients[0], extra["pretrain.a2et.pca"])
 
 
 def test_text_mapper(inputs, extra):
-    tensors = pseudo_weights().pseudo_checkpoint("text")["mapper"]
+    tensors = pseudo_checkpoint("text")["mapper"]
     mapper = load_official("emotion_mapper", EmotionMapper(emotions=("text",)), tensors)
     assert_golden(mapper(inputs.latent, torch.tensor([0])).prompts, extra["text.prompts"])
 
 
 def test_sync_expert(extra, tmp_path):
-    torch.save(pseudo_weights().pseudo_checkpoint("syncnet"), tmp_path / "sync.pth")
+    torch.save(pseudo_checkpoint("syncnet"), tmp_path / "sync.pth")
     expert = SyncExpert.from_pretrained(convert_judge("sync-expert", tmp_path / "sync.pth", tmp_path / "converted"))
-    make = pseudo_weights().pseudo_input
+    make = pseudo_input
     out = expert(make("sync_mel", (2, 1, 80, 16)), make("sync_face", (2, 15, 48, 96), "uniform"))
     assert_golden(out.audio, extra["sync.audio"])
     assert_golden(out.face, extra["sync.face"])

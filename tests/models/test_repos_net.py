@@ -1,10 +1,12 @@
-"""RePos-Net, the keypoint detector and the motion estimator at tiny sizes: shapes, batches, saving, extensions."""
+"""Both renderers, both keypoint detectors and the motion estimator at tiny sizes: shapes, batches, saving."""
 
 import pytest
 import torch
 
-from eat_hf import CanonicalKeypointDetector, MotionEstimator, RePosNet
-from eat_hf.models.detail_renderer import Crop, fit_affine, polygon_coverage
+from eat_hf import CanonicalKeypointDetector, DetailRenderer, LandmarkDetector, MotionEstimator, RePosNet
+from eat_hf.models.affine_motion import fit_affine
+from eat_hf.models.components import load_component
+from eat_hf.models.detail_renderer import Crop, polygon_coverage
 from eat_hf.models.layers import conv_of_enlarged
 
 KEYPOINTS = 12
@@ -23,13 +25,20 @@ PLAIN = dict(
     up_channels=(8, 4),
     spade_hidden=4,
 )
-EXTENDED = PLAIN | dict(
+DETAIL = dict(
+    keypoints=KEYPOINTS,
     encoder_channels=(4, 8),
+    volume_channels=4,
+    volume_depth=2,
     volume_blocks=0,
+    guidance=6,
+    hourglass_channels=(4, 8),
+    feature_channels=8,
+    decoder_channels=8,
+    decoder_blocks=1,
     up_channels=(8,),
-    affine_motion=True,
+    spade_hidden=4,
     rigid_keypoints=(0, 1, 2, 3, 4),
-    detail_skip=True,
     detail_channels=2,
     inner_mouth=(5, 6, 7, 8),
 )
@@ -37,7 +46,7 @@ EXTENDED = PLAIN | dict(
 
 def build(config, seed=0):
     torch.manual_seed(seed)
-    model = RePosNet(**config).eval()
+    model = (DetailRenderer if "inner_mouth" in config else RePosNet)(**config).eval()
     torch.nn.init.normal_(model.volume_eam.expand.weight)  # a fresh one is the identity
     return model
 
@@ -50,8 +59,8 @@ def clips(count=2, frames=2, size=64, seed=1):
     return pictures, source, driving, torch.randn(count, 6, generator=generator)
 
 
-# the extension's flow has 64 cells across the frame, so it renders frames of 256
-CASES = [pytest.param(PLAIN, 64, id="published"), pytest.param(EXTENDED, 256, id="extended")]
+# the detail renderer's flow has 64 cells across the frame, so it renders frames of 256
+CASES = [pytest.param(PLAIN, 64, id="published"), pytest.param(DETAIL, 256, id="detail")]
 
 
 @pytest.mark.parametrize(("config", "size"), CASES)
@@ -88,7 +97,9 @@ def test_saved_model_renders_the_same(config, size, tmp_path):
     model.save_pretrained(tmp_path)
     assert not list(tmp_path.glob("*.bin")) and list(tmp_path.glob("*.safetensors"))
     batch = clips(1, 1, size)
-    torch.testing.assert_close(RePosNet.from_pretrained(tmp_path)(*batch).frames, model(*batch).frames)
+    again = load_component(tmp_path)
+    assert type(again) is type(model)
+    torch.testing.assert_close(again(*batch).frames, model(*batch).frames)
 
 
 @torch.no_grad()
@@ -104,11 +115,7 @@ def test_a_convolution_of_an_enlarged_map_needs_no_enlarged_map(kind, scale):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize(
-    ("config", "size"),
-    [(PLAIN, 64), (EXTENDED, 256), (EXTENDED | {"redraw": "mouth"}, 256)],
-    ids=["plain", "extended", "mouth"],
-)
+@pytest.mark.parametrize(("config", "size"), CASES)
 def test_half_precision_draws_the_same_in_the_same_places(config, size, dtype):
     model = build(config)
     pictures, source, driving, guidance = clips(count=1, frames=1, size=size)  # few CPUs are quick in float16
@@ -130,7 +137,7 @@ def test_a_fresh_adaptation_module_changes_nothing():
 
 @torch.no_grad()
 def test_a_crop_is_a_part_of_the_frame():
-    model = build(EXTENDED)
+    model = build(DETAIL)
     pictures, source, driving, _ = clips(2, 1, 256)
     features = model.encode(pictures)
     whole = model.render(features, source, driving).frames[:, 0]
@@ -144,27 +151,26 @@ def test_a_crop_is_a_part_of_the_frame():
 @torch.no_grad()
 def test_drawing_the_mouth_alone_is_exact():
     """Decoding the surroundings of the mouth gives what decoding the whole frame would."""
-    whole, part = build(EXTENDED), build(EXTENDED | {"redraw": "mouth"})
-    part.load_state_dict(whole.state_dict())
-    whole.decoder.to_rgb_and_mask.bias[3] += 100  # its mask copies all but the mouth, too
+    model = build(DETAIL)
     pictures, source, driving, guidance = clips(2, 3, 256)
     driving[..., :2] *= 0.4  # small mouths, each elsewhere
     driving[0, 0, :, 0] += 0.8  # partly off the frame
-    expected = whole(pictures, source, driving, guidance)
-    made = part(pictures, source, driving, guidance)
+    everything = Crop(torch.zeros(6, 2, dtype=torch.long), 64, 64)
+    expected = model.render(model.encode(pictures), source, driving, guidance, everything)
+    made = model(pictures, source, driving, guidance)
     torch.testing.assert_close(made.frames, expected.frames, atol=1e-6, rtol=1e-5)
     copied = (made.frames == made.warped_picture).float().mean()
     assert 0.5 < copied < 1
-    changed = part(pictures, source, driving + 0.02, guidance).frames
+    changed = model(pictures, source, driving + 0.02, guidance).frames
     assert (changed - expected.frames).abs().max() > 1e-3
 
 
 @torch.no_grad()
 def test_a_portrait_that_shows_its_teeth_lends_them():
     """The colours between the lips of the portrait matter to those between the lips of the frame, unless it is shut."""
-    model = build(EXTENDED | {"redraw": "mouth"})
+    model = build(DETAIL)
     model.to_volume.weight.zero_(), model.to_volume.bias.zero_(), model.to_details.weight.zero_()
-    lips = list(EXTENDED["inner_mouth"])
+    lips = list(DETAIL["inner_mouth"])
     opened = torch.tensor([[-0.3, 0.0, 0.1], [0.0, -0.15, 0.1], [0.3, 0.0, 0.1], [0.0, 0.15, 0.1]])
     _, source, _, _ = clips(1, 1, 256)
     source[0, lips] = opened
@@ -186,7 +192,7 @@ def test_a_portrait_that_shows_its_teeth_lends_them():
 
 @torch.no_grad()
 def test_unmoved_keypoints_leave_the_flow_to_the_small_correction():
-    model = build(EXTENDED)
+    model = build(DETAIL)
     pictures, source, _, _ = clips(1, 1, 256)
     out = model(pictures, source, source[:, None])
     assert out.displacement.abs().max() <= model.dense_motion.MAX_CORRECTION + 1e-5
@@ -210,36 +216,47 @@ def test_polygon_coverage_is_its_area():
     assert polygon_coverage(flat, 64).max() == 0
 
 
-@pytest.mark.parametrize(
-    "wrong", [dict(detail_skip=True), dict(affine_motion=True, rigid_keypoints=(0, 1))], ids=["skip", "affine"]
-)
-def test_extensions_name_what_they_need(wrong):
-    with pytest.raises(ValueError, match="needs"):
-        RePosNet(**(PLAIN | wrong))
+@pytest.mark.parametrize("wrong", [dict(rigid_keypoints=(0, 1)), dict(inner_mouth=())])
+def test_the_detail_renderer_names_what_it_needs(wrong):
+    with pytest.raises(ValueError, match="4 rigid_keypoints and 3 keypoints of the inner_mouth"):
+        DetailRenderer(**(DETAIL | wrong))
+
+
+@pytest.mark.parametrize(("config", "size"), CASES)
+def test_gradients_are_the_same_where_blocks_are_computed_again(config, size):
+    model = build(config)
+    batch = clips(1, 1, size)
+    gradients = []
+    for checkpointing in (False, True):
+        model.zero_grad()
+        model.enable_gradient_checkpointing() if checkpointing else model.disable_gradient_checkpointing()
+        assert model.is_gradient_checkpointing == checkpointing
+        model(*batch).frames.square().mean().backward()
+        gradients.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys() and gradients[0]["decoder.stem.weight"].abs().max() > 0
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, atol=1e-7, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
     "config",
     [
         dict(depth=4, down_channels=(4, 8, 8), up_channels=(8, 8, 4), downscale=4),
-        dict(
-            depth=1, down_channels=(4, 8, 8), up_channels=(8, 4), downscale=2, blur_size=5, blur_sigma=0.5,
-            skip_connections=True,
-        ),
+        dict(down_channels=(4, 8, 8), up_channels=(8, 4), downscale=2, blur_size=5, blur_sigma=0.5),
     ],
-    ids=["published", "skip_connections"],
-)  # fmt: skip
+    ids=["published", "landmarks"],
+)
 @torch.no_grad()
-def test_keypoint_detector(config, tmp_path):
+def test_keypoint_detectors(config, tmp_path):
     torch.manual_seed(0)
-    detector = CanonicalKeypointDetector(keypoints=5, **config).eval()
+    detector = (CanonicalKeypointDetector if "depth" in config else LandmarkDetector)(keypoints=5, **config).eval()
     pictures = torch.rand(2, 3, 128, 128)
     out = detector(pictures)
-    assert out.keypoints.shape == (2, 5, 3) and out.prediction_map.shape[:3] == (2, 5, config["depth"])
+    assert out.keypoints.shape == (2, 5, 3) and out.prediction_map.shape[:3] == (2, 5, config.get("depth", 1))
     assert out.keypoints[..., :2].abs().max() <= 1
     torch.testing.assert_close(out.keypoints[1:], detector(pictures[1:]).keypoints, atol=1e-6, rtol=1e-5)
     detector.save_pretrained(tmp_path)
-    again = CanonicalKeypointDetector.from_pretrained(tmp_path)
+    again = load_component(tmp_path)
     torch.testing.assert_close(again(pictures).keypoints, out.keypoints)
 
 
