@@ -5,7 +5,7 @@ frame, every window of speech by itself, and maps enlarged before they are convo
 """
 
 from .measure import OFFICIAL, BenchmarkOptions, describe_machine, official_pipeline, peak_megabytes, run_benchmark
-from .plain import maps_enlarged_first, plain_frames
+from .plain import plain_frames, plain_network
 from .report import BenchmarkReport, TrainingReport, TrainingSpeed
 
 __all__ = [
@@ -15,9 +15,9 @@ __all__ = [
     "TrainingReport",
     "TrainingSpeed",
     "describe_machine",
-    "maps_enlarged_first",
     "official_pipeline",
     "peak_megabytes",
     "plain_frames",
+    "plain_network",
     "run_benchmark",
 ]

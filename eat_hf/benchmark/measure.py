@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -22,24 +22,31 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..animation.clip_plan import Performance
+from ..animation.clip_plan import ClipPlan
+from ..animation.expression import draw_prompts, emotional_deformation, read_windows, speech_deformation
+from ..animation.head_pose import pose_head
+from ..animation.portrait import to_pixel_values
+from ..animation.rendering import render_frames
 from ..errors import UserError
 from ..media.pictures import read_image
 from ..media.recordings import Recording, read_audio
 from ..media.videos import VideoWriter
-from ..models.a2et import A2ET
-from ..models.edn import EDN
-from ..models.emotion_mapper import EmotionMapper
-from ..models.expression_basis import ExpressionBasis
-from ..models.keypoint_detector import CanonicalKeypointDetector
-from ..models.motion_estimator import MotionEstimator
-from ..models.repos_net import RePosNet
-from ..models.speech_encoder import DeepSpeechEncoder
+from ..models.components import build_component
 from ..pipeline.pipeline_eat import EATPipeline
-from .plain import EMOTION, maps_enlarged_first, plain_frames
+from .plain import EMOTION, plain_frames, plain_network
 from .report import BenchmarkReport, FreshProcess, Row
 
 OFFICIAL = "official"  # the model of that name: the published sizes with random weights
+PUBLISHED: dict[str, dict[str, Any]] = {  # networks of the paper, each in its published size
+    "keypoint_detector": {"class": "CanonicalKeypointDetector"},
+    "motion_estimator": {"class": "MotionEstimator"},
+    "emotion_mapper": {"class": "EmotionMapper"},
+    "a2et": {"class": "A2ET"},
+    "edn": {"class": "EDN"},
+    "repos_net": {"class": "RePosNet"},
+    "speech_encoder": {"class": "DeepSpeechEncoder"},
+    "expression_basis": {"class": "ExpressionBasis"},
+}
 PACKAGES = ("torch", "diffusers", "transformers", "numpy", "av")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 PLAIN_FRAMES = 4  # of the plain way, which is slow and the same for every frame
@@ -134,19 +141,15 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
     }
 
 
-def official_pipeline() -> EATPipeline:
-    """The published sizes with random weights."""
-    torch.manual_seed(0)
-    return EATPipeline(
-        keypoint_detector=CanonicalKeypointDetector(),
-        motion_estimator=MotionEstimator(),
-        emotion_mapper=EmotionMapper(),
-        a2et=A2ET(),
-        edn=EDN(),
-        repos_net=RePosNet(),
-        speech_encoder=DeepSpeechEncoder(),
-        expression_basis=ExpressionBasis(),
-    )
+def official_pipeline(sections: Mapping[str, Mapping[str, Any]] = PUBLISHED) -> EATPipeline:
+    """A model with random weights, the same ones every time, that is only run.
+
+    Args:
+        sections: class and settings of every component; the published ones by default.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return EATPipeline(**{name: build_component(section).eval() for name, section in sections.items()})
 
 
 NEW_PROCESS = """
@@ -229,18 +232,17 @@ def run_benchmark(pipe: EATPipeline, model: str, options: BenchmarkOptions, comm
     whole = read_audio(options.audio)
     recording = whole.first(options.seconds)
 
-    def perform(view: EATPipeline) -> Performance:
-        return view.perform(image, recording, EMOTION, head_motion="still", generator=0)
+    def plan(view: EATPipeline) -> ClipPlan:
+        return view.plan_clip(image, recording, EMOTION, head_motion="still", generator=0)
 
     peak = {name: matrix_peak(device, DTYPES[name], repeats) for name in options.dtypes}
-    performance = perform(pipe)
-    count, seen = len(performance), performance.portrait
-    driving = performance.driving
+    clip = plan(pipe)
+    count, seen, driving = len(clip), clip.portrait, clip.driving
     middle = driving[:, count // 2, None]
     with torch.no_grad():
-        with maps_enlarged_first():
-            pixel_values = pipe._pixel_values(seen.crop[None])
-            flops = count_flops(lambda: pipe.repos_net(pixel_values, seen.keypoints, middle))
+        pixel_values = to_pixel_values(torch.from_numpy(seen.aligned.crop[None]).to(device))
+        plainly = plain_network(pipe.repos_net)
+        flops = count_flops(lambda: plainly(pixel_values, seen.keypoints, middle))
         flops_saved = flops - count_flops(lambda: pipe.repos_net.render(seen.features, seen.keypoints, middle))
     report = BenchmarkReport(command, Path(model).name, describe_machine(device), peak, flops, flops_saved)
 
@@ -264,19 +266,19 @@ def run_benchmark(pipe: EATPipeline, model: str, options: BenchmarkOptions, comm
         add("audio features", "frames", count, lambda: pipe.encode_audio(recording))
         add("portrait", "portraits", 1, lambda: pipe.prepare_portrait(image))
         speech = pipe.encode_audio(recording)
-        pose = pipe.pose_head(seen, pipe.prepare_motion("still", count, speech.energy))
-        prompts = pipe.draw_prompts(torch.Generator().manual_seed(0))
-        prompt = prompts[pipe.emotion_mapper.config.emotions.index(EMOTION), None]
-        windows = pipe.read_speech(speech, pose)
-        own = pipe.adaptations[0]
-        face, _ = pipe.emotional_deformation(seen, own, prompt)
-        add("EDN", "emotions", 1, lambda: pipe.emotional_deformation(seen, own, prompt))
+        pose = pose_head(seen, pipe.prepare_motion("still", count, speech.energy))
+        own = pipe.networks.own
+        prompts = draw_prompts(pipe.networks, [own], torch.Generator().manual_seed(0), device)
+        prompt = prompts[own.emotions.index(EMOTION), None]
+        windows = read_windows(pipe.a2et, speech, pose)
+        face, _ = emotional_deformation(seen, own, prompt)
+        add("EDN", "emotions", 1, lambda: emotional_deformation(seen, own, prompt))
         for batch in options.batches:
 
             def speak(batch: int = batch) -> None:
-                pipe.read_speech(speech, pose, batch)
-                for index in torch.arange(count).split(batch):
-                    pipe.speech_deformation(windows, index, own, face, prompt)
+                read_windows(pipe.a2et, speech, pose, batch)
+                for index in torch.arange(count, device=device).split(batch):
+                    speech_deformation(pipe.expression_basis, windows, index, own, face, prompt)
 
             add("A2ET", "frames", count, speak, dtype="float32", batch=batch)
 
@@ -285,13 +287,13 @@ def run_benchmark(pipe: EATPipeline, model: str, options: BenchmarkOptions, comm
         if options.compiled:
             views |= {(COMPILED, d): with_own_renderer(pipe, DTYPES[d]).compile() for d in options.dtypes}
         for (how, dtype), view in views.items():
-            performance = perform(view)  # the portrait's features in this precision
-            given = performance.portrait, performance.driving, performance.guidance
+            clip = plan(view)  # the portrait's features in this precision
+            given = view.repos_net, clip.portrait, clip.driving, clip.guidance
             for batch in options.batches:
-                work = partial(exhaust, view.render, *given, batch)
+                work = partial(exhaust, render_frames, *given, batch)
                 rate = add("RePos-Net" + how, "frames", count, work, dtype=dtype, batch=batch)
                 report.rows[-1].share = rate * (flops - flops_saved) / peak[dtype]
-        frames = next(pipe.render_performance(perform(pipe), 8))
+        frames = next(pipe.render_clip(plan(pipe)))
 
         def encode() -> None:
             with VideoWriter(Path(folder) / "encoded.mp4", None) as video:

@@ -24,7 +24,7 @@ from ..models.judges.syncnet import SyncNet
 from ..models.judges.vgg import VGGFeatures
 from .files import check_output_folder, existing, load_checkpoint
 
-__all__ = ["JUDGES", "ConversionError", "convert_judge", "load_judge"]
+__all__ = ["JUDGES", "ConversionError", "convert_judge", "judge_of_tensors"]
 
 MAX_NAMED = 8  # an error message names this many tensors of each kind; `ConversionError.problems` has them all
 BATCH_COUNTER = "num_batches_tracked"  # checkpoints from before torch 0.4.1 lack it, and no statistics depend on it
@@ -33,8 +33,8 @@ _INCEPTION_VARIANTS: dict[int, Variant] = {1000: "imagenet", 1008: "fid"}  # by 
 
 
 @dataclass(frozen=True)
-class Judge:
-    """A network of somebody else.
+class Release:
+    """A network that somebody else trained and published.
 
     Attributes:
         title: what it is called in messages and cards.
@@ -66,8 +66,8 @@ def _build_inception(tensors: Mapping[str, Tensor]) -> InceptionV3:
 
 _CLASSIFIER = "classifies objects; only the features before it are compared"
 
-JUDGES: dict[str, Judge] = {
-    "syncnet": Judge(
+JUDGES: dict[str, Release] = {
+    "syncnet": Release(
         title="SyncNet-v2",
         build=lambda _: SyncNet(),
         purpose="Judges how well lips and speech go together (LSE-C and LSE-D, the confidence that papers report).",
@@ -76,7 +76,7 @@ JUDGES: dict[str, Judge] = {
         license="mit",
         license_note="The repository is under the MIT licence, copyright (c) 2016-present Joon Son Chung.",
     ),
-    "sync-expert": Judge(
+    "sync-expert": Release(
         title="Lip-sync expert",
         build=lambda _: SyncExpert(),
         purpose="Compares lips and speech in the sync loss that A2ET is trained with (Eq. 7 of the EAT paper).",
@@ -86,7 +86,7 @@ JUDGES: dict[str, Judge] = {
         license_note="EAT's authors release their weights under CC BY-NC 4.0: no commercial use. A checkpoint of the "
         "same layout from elsewhere, such as Wav2Lip's, carries its own terms instead.",
     ),
-    "emotion-fan": Judge(
+    "emotion-fan": Release(
         title="Emotion-FAN",
         build=lambda _: EmotionFAN(),
         purpose="Judges which of eight emotions the face in a clip shows (Acc_emo).",
@@ -100,7 +100,7 @@ JUDGES: dict[str, Judge] = {
             "fc.": "the head of the network that training started from",
         },
     ),
-    "inception": Judge(
+    "inception": Release(
         title="Inception-v3",
         build=_build_inception,
         purpose="Gives the features whose distributions the Frechet inception distance (FID) compares.",
@@ -111,7 +111,7 @@ JUDGES: dict[str, Judge] = {
         license_note="torchvision is under BSD-3-Clause, pytorch-fid under Apache-2.0.",
         unneeded={"fc.": _CLASSIFIER, "AuxLogits.": "a classifier that only training uses"},
     ),
-    "vgg19": Judge(
+    "vgg19": Release(
         title="VGG-19",
         build=lambda _: VGGFeatures(),
         purpose="Gives the features in which perceptual distances and the perceptual loss are measured.",
@@ -126,7 +126,7 @@ JUDGES: dict[str, Judge] = {
 }
 
 
-def _judge(kind: str) -> Judge:
+def _release(kind: str) -> Release:
     if kind not in JUDGES:
         raise ConversionError(f"There is no judge {kind!r} to convert; choose one of {', '.join(JUDGES)}.")
     return JUDGES[kind]
@@ -159,7 +159,7 @@ def _state_dict(content: Mapping, path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def load_judge(kind: str, tensors: Mapping[str, Tensor]) -> ModelMixin:
+def judge_of_tensors(kind: str, tensors: Mapping[str, Tensor]) -> ModelMixin:
     """A judge with the tensors of its public checkpoint, ready to judge.
 
     Args:
@@ -169,11 +169,11 @@ def load_judge(kind: str, tensors: Mapping[str, Tensor]) -> ModelMixin:
     Raises:
         ConversionError: tensors are missing, unknown or of the wrong shape; the message names them.
     """
-    judge = _judge(kind)
+    release = _release(kind)
     with init_empty_weights(include_buffers=False):
-        model = judge.build(tensors)
+        model = release.build(tensors)
     own = model.state_dict()
-    needed = {name: t for name, t in tensors.items() if not name.startswith(tuple(judge.unneeded))}
+    needed = {name: t for name, t in tensors.items() if not name.startswith(tuple(release.unneeded))}
     found = {
         "Missing tensors": [n for n in own if n not in needed and not n.endswith(BATCH_COUNTER)],
         "Unknown tensors": sorted(needed.keys() - own.keys()),
@@ -189,7 +189,7 @@ def load_judge(kind: str, tensors: Mapping[str, Tensor]) -> ModelMixin:
         for what, names in problems.items():
             more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
             parts.append(f"{what}: {', '.join(names[:MAX_NAMED])}{more}")
-        raise ConversionError(f"The checkpoint is not that of {judge.title}. {'; '.join(parts)}.", problems)
+        raise ConversionError(f"The checkpoint is not that of {release.title}. {'; '.join(parts)}.", problems)
     state = own | {name: tensor.detach().to(own[name].dtype).contiguous() for name, tensor in needed.items()}
     model.load_state_dict(state, assign=True)
     return model.eval()
@@ -230,25 +230,25 @@ Left out:
 """
 
 
-def _model_card(judge: Judge, model: ModelMixin, checkpoint: Path, tensors: Mapping[str, Tensor]) -> str:
+def _model_card(release: Release, model: ModelMixin, checkpoint: Path, tensors: Mapping[str, Tensor]) -> str:
     with checkpoint.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     dropped = [
         f"- `{prefix}*` ({reason})"
-        for prefix, reason in judge.unneeded.items()
+        for prefix, reason in release.unneeded.items()
         if any(name.startswith(prefix) for name in tensors)
     ]
     return MODEL_CARD.format(
-        license=judge.license,
-        title=judge.title,
-        purpose=judge.purpose,
+        license=release.license,
+        title=release.title,
+        purpose=release.purpose,
         module=type(model).__module__,
         model=type(model).__name__,
-        origin=judge.origin,
+        origin=release.origin,
         file=checkpoint.name,
         digest=digest,
         dropped="\n".join(dropped) or "- nothing",
-        license_note=judge.license_note,
+        license_note=release.license_note,
     )
 
 
@@ -268,11 +268,11 @@ def convert_judge(kind: str, checkpoint: str | Path, output_dir: str | Path) -> 
     Raises:
         ConversionError: an unknown kind, a file that is missing or unreadable, or tensors that are not the network's.
     """
-    judge, checkpoint, output = _judge(kind), Path(checkpoint), Path(output_dir)
+    release, checkpoint, output = _release(kind), Path(checkpoint), Path(output_dir)
     check_output_folder(output)
     tensors = _state_dict(_read(checkpoint), checkpoint)
-    model = load_judge(kind, tensors)
-    card = _model_card(judge, model, checkpoint, tensors)
+    model = judge_of_tensors(kind, tensors)
+    card = _model_card(release, model, checkpoint, tensors)
 
     with whole_folder(output) as folder:
         model.save_pretrained(folder)

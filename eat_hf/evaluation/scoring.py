@@ -3,28 +3,27 @@
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+import torch
 
 from ..errors import UnscorableClip
+from ..inputs.audio import mfcc
 from ..media.pictures import frame_strip
+from ..models.judges.emotion_fan import EmotionFAN
+from ..models.judges.syncnet import SyncNet
 from .clips import ClipPair, read_frames, read_sound
 from .judges.backbones import Backbone
 from .judges.networks import DESCRIBED_FRAMES, SAMPLED_FRAMES, Judges
 from .metrics.identity import cosine_similarity, describe_faces
 from .metrics.image_quality import psnr, ssim
 from .metrics.jitter import background_jitter, landmark_jitter
-from .metrics.landmarks import MOUTH, landmark_distance
+from .metrics.landmarks import FACE, MOUTH, landmark_distance
 from .metrics.perceptual import perceptual_distance
 from .metrics.synchrony import Synchrony, synchrony
 from .report.results import RejectedClip
 from .tracks import FaceTrack, face_chips, mean_face_crops, mouth_aligned_crops, track_faces, tracked_crops
-
-if TYPE_CHECKING:
-    from ..models.judges.emotion_fan import EmotionFAN
-    from ..models.judges.syncnet import SyncNet
 
 LENGTH_TOLERANCE = 0.1  # of the longer clip, but at least 5 frames
 SYNC_CROPS = {"eat_official": mouth_aligned_crops, "standard": tracked_crops}
@@ -119,7 +118,7 @@ def score_pair(pair: ClipPair, judges: Judges) -> PairScores | RejectedClip:
     for protocol in judges.settings.protocols:
         a, b, landmarks = _matched(mine, real, protocol)
         per_frame[protocol] = {"psnr": psnr(a, b), "ssim": ssim(a, b)}
-        for name, points in (("m_lmd", MOUTH), ("f_lmd", slice(0, 68))):
+        for name, points in (("m_lmd", MOUTH), ("f_lmd", FACE)):
             distance = landmark_distance(*landmarks, points)
             per_frame[protocol][name] = distance[~np.isnan(distance)]
         per_frame[protocol]["csim"] = same_person
@@ -176,26 +175,22 @@ def score_video(video: Video, sound: np.ndarray | None, judges: Judges) -> Video
         frames=len(video.frames),
         without_face=int((~video.track.found).sum()),
     )
-    heard = hear(judges.syncnet, sound, len(video.frames)) if judges.syncnet is not None and sound is not None else None
-    for protocol in judges.settings.protocols:
-        if judges.syncnet is not None and heard is not None:
+    if judges.syncnet is not None and sound is not None:
+        heard = hear(judges.syncnet, sound, len(video.frames))
+        for protocol in judges.settings.protocols:
             crops = SYNC_CROPS[protocol](video.frames, video.filled, judges.syncnet.config.image_size)
             # the authors' script leaves the last window out
             last = len(crops) - 1 if protocol == "eat_official" else len(crops)
             scores.synchrony[protocol] = judge_synchrony(judges.syncnet, crops[:last], heard)
-        if protocol in judges.backbones:
-            scores.features[protocol] = video.features(protocol, judges.backbones[protocol])
+    for protocol, backbone in judges.backbones.items():
+        scores.features[protocol] = video.features(protocol, backbone)
     if judges.emotion is not None:
         scores.emotion = judge_emotion(judges.emotion, video.frames, video.track)
     return scores
 
 
-def hear(syncnet: "SyncNet", sound: np.ndarray, frames: int) -> np.ndarray:
+def hear(syncnet: SyncNet, sound: np.ndarray, frames: int) -> np.ndarray:
     """(frames - 4, D) embeddings of the sound (N,) at 16 kHz that belongs to so many video frames."""
-    import torch
-
-    from ..inputs.audio import mfcc
-
     rows = mfcc(np.round(sound * 32767), 13)
     needed = 4 * (frames - 5) + 20  # the last window may reach past the end of the recording
     rows = np.pad(rows, ((0, max(0, needed - len(rows))), (0, 0)), mode="edge")[:needed]
@@ -203,20 +198,16 @@ def hear(syncnet: "SyncNet", sound: np.ndarray, frames: int) -> np.ndarray:
         return syncnet.encode_audio(torch.from_numpy(rows).T[None, None].float().to(syncnet.device))[0].cpu().numpy()
 
 
-def judge_synchrony(syncnet: "SyncNet", crops: np.ndarray, heard: np.ndarray) -> Synchrony:
+def judge_synchrony(syncnet: SyncNet, crops: np.ndarray, heard: np.ndarray) -> Synchrony:
     """LSE of faces (T, S, S, 3) and what `hear` made of their sound."""
-    import torch
-
     pictures = torch.from_numpy(np.ascontiguousarray(crops[..., ::-1])).permute(3, 0, 1, 2)[None]
     with torch.no_grad():
         lips = syncnet.encode_lips(pictures.float().to(syncnet.device))[0].cpu().numpy()
     return synchrony(lips, heard[: len(lips)])
 
 
-def judge_emotion(judge: "EmotionFAN", frames: np.ndarray, track: FaceTrack) -> str:
+def judge_emotion(judge: EmotionFAN, frames: np.ndarray, track: FaceTrack) -> str:
     """The emotion that a clip shows, from all frames with a face."""
-    import torch
-
     chips = face_chips(frames[track.found], track.landmarks[track.found], judge.config.image_size)
     faces = torch.from_numpy(chips).permute(0, 3, 1, 2)[None].float() / 255
     with torch.no_grad():

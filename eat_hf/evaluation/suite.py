@@ -4,7 +4,6 @@ Every clip is measured on one thread by itself, and averages are taken in the or
 changes nothing in the numbers.
 """
 
-import importlib
 import os
 import sys
 import warnings
@@ -16,38 +15,25 @@ from importlib.metadata import PackageNotFoundError, version
 from itertools import repeat
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
+import cv2
+import torch
 from tqdm import tqdm
 
 from ..errors import InputWarning, UserError
 from ..models.parameters import ParameterShare
+from .averages import average_ground_truth, average_method
 from .clips import ClipPair, pair_clips
-from .judges.networks import DescribedJudges, bundled_judge, describe_judges
-from .metrics.emotion_accuracy import accuracy
-from .metrics.frechet import frechet_distance
-from .metrics.synchrony import RADIUS
+from .judges.backbones import load_fid_backbone
+from .judges.networks import Judges, Settings, bundled_judge, describe_judges
+from .metrics.described import PROTOCOLS
 from .report.page import Figure
-from .report.results import (
-    GROUND_TRUTH,
-    PROTOCOLS,
-    ClipResult,
-    EmotionScores,
-    EvaluationReport,
-    MethodResults,
-    MetricValue,
-    ProtocolResults,
-    RejectedClip,
-    SyncCurve,
-    Tuning,
-)
+from .report.results import GROUND_TRUTH, EvaluationReport, RejectedClip, Tuning
+from .scoring import PairScores, score_pair
 
-# Torch and what stands on it take seconds to import: workers do it first, this process while they do.
-if TYPE_CHECKING:
-    from .judges.networks import Judges, Settings
-    from .scoring import PairScores, VideoScores
-
+# what the authors' script and pytorch-fid use
+STANDARD_BACKBONES = {"eat_official": "inception_v3", "standard": "inception_v3_fid"}
+VERSIONS = ("eat_hf", "torch", "numpy", "scipy", "opencv-python-headless", "dlib-bin", "av")  # that a report names
 GLIBC = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(2**40),
@@ -64,19 +50,13 @@ class Evaluation:
     figures: tuple[Figure, ...]
 
 
-# All clips -----------------------------------------------------------------------------------------------------------
-
-_worker: dict[str, "Judges"] = {}
+_worker: dict[str, Judges] = {}  # of this process, if it is a worker
 
 
 def _prepare_worker() -> None:
-    import cv2
-    import torch
-
     torch.set_num_threads(1)  # sums in another order round differently
     cv2.setNumThreads(1)
     warnings.simplefilter("ignore", InputWarning)
-    importlib.import_module(".scoring", __package__)
 
 
 @contextmanager
@@ -92,10 +72,7 @@ def keep_freed_memory() -> Iterator[None]:
             del os.environ[name]
 
 
-def _score_in_worker(pair: ClipPair, settings: "Settings") -> "PairScores | RejectedClip":
-    from .judges.networks import Judges
-    from .scoring import score_pair
-
+def _score_in_worker(pair: ClipPair, settings: Settings) -> PairScores | RejectedClip:
     if not _worker:
         _worker["judges"] = Judges(settings)
     return score_pair(pair, _worker["judges"])
@@ -166,8 +143,8 @@ def evaluate(
     report = EvaluationReport(
         title=f"{method_name} against {reference.resolve().name}",
         methods=(
-            _ground_truth(scores, settings, judges),
-            _method(method_name, scores, rejected, settings, judges, tuple(parameters), tuning),
+            average_ground_truth(scores, settings, judges),
+            average_method(method_name, scores, rejected, settings, judges, tuple(parameters), tuning),
         ),
         judges=judges.described,
         versions=_versions(),
@@ -188,10 +165,6 @@ def check_report_target(path: Path) -> None:
         raise UserError(f"There is no folder {path.resolve().parent} for the report.")
 
 
-# what the authors' script and pytorch-fid use
-STANDARD_BACKBONES = {"eat_official": "inception_v3", "standard": "inception_v3_fid"}
-
-
 def _settings(
     protocols: tuple[str, ...],
     syncnet: str | None,
@@ -199,13 +172,8 @@ def _settings(
     fid_backbone: str | None,
     perceptual_backbone: str | None,
     device: str | None,
-) -> "Settings":
+) -> Settings:
     """What `evaluate` was asked for, with its defaults filled in."""
-    import torch
-
-    from .judges.backbones import load_fid_backbone
-    from .judges.networks import Settings
-
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     backbones = {}
     if fid_backbone != "none":
@@ -224,126 +192,9 @@ def _settings(
 
 def _versions() -> dict[str, str]:
     found = {"python": sys.version.split()[0]}
-    for package in ("eat_hf", "torch", "numpy", "scipy", "opencv-python-headless", "dlib-bin", "av"):
+    for package in VERSIONS:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             continue
     return found
-
-
-# Averages ------------------------------------------------------------------------------------------------------------
-
-
-def _mean_over_clips(values: Sequence[float], note: str = "") -> MetricValue:
-    known = [value for value in values if not np.isnan(value)]
-    return MetricValue(float(np.mean(known)) if known else None, len(known), note)
-
-
-def _sync_metrics(videos: "Sequence[VideoScores]", protocol: str) -> tuple[dict[str, MetricValue], SyncCurve | None]:
-    found = [video.synchrony[protocol] for video in videos if protocol in video.synchrony]
-    note = "" if len(found) == len(videos) else f"{len(videos) - len(found)} clips without sound"
-    metrics = {
-        "sync_confidence": _mean_over_clips([s.confidence for s in found], note),
-        "sync_distance": _mean_over_clips([s.distance for s in found], note),
-        "sync_offset": _mean_over_clips([float(s.offset) for s in found], note),
-    }
-    if not found:
-        return metrics, None
-    mean = np.mean([s.curve for s in found], 0)
-    # `offset` counts lips behind sound, the curve sound behind lips
-    return metrics, SyncCurve(tuple(range(RADIUS, -RADIUS - 1, -1)), tuple(float(d) for d in mean))
-
-
-def _emotions(asked: Sequence[str], seen: Sequence[str], classes: tuple[str, ...]) -> EmotionScores | None:
-    pairs = [(a, s) for a, s in zip(asked, seen, strict=True) if a in classes and s]
-    if not pairs:
-        return None
-    confusion = accuracy([a for a, _ in pairs], [s for _, s in pairs], classes).confusion
-    return EmotionScores(classes, tuple(map(tuple, confusion.tolist())))
-
-
-def _alone(
-    videos: "Sequence[VideoScores]", asked: Sequence[str], protocol: str, settings: "Settings", judges: DescribedJudges
-) -> tuple[dict[str, MetricValue], SyncCurve | None]:
-    """Metrics that need no partner, which the ground truth has, too."""
-    metrics: dict[str, MetricValue] = {}
-    curve = None
-    if settings.syncnet is not None:
-        sync, curve = _sync_metrics(videos, protocol)
-        metrics |= sync
-    if judges.classes:
-        scores = _emotions(asked, [video.emotion for video in videos], judges.classes)
-        metrics["acc_emo"] = (
-            MetricValue(None, 0, "no clip is labelled with an emotion; see labels.csv")
-            if scores is None
-            else MetricValue(scores.accuracy, scores.clips)
-        )
-    for key in ("border_jitter", "landmark_jitter"):
-        metrics[key] = _mean_over_clips([video.jitter[key] for video in videos])
-    return metrics, curve
-
-
-def _clip_result(score: "PairScores", video: "VideoScores", protocols: Sequence[str], paired: bool) -> ClipResult:
-    values: dict[str, dict[str, float | None]] = {}
-    for protocol in protocols:
-        values[protocol] = dict(video.jitter)
-        if protocol in video.synchrony:
-            s = video.synchrony[protocol]
-            values[protocol] |= {
-                "sync_confidence": s.confidence,
-                "sync_distance": s.distance,
-                "sync_offset": float(s.offset),
-            }
-        if paired:
-            rows = score.per_frame[protocol].items()
-            values[protocol] |= {key: float(row.mean()) if len(row) else None for key, row in rows}
-    return ClipResult(score.name, score.emotion, values, video.frames, video.without_face, video.emotion)
-
-
-def _ground_truth(scores: "Sequence[PairScores]", settings: "Settings", judges: DescribedJudges) -> MethodResults:
-    videos, asked = [s.reference for s in scores], [s.emotion for s in scores]
-    return MethodResults(
-        name=GROUND_TRUTH,
-        protocols={p: ProtocolResults(*_alone(videos, asked, p, settings, judges)) for p in settings.protocols},
-        clips=tuple(_clip_result(s, s.reference, settings.protocols, paired=False) for s in scores),
-        emotions=_emotions(asked, [video.emotion for video in videos], judges.classes),
-        ground_truth=None,
-    )
-
-
-def _method(
-    name: str,
-    scores: "Sequence[PairScores]",
-    rejected: Sequence[RejectedClip],
-    settings: "Settings",
-    judges: DescribedJudges,
-    parameters: tuple[ParameterShare, ...],
-    tuning: Tuning | None,
-) -> MethodResults:
-    videos, asked = [s.generated for s in scores], [s.emotion for s in scores]
-    protocols = {}
-    for protocol in settings.protocols:
-        metrics, curve = _alone(videos, asked, protocol, settings, judges)
-        for key in scores[0].per_frame[protocol]:
-            rows = [s.per_frame[protocol][key] for s in scores]
-            if protocol == "eat_official" and key in ("psnr", "ssim"):  # all frames pooled, as published
-                metrics[key] = MetricValue(float(np.concatenate(rows).mean()), len(rows))
-            else:
-                metrics[key] = _mean_over_clips([row.mean() if len(row) else float("nan") for row in rows])
-        if protocol in judges.distances:
-            mine, real = (
-                np.concatenate([getattr(s, side).features[protocol] for s in scores])
-                for side in ("generated", "reference")
-            )
-            metrics[judges.distances[protocol]] = MetricValue(frechet_distance(mine, real), len(scores))
-        protocols[protocol] = ProtocolResults(metrics, curve)
-    return MethodResults(
-        name=name,
-        protocols=protocols,
-        clips=tuple(_clip_result(s, s.generated, settings.protocols, paired=True) for s in scores),
-        rejected=tuple(rejected),
-        emotions=_emotions(asked, [video.emotion for video in videos], judges.classes),
-        parameters=parameters,
-        tuning=tuning,
-    )

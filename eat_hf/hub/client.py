@@ -57,6 +57,19 @@ def explained(place: str | os.PathLike, revision: str | None = None, purpose: st
         raise RepositoryError(_explain(error, os.fspath(place), revision, purpose)) from error
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what diffusers says inside to errors; afterwards it speaks as it did before."""
+    from diffusers.utils import logging  # takes seconds to import, which not every use of the Hub needs
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
 def _explain(error: BaseException, place: str, revision: str | None, purpose: str) -> str:
     chain = _chain(error)
 

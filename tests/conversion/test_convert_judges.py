@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from eat_hf.conversion import judges as convert_judges
-from eat_hf.conversion.judges import JUDGES, ConversionError, convert_judge, load_judge
+from eat_hf.conversion.judges import JUDGES, ConversionError, convert_judge, judge_of_tensors
 from eat_hf.errors import UserError
 from eat_hf.models.judges import emotion_fan, syncnet
 from eat_hf.models.judges.emotion_fan import EmotionFAN
@@ -482,7 +482,7 @@ def test_one_error_names_everything_that_is_wrong(tiny_judges, tmp_path):
 
 def test_the_judge_of_another_kind_is_refused_in_a_short_message(tiny_judges):
     with pytest.raises(ConversionError, match=r"Missing tensors: face_encoder.* more; Unknown tensors: ") as caught:
-        load_judge("sync-expert", tiny_judges["syncnet"].state_dict())
+        judge_of_tensors("sync-expert", tiny_judges["syncnet"].state_dict())
     assert len(str(caught.value)) < 1500
     assert len(caught.value.problems["Missing tensors"]) == len(
         without_counters(tiny_judges["sync-expert"].state_dict())
@@ -491,9 +491,9 @@ def test_the_judge_of_another_kind_is_refused_in_a_short_message(tiny_judges):
 
 def test_inceptions_of_unknown_origin_are_refused():
     with pytest.raises(ConversionError, match="has 10 classes, where torchvision's has 1000"):
-        load_judge("inception", {"fc.weight": torch.zeros(10, 2048)})
+        judge_of_tensors("inception", {"fc.weight": torch.zeros(10, 2048)})
     with pytest.raises(ConversionError, match="has no fc.weight"):
-        load_judge("inception", {})
+        judge_of_tensors("inception", {})
 
 
 class RunsCode:

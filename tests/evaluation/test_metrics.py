@@ -12,13 +12,14 @@ from torchmetrics.functional.image import peak_signal_noise_ratio as torch_psnr
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from eat_hf.errors import UserError
-from eat_hf.evaluation.metrics.emotion_accuracy import accuracy
+from eat_hf.evaluation.metrics.emotion_accuracy import confusion_matrix
 from eat_hf.evaluation.metrics.frechet import frechet_distance
 from eat_hf.evaluation.metrics.identity import cosine_similarity, describe_chips, describe_faces
 from eat_hf.evaluation.metrics.image_quality import psnr, ssim
 from eat_hf.evaluation.metrics.jitter import RIGID, background_jitter, landmark_jitter
 from eat_hf.evaluation.metrics.landmarks import MOUTH, landmark_distance
 from eat_hf.evaluation.metrics.synchrony import synchrony
+from eat_hf.evaluation.report.results import EmotionScores
 from eat_hf.inputs.faces import DEFAULT_TEMPLATE, align_portrait, detect_faces
 from eat_hf.media.pictures import read_image
 
@@ -358,40 +359,39 @@ def test_synchrony_needs_embeddings():
 EMOTIONS = ("happy", "angry", "sad", "neutral")
 
 
-def test_emotion_accuracy_by_hand():
+def test_a_confusion_matrix_by_hand():
     true = ["happy", "happy", "happy", "sad", "sad", "neutral"]
     seen = ["happy", "sad", "happy", "sad", "neutral", "neutral"]
-    found = accuracy(true, seen, EMOTIONS)
-    assert found.accuracy == pytest.approx(4 / 6)
-    assert found.per_class == {"happy": (pytest.approx(2 / 3), 3), "sad": (0.5, 2), "neutral": (1.0, 1)}
-    assert found.confusion.tolist() == [[2, 0, 1, 0], [0, 0, 0, 0], [0, 0, 1, 1], [0, 0, 0, 1]]
+    found = confusion_matrix(true, seen, EMOTIONS)
+    assert found.tolist() == [[2, 0, 1, 0], [0, 0, 0, 0], [0, 0, 1, 1], [0, 0, 0, 1]]
 
 
 def test_emotion_accuracy_is_torchmetrics():
     true, seen = (np.random.default_rng(seed).integers(0, 4, 60) for seed in (0, 1))
-    found = accuracy([EMOTIONS[i] for i in true], [EMOTIONS[i] for i in seen], EMOTIONS)
+    found = confusion_matrix([EMOTIONS[i] for i in true], [EMOTIONS[i] for i in seen], EMOTIONS)
     true, seen = torch.from_numpy(true), torch.from_numpy(seen)
-    assert found.accuracy == pytest.approx(float(multiclass_accuracy(seen, true, 4, average="micro")))
-    recalls = multiclass_accuracy(seen, true, 4, average="none")
-    assert [found.per_class[name].recall for name in EMOTIONS] == pytest.approx(recalls.tolist())
-    assert found.confusion.tolist() == multiclass_confusion_matrix(seen, true, 4).tolist()
+    assert found.tolist() == multiclass_confusion_matrix(seen, true, 4).tolist()
+    scores = EmotionScores(EMOTIONS, found)
+    expected = 100 * float(multiclass_accuracy(seen, true, 4, average="micro"))
+    assert scores.accuracy == pytest.approx(expected, abs=1e-5)
+    recalls = 100 * multiclass_accuracy(seen, true, 4, average="none")
+    assert list(scores.recall.values()) == pytest.approx(recalls.tolist(), abs=1e-4)
 
 
-def test_emotion_accuracy_at_identity_and_with_errors():
+def test_emotion_accuracy_falls_with_every_error():
     true = list(EMOTIONS) * 5
-    assert accuracy(true, true, EMOTIONS).accuracy == 1
     wrong = [EMOTIONS[(EMOTIONS.index(name) + 1) % 4] for name in true]
-    scores = [accuracy(true, wrong[:n] + true[n:], EMOTIONS).accuracy for n in (0, 3, 10, 20)]
-    assert np.all(np.diff(scores) < 0) and scores[-1] == 0
+    seen = [wrong[:n] + true[n:] for n in (0, 3, 10, 20)]
+    assert [EmotionScores(EMOTIONS, confusion_matrix(true, s, EMOTIONS)).accuracy for s in seen] == [100, 85, 50, 0]
 
 
 def test_emotions_must_be_known():
     with pytest.raises(UserError, match="'bored'"):
-        accuracy(["happy"], ["bored"], EMOTIONS)
+        confusion_matrix(["happy"], ["bored"], EMOTIONS)
     with pytest.raises(UserError, match="2 labels"):
-        accuracy(["happy", "sad"], ["sad"], EMOTIONS)
+        confusion_matrix(["happy", "sad"], ["sad"], EMOTIONS)
     with pytest.raises(UserError, match="no clip"):
-        accuracy([], [], EMOTIONS)
+        confusion_matrix([], [], EMOTIONS)
 
 
 # Identity ------------------------------------------------------------------------------------------------------------

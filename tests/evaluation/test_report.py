@@ -1,4 +1,3 @@
-import csv
 import io
 import math
 import re
@@ -25,7 +24,6 @@ from eat_hf.evaluation.report.results import (
     RejectedClip,
     SyncCurve,
     Tuning,
-    clips_csv,
     merge,
 )
 from eat_hf.evaluation.report.tables import markdown_table, terminal_table
@@ -288,13 +286,6 @@ def test_markdown_table(report):
     assert lines[4].startswith("| A2ET \\[x\\] | 20.00 |")
     with pytest.raises(ValueError, match="eat_official"):
         markdown_table(report, "mine")
-
-
-def test_csv(report):
-    rows = list(csv.DictReader(io.StringIO(clips_csv(report))))
-    assert len(rows) == 3 * 3 * 2
-    row = next(row for row in rows if row["method"] == "EAT" and row["clip"] == HOSTILE and row["metric"] == "psnr")
-    assert row["value"] == "23.25" and row["emotion"] == "happy" and row["protocol"] == "eat_official"
 
 
 # The page ------------------------------------------------------------------------------------------------------------

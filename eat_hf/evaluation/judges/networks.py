@@ -1,32 +1,29 @@
-"""The networks that judge videos."""
+"""The networks that judge videos: which ones, where from, and what a report says of them."""
 
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TypeVar
+
+from diffusers import ModelMixin
 
 from ...errors import UserError
-from ...hub.client import explained
-from .backbones import Backbone, load_backbone
-
-if TYPE_CHECKING:
-    from ...models.judges.emotion_fan import EmotionFAN
-    from ...models.judges.syncnet import SyncNet
-from typing import TYPE_CHECKING
-
+from ...hub.client import explained, quiet
+from ...models.judges.emotion_fan import EmotionFAN
+from ...models.judges.syncnet import SyncNet
 from ..report.results import Judge
+from .backbones import Backbone, fid_name, load_backbone
 
-# Torch and what stands on it take seconds to import: workers do it first, this process while they do.
+Network = TypeVar("Network", bound=ModelMixin)
 
 SAMPLED_FRAMES = 5  # a clip, evenly spaced, for the distance of distributions and the perceptual distance
-
-
 DESCRIBED_FRAMES = 3  # for dlib's descriptors, which take a tenth of a second each
+BUNDLED_JUDGES = Path("checkpoints_card") / "eat-judges"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a worker needs to know.
+    """Which networks judge, and by which rules.
 
     Attributes:
         protocols: "eat_official", "standard" or both.
@@ -52,15 +49,11 @@ class Judges:
         self.settings = settings
 
     @cached_property
-    def syncnet(self) -> "SyncNet | None":
-        from ...models.judges.syncnet import SyncNet
-
+    def syncnet(self) -> SyncNet | None:
         return load_judge(SyncNet, self.settings.syncnet, self.settings.device)
 
     @cached_property
-    def emotion(self) -> "EmotionFAN | None":
-        from ...models.judges.emotion_fan import EmotionFAN
-
+    def emotion(self) -> EmotionFAN | None:
         return load_judge(EmotionFAN, self.settings.emotion_judge, self.settings.device)
 
     @cached_property
@@ -74,31 +67,28 @@ class Judges:
         return load_backbone(spec, self.settings.device, "perceptual") if spec else None
 
 
-def load_judge(kind, place: str | None, device: str = "cpu"):
-    """A judge network from a folder or the Hub, ready to judge; None for None.
+def load_judge(network: type[Network], place: str | None, device: str = "cpu") -> Network | None:
+    """A network ready to judge, of a folder or of the Hub; None for None.
+
+    Args:
+        network: its class, such as `SyncNet`.
 
     Raises:
         UserError: it cannot be loaded.
     """
     if place is None:
         return None
-    from diffusers.utils import logging
-
-    logging.set_verbosity_error()
     try:
-        with explained(place):
-            return kind.from_pretrained(place, use_safetensors=True).eval().to(device)
+        with explained(place), quiet():
+            return network.from_pretrained(place, use_safetensors=True).eval().to(device)
     except ValueError as error:
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"The {kind.__name__} {place} cannot be loaded: {reason}") from error
+        raise UserError(f"The {network.__name__} {place} cannot be loaded: {reason}") from error
 
 
 def sampled_frames(backbone: Backbone) -> int:
     """How many frames of a clip the distance of distributions takes."""
     return DESCRIBED_FRAMES if backbone.name == "dlib_resnet" else SAMPLED_FRAMES
-
-
-BUNDLED_JUDGES = Path("checkpoints_card") / "eat-judges"
 
 
 def bundled_judge(judge: str) -> str:
@@ -116,17 +106,27 @@ def bundled_judge(judge: str) -> str:
 
 @dataclass(frozen=True)
 class DescribedJudges:
+    """What a report says of the networks that judged.
+
+    Attributes:
+        described: by role, a key of `ROLES`.
+        classes: the emotions that the emotion judge tells apart; none without one.
+        distances: by protocol, the key of the distance of distributions.
+        notes: sentences that a reader must know before the numbers.
+    """
+
     described: dict[str, Judge]
     classes: tuple[str, ...]
-    distances: dict[str, str]  # by protocol, what the distance of distributions is called
+    distances: dict[str, str]
     notes: tuple[str, ...]
 
 
-def describe_judges(settings: "Settings") -> DescribedJudges:
-    from .backbones import fid_name
+def describe_judges(settings: Settings) -> DescribedJudges:
+    """Load every network once, and say what it is.
 
-    pass
-
+    Raises:
+        UserError: one cannot be loaded.
+    """
     judges = Judges(settings)
     described = {
         "faces": Judge("dlib HOG and 68 landmarks", "face_recognition_models"),

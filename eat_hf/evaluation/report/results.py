@@ -3,8 +3,6 @@
 A report sets methods side by side. The ground truth is one of them: real videos, put through the same measurements.
 """
 
-import csv
-import io
 import json
 import math
 import os
@@ -421,21 +419,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return str(value) if isinstance(value, float) and math.isinf(value) else value
-
-
-# Tables --------------------------------------------------------------------------------------------------------------
-
-
-def clips_csv(report: EvaluationReport) -> str:
-    """Every value of every clip, one a line, for spreadsheets and statistics programs."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["method", "protocol", "clip", "emotion", "predicted_emotion", "metric", "value"])
-    for method in report.methods:
-        for clip in method.clips:
-            for protocol in in_order(clip.values, PROTOCOLS):
-                for key in in_order(clip.values[protocol], METRICS):
-                    value = clip.values[protocol][key]
-                    labels = [method.name, protocol, clip.name, clip.emotion, clip.predicted_emotion, key]
-                    writer.writerow([*labels, "" if value is None else value])
-    return text.getvalue()
