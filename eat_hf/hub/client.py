@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -59,15 +60,19 @@ def explained(place: str | os.PathLike, revision: str | None = None, purpose: st
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep what diffusers says inside to errors; afterwards it speaks as it did before."""
+    """Keep what diffusers says inside to errors, and its bars to terminals; afterwards it speaks as it did before."""
     from diffusers.utils import logging  # takes seconds to import, which not every use of the Hub needs
 
-    before = logging.get_verbosity()
+    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
     try:
         yield
     finally:
         logging.set_verbosity(before)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def _explain(error: BaseException, place: str, revision: str | None, purpose: str) -> str:

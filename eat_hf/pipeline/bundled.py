@@ -1,7 +1,6 @@
 """Which model is meant: the one that is named, or the bundled one."""
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,12 +46,10 @@ def load_pipeline(model: str) -> "EATPipeline":
         UserError: it cannot be loaded.
     """
     import torch
-    from diffusers.utils import logging
 
+    from ..hub.client import quiet
     from .pipeline_eat import EATPipeline
 
-    logging.set_verbosity_error()
-    if not sys.stderr.isatty():
-        logging.disable_progress_bar()
-    pipeline = EATPipeline.from_pretrained(model)
+    with quiet():
+        pipeline = EATPipeline.from_pretrained(model)
     return pipeline.to("cuda" if torch.cuda.is_available() else "cpu")

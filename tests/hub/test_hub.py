@@ -18,6 +18,7 @@ from huggingface_hub import ModelCard
 from eat_hf.errors import RepositoryError, UserError
 from eat_hf.hub.cards import adapter_card, base_card
 from eat_hf.hub.client import fetch_folder
+from eat_hf.models.parameters import parameter_shares
 
 LICENCE = "cc0-1.0"
 
@@ -243,6 +244,7 @@ def test_without_a_network_the_cache_is_enough(hub, loaded):
 import json
 from eat_hf.errors import UserError
 from eat_hf.hub.client import fetch_folder
+from eat_hf.models.parameters import parameter_shares
 found = str(fetch_folder("ann/tiny", ["model_index.json"]))
 try:
     fetch_folder("ann/open")
@@ -265,6 +267,7 @@ FETCH = """
 import json, sys
 from eat_hf.errors import UserError
 from eat_hf.hub.client import fetch_folder
+from eat_hf.models.parameters import parameter_shares
 try:
     folder = fetch_folder("ann/large", ["*.npy", "*.txt"], subfolder="part", max_workers=1)
     print(json.dumps([str(folder), ""]))
@@ -324,7 +327,7 @@ MEASURED = {"Emotion accuracy (%)": 87.5, "PSNR (dB)": 26.125}
 def test_cards_say_what_the_hub_asks_for():
     pipeline = build_tiny_pipeline()
     options = {"license": LICENCE, "metrics": MEASURED, "dataset": "made-up clips", "samples": ["samples/sad.png"]}
-    base = base_card(OWN, PARTS, "ann/tiny", **options)
+    base = base_card(pipeline.emotions, parameter_shares(pipeline.components), "ann/tiny", **options)
     adapter = adapter_card(ADAPTER, "ann/smirk", parameters=50, **options)
     for content in (base, adapter):
         card = ModelCard(content)  # refuses a model-index that the Hub could not read

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import scipy.io.wavfile
 import torch
-from conftest import KEYPOINTS, voice
+from conftest import build_tiny_pipeline, KEYPOINTS, voice
 
 from eat_hf import keypoints as kp
 from eat_hf.constants import SAMPLING_RATE

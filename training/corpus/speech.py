@@ -157,7 +157,7 @@ def prosody_of(emotion: str, level: int, rng: np.random.Generator) -> Prosody:
     )
 
 
-# --- espeak-ng ---------------------------------------------------------------------------------------------------------
+# --- espeak-ng ------------------------------------------------------------------------------------------------------
 def synthesize(text: str, voice: str = "en-us", prosody: Prosody | None = None, seed: int = 0):
     """Speak ``text`` with an espeak-ng voice.
 
