@@ -10,6 +10,7 @@ as in the paper's enhancement, no deformation prior that would shrink expression
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,7 +22,8 @@ from eat_hf.keypoints import degrees_from_logits, logits_from_degrees
 
 from .data.augment import degrade, jitter_colour, transform_similarity
 from .data.frames import FrameBank
-from .loop.options import Batch, LoopOptions, Losses, parse_options
+from .loop.command_line import parse_options, run_script
+from .loop.options import Batch, LoopOptions, Losses
 from .loop.trainer import main_process_first, train
 
 
@@ -30,7 +32,7 @@ class LatentOptions(LoopOptions):
     """Options of this stage."""
 
     corpus: str = field(default="corpus", metadata={"help": "Corpus folder."})
-    part: str = field(default="both", metadata={"help": "detector, estimator or both."})
+    part: Literal["both", "detector", "estimator"] = field(default="both", metadata={"help": "What learns."})
     initial: str = field(default="", metadata={"help": "Output folder of an earlier run to start from."})
 
 
@@ -146,8 +148,8 @@ def evaluate(model: LatentNetworks, bank: FrameBank, limit: int = 640) -> dict[s
     return results
 
 
-def main() -> None:
-    options, recipe = parse_options(LatentOptions, "latent")
+def main(argv: list[str] | None = None) -> None:
+    options, recipe = parse_options(LatentOptions, "latent", argv)
     with main_process_first():
         bank = FrameBank.load(options.corpus, "train")
         held_out = FrameBank.load(options.corpus, "validation")
@@ -173,4 +175,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

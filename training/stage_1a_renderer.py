@@ -25,7 +25,8 @@ from eat_hf.models.detail_renderer import Crop, polygon_coverage, warp_picture
 from .data.augment import jitter_colour
 from .data.dataset import keypoint_index
 from .data.frames import FrameBank
-from .loop.options import Batch, LoopOptions, Losses, parse_options
+from .loop.command_line import parse_options, run_script
+from .loop.options import Batch, LoopOptions, Losses
 from .loop.trainer import main_process_first, train
 from .losses.pictures import feature_weight, flow_loss, gradient_l1, picture_grid, psnr, visibility
 
@@ -191,8 +192,8 @@ def show(model: RePosNet, bank: FrameBank, pairs: int = 4) -> dict[str, np.ndarr
     return {"pairs": picture_grid(source, driving, out.frames[:, 0], out.warped_picture[:, 0])}
 
 
-def main() -> None:
-    options, recipe = parse_options(RendererOptions, "renderer")
+def main(argv: list[str] | None = None) -> None:
+    options, recipe = parse_options(RendererOptions, "renderer", argv)
     with main_process_first():
         bank = FrameBank.load(options.corpus, "train")
         held_out = FrameBank.load(options.corpus, "validation")
@@ -226,4 +227,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

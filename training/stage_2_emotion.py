@@ -36,7 +36,8 @@ from .data.clip_pictures import ClipPictures, check_pictures, weigh_pictures
 from .data.dataset import Corpus
 from .data.expression_clips import A2ETOptions, load_data
 from .data.motion import MotionClip, MotionData, keypoint_error
-from .loop.options import Batch, Losses, parse_options
+from .loop.command_line import parse_options, run_script
+from .loop.options import Batch, Losses
 from .loop.trainer import main_process_first, train
 from .losses.emotional_a2et import EmotionalA2ET
 from .losses.latent import correlation, latent_term, mouth_weights, opening
@@ -268,8 +269,8 @@ def train_adapter(options: EmotionOptions) -> None:
         EmotionAdapter(replace(adapter.config, training=facts), adapter.parts).save(output / "adapter")
 
 
-def main() -> None:
-    options, recipe = parse_options(EmotionOptions, "emotion")
+def main(argv: list[str] | None = None) -> None:
+    options, recipe = parse_options(EmotionOptions, "emotion", argv)
     if options.adapter:
         train_adapter(options)
         return
@@ -325,4 +326,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

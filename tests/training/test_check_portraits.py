@@ -1,7 +1,6 @@
 """The check of portraits: its judgements on made-up clips, the scripts with a tiny pipeline, and one real run."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -34,11 +33,7 @@ def changes(**values):
 
 
 def run(script, *arguments):
-    before, sys.argv = sys.argv, [script.__name__, *map(str, arguments)]
-    try:
-        return script.main()
-    finally:
-        sys.argv = before
+    return script.main([*map(str, arguments)])
 
 
 # Judgements ----------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import pytest
 
 pytest.importorskip("espeakng_loader", reason="espeak-ng comes with `pip install espeakng-loader`")
 
+from eat_hf.errors import UserError  # noqa: E402
 from training.corpus import emotions, heads, sentences, speech, visemes  # noqa: E402
 from training.corpus.animation import animate  # noqa: E402
 
@@ -102,7 +103,7 @@ def test_mistakes_are_explained(monkeypatch):
         return real_import(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without_espeak)
-    with pytest.raises(ImportError, match="pip install espeakng-loader"):
+    with pytest.raises(UserError, match="pip install espeakng-loader"):
         speech.synthesize("Hello")
 
 

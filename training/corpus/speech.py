@@ -25,6 +25,7 @@ from scipy import fft
 from scipy.signal import fftconvolve
 
 from eat_hf.constants import SAMPLING_RATE
+from eat_hf.errors import UserError
 from training.corpus.visemes import SILENCE
 
 __all__ = ["SAMPLING_RATE", "VOICES", "Prosody", "Speech", "prosody_of", "room_tone", "say", "synthesize"]
@@ -188,7 +189,7 @@ def _loader():
     try:
         import espeakng_loader
     except ImportError as error:
-        raise ImportError("Making speech needs espeak-ng: run `pip install espeakng-loader` and try again.") from error
+        raise UserError("Making speech needs espeak-ng: run `pip install espeakng-loader` and try again.") from error
     return espeakng_loader
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from eat_hf import CanonicalKeypointDetector, DeepSpeechEncoder
 
-from ..loop.options import Recipe, latent_folder
+from ..loop.command_line import Recipe, latent_folder
 from ..loop.trainer import main_process_first
 from ..losses.latent import INNER_LIPS
 from ..losses.rendered import PictureOptions

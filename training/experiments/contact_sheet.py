@@ -8,7 +8,6 @@ the public domain that come with Python packages: `astronaut` (Eileen Collins, N
 (U.S. Navy; matplotlib).
 """
 
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from eat_hf.media.pictures import read_image
 from eat_hf.media.recordings import read_audio
 
 from ..data.dataset import Corpus
-from ..loop.options import parse_options
+from ..loop.command_line import parse_options, run_script
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 HEADER = 22  # pixels of the labels above and beside the pictures
@@ -152,17 +151,12 @@ def make_sheet(options: SheetOptions) -> Image.Image:
     return draw_sheet(rows, ["portrait", *emotions], options.size)
 
 
-def main() -> int:
-    options, _ = parse_options(SheetOptions, "sheet")
-    try:
-        sheet = make_sheet(options)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+def main(argv: list[str] | None = None) -> None:
+    options, _ = parse_options(SheetOptions, "sheet", argv)
+    sheet = make_sheet(options)
     Path(options.output).parent.mkdir(parents=True, exist_ok=True)
     sheet.save(options.output, optimize=True, quality=90)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

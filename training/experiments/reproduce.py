@@ -41,7 +41,7 @@ from eat_hf.models.parameters import parameter_shares
 
 from ..corpus.build import Plan, build_corpus
 from ..data.dataset import Clip, Corpus
-from ..loop.options import parse_options
+from ..loop.command_line import parse_options, run_script
 
 STAGE_1, EAT, RENDERER = "A2ET (stage 1, no emotion)", "EAT", "RePos-Net (true keypoints)"
 BEGIN, END = "<!-- evaluation: begin -->", "<!-- evaluation: end -->"
@@ -178,12 +178,13 @@ def refresh_card(card: Path, report: EvaluationReport, command: str) -> None:
         re.escape(BEGIN) + ".*?" + re.escape(END), lambda _: f"{BEGIN}\n\n{body}\n\n{END}", text, flags=re.DOTALL
     )
     if not count:
-        raise SystemExit(f"{card} has no place for the tables; put {BEGIN} and {END} where they belong.")
+        raise UserError(f"{card} has no place for the tables; put {BEGIN} and {END} where they belong.")
     card.write_text(fresh, encoding="utf8")
 
 
-def main() -> None:
-    options, _ = parse_options(ReproduceOptions, "reproduce")
+def main(argv: list[str] | None = None) -> None:
+    argv = sys.argv[1:] if argv is None else argv
+    options, _ = parse_options(ReproduceOptions, "reproduce", argv)
     output = Path(options.output)
     build_corpus(plan_of(options), options.workers)
     clips = choose_clips(options.corpus, options.clips)
@@ -194,7 +195,7 @@ def main() -> None:
 
     pipe = EATPipeline.from_pretrained(options.model)
     reports, figures = [], {}
-    command = "python -m training.experiments.reproduce " + " ".join(sys.argv[1:])
+    command = "python -m training.experiments.reproduce " + " ".join(argv)
     for name in (RENDERER, STAGE_1, EAT):  # a report's page puts the last one first
         made = evaluate(
             output / name,
@@ -220,4 +221,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

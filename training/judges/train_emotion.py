@@ -21,7 +21,8 @@ from eat_hf.errors import UserError
 
 from ..data.augment import uniform
 from ..data.faces import FaceBank
-from ..loop.options import Batch, LoopOptions, Losses, parse_options
+from ..loop.command_line import parse_options, run_script
+from ..loop.options import Batch, LoopOptions, Losses
 from ..loop.trainer import main_process_first, train
 
 FRAME_STEP = 3  # neighbouring frames are alike
@@ -100,8 +101,8 @@ def evaluate(model: EmotionFAN, bank: FaceBank, numbers: list[int]) -> dict[str,
     return results | {name: float(np.mean(values)) for name, values in hits.items() if values}
 
 
-def main() -> None:
-    options, recipe = parse_options(EmotionJudgeOptions, "emotion_judge")
+def main(argv: list[str] | None = None) -> None:
+    options, recipe = parse_options(EmotionJudgeOptions, "emotion_judge", argv)
     with main_process_first():
         bank = FaceBank.load(options.corpus, "chips", options.image_size, options.split, every=FRAME_STEP)
     training, held_out = bank.held_out(options.held_out)
@@ -143,4 +144,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

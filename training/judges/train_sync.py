@@ -13,6 +13,7 @@ A network that judged its own training loss would prove nothing: train the two o
 """
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import torch
@@ -27,7 +28,8 @@ from eat_hf.models.judges.sync_loss import WINDOW, lower_half, mel_input, mel_wi
 from ..data.augment import jitter_colour, uniform
 from ..data.dataset import Clip
 from ..data.faces import FaceBank
-from ..loop.options import Batch, LoopOptions, Losses, parse_options
+from ..loop.command_line import parse_options, run_script
+from ..loop.options import Batch, LoopOptions, Losses
 from ..loop.trainer import main_process_first, train
 
 MFCC_ROWS = 20  # 100 a second, so 4 a frame
@@ -41,7 +43,7 @@ class SyncOptions(LoopOptions):
 
     corpus: str = field(default="corpus", metadata={"help": "Corpus folder."})
     split: str | None = field(default=None, metadata={"help": "Split of it; all clips by default."})
-    network: str = field(default="judge", metadata={"help": "expert or judge."})
+    network: Literal["judge", "expert"] = field(default="judge", metadata={"help": "Which of the two."})
     unit_weight: float = field(default=1.0, metadata={"help": "Of the squared error of mouth units, 0 without."})
     windows: int = field(default=16, metadata={"help": "Windows of a clip that are told from each other (judge)."})
 
@@ -240,18 +242,16 @@ class ExpertTask(nn.Module):
         }
 
 
-def main() -> None:
-    options, recipe = parse_options(SyncOptions, "sync")
+def main(argv: list[str] | None = None) -> None:
+    options, recipe = parse_options(SyncOptions, "sync", argv)
     torch.manual_seed(options.seed)
     if options.network == "judge":
         task: JudgeTask | ExpertTask = JudgeTask(options, SyncNet(**recipe.components["syncnet"]))
-    elif options.network == "expert":
-        task = ExpertTask(options, SyncExpert(**recipe.components["sync_expert"]))
     else:
-        raise SystemExit(f"--network must be expert or judge, not {options.network!r}")
+        task = ExpertTask(options, SyncExpert(**recipe.components["sync_expert"]))
     folder = {"judge": "syncnet", "expert": "sync_expert"}[options.network]
     train(task, task.draw, options, {folder: task.model}, task.evaluate)
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -17,7 +17,8 @@ from eat_hf.errors import UserError
 from eat_hf.keypoints import compose_keypoints, head_rotation
 from eat_hf.models.judges.sync_loss import WINDOW, SyncLoss, crop_faces
 
-from ..loop.options import Batch, LoopOptions, Losses, Recipe, latent_folder
+from ..loop.command_line import Recipe, latent_folder
+from ..loop.options import Batch, LoopOptions, Losses
 from .perceptual import PerceptualLoss
 
 

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from eat_hf import EATPipeline
 from eat_hf.adapters.from_text import FOLDER, EmotionWords, load_sync_expert
-from eat_hf.errors import UserError
 
-from ..loop.options import parse_options
+from ..loop.command_line import parse_options, run_script
 
 
 @dataclass
@@ -37,13 +36,10 @@ def add_words(options: AddWordsOptions) -> None:
     words.save(Path(options.model) / FOLDER)
 
 
-def main() -> None:
-    options, _ = parse_options(AddWordsOptions, "add_words")
-    try:
-        add_words(options)
-    except UserError as error:
-        raise SystemExit(f"error: {error}") from None
+def main(argv: list[str] | None = None) -> None:
+    options, _ = parse_options(AddWordsOptions, "add_words", argv)
+    add_words(options)
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)
