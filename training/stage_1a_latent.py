@@ -159,9 +159,10 @@ def main(argv: list[str] | None = None) -> None:
         detector = CanonicalKeypointDetector(**recipe.components["keypoint_detector"])
     if options.part != "detector":
         estimator = MotionEstimator(**recipe.components["motion_estimator"])
-    model = LatentNetworks(detector, estimator).to(memory_format=torch.channels_last)
-    networks = {"keypoint_detector": detector, "motion_estimator": estimator}
-    networks = {name: network for name, network in networks.items() if network is not None}
+    model = LatentNetworks(detector, estimator)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # which its annotations forget
+    both = {"keypoint_detector": detector, "motion_estimator": estimator}
+    networks = {name: network for name, network in both.items() if network is not None}
     if options.initial:
         for name, network in networks.items():
             network.load_state_dict(type(network).from_pretrained(Path(options.initial) / name).state_dict())

@@ -66,7 +66,8 @@ def noisy(keypoints: Tensor, options: RendererOptions) -> tuple[Tensor, Tensor]:
     """(N, 2, K, 3) exact -> source and driving keypoints as an estimator would give them."""
     shared = options.shared_noise * torch.randn_like(keypoints[:, :1])
     own = options.own_noise * torch.randn_like(keypoints)
-    return (keypoints + shared + own).unbind(1)
+    source, driving = (keypoints + shared + own).unbind(1)
+    return source, driving
 
 
 class RendererTask(nn.Module):
@@ -108,14 +109,16 @@ class RendererTask(nn.Module):
         return self.motion(batch) if self.options.motion_only else self.picture(batch)
 
     def flow(self, displacement: Tensor, batch: Batch) -> Tensor:
-        return sum(
-            flow_loss(displacement, *batch[points].unbind(1), batch[f"{points}_visible"])
+        keypoints, landmarks = (
+            flow_loss(displacement, batch[points][:, 0], batch[points][:, 1], batch[f"{points}_visible"])
             for points in ("keypoints", "landmarks")
         )
+        return keypoints + landmarks
 
     def motion(self, batch: Batch) -> Losses:
         source = batch["source"]
         field = self.model.move(source, batch["source_keypoints"], batch["driving_keypoints"])
+        assert field.displacement is not None  # the extension, which this stage is for, always has it
         small = partial(F.avg_pool2d, kernel_size=2)
         warped = warp_picture(small(source), field.displacement)
         weight = feature_weight(batch["keypoints"][:, 1, self.fine], warped.shape[-1], gain=3.0)
@@ -130,6 +133,7 @@ class RendererTask(nn.Module):
         crop = Crop(batch["corners"], self.options.crop_cells, self.options.crop_cells)
         encoded, moved = self.model.encode(batch["source"]), batch["driving_keypoints"][:, None]
         out = self.model.render(encoded, batch["source_keypoints"], moved, crop=crop)
+        assert out.displacement is not None and out.warped_picture is not None
         target = crop.cut(driving, driving.shape[-1] // CELLS)
         weight = feature_weight(batch["keypoints"][:, 1, self.fine], driving.shape[-1], gain=4.0)
         weight = crop.cut(weight, driving.shape[-1] // CELLS)

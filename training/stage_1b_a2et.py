@@ -39,6 +39,7 @@ class A2ETTask(nn.Module):
     ):
         super().__init__()
         self.model, self.basis, self.options, self.pictures = model, basis, options, pictures
+        self.weights: Tensor
         self.register_buffer("weights", weights, persistent=False)
         for name, parameter in model.named_parameters():
             parameter.requires_grad_("eam" not in name)

@@ -81,6 +81,7 @@ class EmotionTask(nn.Module):
     ):
         super().__init__()
         self.model, self.options, self.pictures = model, options, pictures
+        self.weights: Tensor
         self.register_buffer("weights", weights, persistent=False)
 
     def forward(self, batch: Batch) -> Losses:
@@ -142,7 +143,9 @@ def evaluate(model: EmotionalA2ET, data: MotionData, pools: list[list[int]], cli
     names = data.keypoint_names
     means = [[data.clips[n].expression.mean(0) for n in numbers] for numbers in pools]
     centroids = torch.stack([torch.stack(clips).mean(0) for clips in means])
-    errors, openings, right, truth_right = [], [], [], []
+    errors, openings = [], []
+    right: list[bool] = []
+    truth_right: list[bool] = []
     generator = torch.Generator().manual_seed(0)
     for number in sorted(sum(pools, []))[:clips]:
         clip = data.clips[number]
@@ -192,7 +195,7 @@ def evaluate_adapter(
         def show(network: EmotionalA2ET, emotion: int, batch=batch, latent=latent) -> Tensor:
             return network(batch | {"emotion": torch.tensor([emotion], device=device)}, latent)[0][0].cpu()
 
-        known = [show(before, emotion) for emotion in range(len(before.mapper.heads))]
+        known = [show(before, emotion) for emotion in range(len(before.mapper.config.emotions))]
         new = show(model, 0)
         errors.append(keypoint_error(clip, new))
         errors_before.append(keypoint_error(clip, known[start]))

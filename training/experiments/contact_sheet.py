@@ -56,10 +56,9 @@ def astronaut() -> np.ndarray:
 
 
 def grace_hopper() -> np.ndarray:
-    from matplotlib.cbook import get_sample_data
+    from matplotlib import get_data_path
 
-    with get_sample_data("grace_hopper.jpg") as file:
-        return np.asarray(Image.open(file).convert("RGB"))
+    return np.asarray(Image.open(Path(get_data_path(), "sample_data", "grace_hopper.jpg")).convert("RGB"))
 
 
 PUBLIC_DOMAIN = {"astronaut": astronaut, "grace_hopper": grace_hopper}
@@ -133,7 +132,7 @@ def make_sheet(options: SheetOptions) -> Image.Image:
     pipe.set_progress_bar_config(disable=True)
     portraits = find_portraits(options.portraits)
     if options.corpus:
-        portraits = unseen_people(options.corpus, options.identities) | portraits
+        portraits = {**unseen_people(options.corpus, options.identities), **portraits}
     # half a second more than is shown, since the networks look ahead
     sound = read_audio(options.audio).waveform[: round((max(options.seconds) + 0.5) * SAMPLING_RATE)]
     emotions, rows = column_order(pipe.emotions), {}

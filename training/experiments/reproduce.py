@@ -35,6 +35,7 @@ from eat_hf import keypoints as kp
 from eat_hf.constants import SAMPLING_RATE
 from eat_hf.errors import UserError
 from eat_hf.evaluation import evaluate, markdown_table, merge, write_page
+from eat_hf.evaluation.report.page import Figure
 from eat_hf.evaluation.report.results import EvaluationReport, Tuning
 from eat_hf.media.videos import write_video
 from eat_hf.models.parameters import parameter_shares
@@ -165,13 +166,12 @@ def refresh_card(card: Path, report: EvaluationReport, command: str) -> None:
     parts = [f"`{command}`, {len(report.methods[0].clips)} clips of the test split. {' '.join(report.notes)}"]
     for protocol in report.protocols:
         parts.append(f"Protocol `{protocol}`:\n\n{markdown_table(report, protocol).strip()}")
-    emotions = [method for method in report.methods if method.emotions]
-    names = emotions[0].emotions.classes
+    emotions = {method.name: method.emotions for method in report.methods if method.emotions}
+    names = next(iter(emotions.values())).classes
     lines = ["| emotion seen as asked for, % | " + " | ".join(names) + " |", "|:--|" + "--:|" * len(names)]
-    for method in emotions:
-        recall = method.emotions.recall
-        cells = ("–" if recall[name] is None else f"{recall[name]:.0f}" for name in names)
-        lines.append(f"| {method.name} | " + " | ".join(cells) + " |")
+    for method, seen in emotions.items():
+        cells = ("–" if seen.recall[name] is None else f"{seen.recall[name]:.0f}" for name in names)
+        lines.append(f"| {method} | " + " | ".join(cells) + " |")
     parts.append("\n".join(lines))
     body = "\n\n".join(parts)
     fresh, count = re.subn(
@@ -194,7 +194,8 @@ def main(argv: list[str] | None = None) -> None:
     generate(options.model, clips, folders, options.seed, options.workers)
 
     pipe = EATPipeline.from_pretrained(options.model)
-    reports, figures = [], {}
+    reports = []
+    figures: dict[str, Figure] = {}
     command = "python -m training.experiments.reproduce " + " ".join(argv)
     for name in (RENDERER, STAGE_1, EAT):  # a report's page puts the last one first
         made = evaluate(

@@ -296,7 +296,7 @@ class Experiments:
         weights = PICTURE_TERMS | {"perceptual_weight": self.options.perceptual_weight}
         published = {name: self.configured("emotion", name) or weight for name, weight in weights.items()}
         settings = dict.fromkeys(PICTURE_TERMS, 0.0) | {"latent_weight": 0.0}
-        rows = []
+        rows: list[Row] = []
         for term, paper in (
             ("perceptual", {"psnr": 21.52, "sync_confidence": 5.50}),
             ("latent", {"psnr": 21.61, "sync_confidence": 5.66}),
@@ -342,7 +342,8 @@ def once(folder: Path, command: list[str], run: Callable[[int], None]) -> None:
     path = folder / "command.json"
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        record = json.loads(path.read_text()) if path.exists() else {"command": command, "finished": False}
+        new: dict[str, Any] = {"command": command, "finished": False}
+        record = json.loads(path.read_text()) if path.exists() else new
         if record["command"] != command:
             raise UserError(
                 f"{folder} was made with other options ({shlex.join(record['command'])}); delete it, or use another "

@@ -202,7 +202,8 @@ def show_expressions(
 
         def show(view: EATPipeline, emotion: str, given=(portrait, sound, descriptor)) -> Seen:
             face, voice, known = given
-            return look_at(view(face, voice, emotion, generator=options.seed, align=False).frames, judge, known)
+            out = view(face, voice, emotion, generator=options.seed, align=False)
+            return look_at(np.asarray(out.frames), judge, known)
 
         calm = show(pipe, "neutral")
         for expression in tqdm(EXPRESSIONS, person):

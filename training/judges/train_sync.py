@@ -57,7 +57,7 @@ def augment(clips: Tensor) -> Tensor:
     size = torch.where(torch.rand(n) < 0.5, -1.0, 1.0), uniform(n, 0.85, 1.1), uniform(n, -0.08, 0.08, 2)
     theta = torch.zeros(n, 2, 3)
     theta[:, 0, 0], theta[:, 1, 1], theta[:, :, 2] = size[0] * size[1], size[1], size[2]
-    grid = F.affine_grid(theta, (n, 3, *clips.shape[-2:]), align_corners=False)
+    grid = F.affine_grid(theta, [n, 3, *clips.shape[-2:]], align_corners=False)
     moved = F.grid_sample(
         frames.flatten(0, 1), grid.repeat_interleave(t, 0), padding_mode="border", align_corners=False
     )
@@ -124,7 +124,7 @@ class JudgeTask(nn.Module):
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         """Held-out identities: share of clips, and of windows, nearer to their sound than to the shifted one."""
-        results = {}
+        results: dict[str, float] = {}
         for name, bank in zip(("tracked", "mouth_aligned"), self.banks, strict=True):
             clips = [n for n in self.held_out if np.ptp(self.sounds[n][:, 0]) > 8]  # silence fits everything
             scores = [score_shifts(self.model, bank.of(n), self.sounds[n]) for n in clips]
@@ -180,7 +180,8 @@ class ExpertTask(nn.Module):
         self.options = options
         self.units = [mouth_units(clip) for clip in self.bank.clips] if options.unit_weight else None
         if self.units:
-            width, count = model.face_encoder[-1].conv_block[0].out_channels, self.units[0].shape[1]
+            *_, last = (module for module in model.modules() if isinstance(module, nn.Conv2d))
+            width, count = last.out_channels, self.units[0].shape[1]  # of both embeddings
             self.seen, self.heard = (nn.Linear(width, count) for _ in range(2))
 
     def draw(self, rng: np.random.Generator, count: int) -> Batch:

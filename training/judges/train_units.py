@@ -47,6 +47,7 @@ class UnitJudgeTask(nn.Module):
     def __init__(self, judge: ResNetForImageClassification, spread: Tensor):
         super().__init__()
         self.judge = judge
+        self.weights: Tensor
         self.register_buffer("weights", torch.where(spread > MOVING, spread, torch.inf) ** -2, persistent=False)
 
     def forward(self, batch: Batch) -> Losses:

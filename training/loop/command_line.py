@@ -4,14 +4,17 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import yaml
 from simple_parsing import ArgumentGenerationMode, ArgumentParser, DashVariant
 
 from eat_hf.errors import UserError
 
-Options = TypeVar("Options")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Options = TypeVar("Options", bound="DataclassInstance")
 CONFIGS = Path(__file__).parents[1] / "configs"
 
 
@@ -95,7 +98,7 @@ def parse_options(kind: type[Options], stage: str, argv: list[str] | None = None
     if known.stage != stage and known.stage not in recipe.stages:
         raise UserError(f"The config {known.config} has no stage {known.stage!r}, only {', '.join(recipe.stages)}.")
     section = recipe.stages.get(known.stage, {})
-    unknown = sorted(set(section) - {option.name for option in fields(kind)})  # type: ignore[arg-type]
+    unknown = sorted(set(section) - {option.name for option in fields(kind)})
     if unknown:
         raise UserError(f"The config {known.config} sets {', '.join(unknown)}, which stage {known.stage!r} lacks.")
     parser = OptionParser(parents=[which], description=_about(kind))

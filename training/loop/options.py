@@ -34,3 +34,21 @@ class LoopOptions:
         default="none", metadata={"help": "Tracker beside log.jsonl; all: those that are installed."}
     )
     mixed_precision: Literal["no", "bf16", "fp16"] = field(default="no", metadata={"help": "Of the networks."})
+
+
+@dataclass
+class PictureOptions(LoopOptions):
+    """Options of stages that may compare rendered pictures with real ones; with all weights 0 nothing is rendered."""
+
+    perceptual_weight: float = field(default=0.0, metadata={"help": "Of each layer at each scale, on whole frames."})
+    perceptual_backbone: str = field(
+        default="vgg19", metadata={"help": "Network of the perceptual term, NAME or NAME=PLACE; none: without it."}
+    )
+    face_weight: float = field(default=0.0, metadata={"help": "Of the L1 error inside the face box."})
+    sync_weight: float = field(default=0.0, metadata={"help": "Of the sync loss, Eq. 7."})
+    sync_expert: str = field(default="", metadata={"help": "Its sync_expert folder, as train_sync leaves it."})
+
+    def compare_pictures(self) -> bool:
+        """Is any of the weights not 0?"""
+        perceptual = self.perceptual_weight and self.perceptual_backbone != "none"
+        return bool(perceptual or self.face_weight or self.sync_weight)

@@ -26,7 +26,7 @@ class Networks:
     detector: CanonicalKeypointDetector
     estimator: MotionEstimator
     keypoint_space: str
-    expression_frame: str
+    expression_frame: kp.ExpressionFrame
     crop_scale: float
 
 

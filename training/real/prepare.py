@@ -143,7 +143,12 @@ def start_corpus(options: Options) -> None:
 
 def describe_model(model: str | None, device: str) -> dict[str, Any]:
     """What corpus.json says of the networks that labelled the clips."""
-    described = {"model": model, "model_fingerprint": None, "keypoint_names": [], "landmark_names": LANDMARK_NAMES}
+    described: dict[str, Any] = {
+        "model": model,
+        "model_fingerprint": None,
+        "keypoint_names": [],
+        "landmark_names": LANDMARK_NAMES,
+    }
     if model is not None:
         from .latents import fingerprint, load_networks
 

@@ -50,6 +50,7 @@ class WordsTask(nn.Module):
     def __init__(self, model: EmotionalA2ET, options: WordsOptions, weights: Tensor):
         super().__init__()
         self.model, self.options = model, options
+        self.weights: Tensor
         self.register_buffer("weights", weights, persistent=False)
 
     def expression(self, batch: Batch) -> Tensor:
