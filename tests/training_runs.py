@@ -100,7 +100,7 @@ class SmallTask(nn.Module):
         return losses | {"fooled": -self.judge(out).mean()}, {"real": batch["y"], "fake": out.detach()}
 
 
-def small_run(folder, spoil=0, slow=0.0, batch_norm=True, dropout=0.0, show=None, adversary=False, **options):
+def small_run(folder, spoil=0, slow=0.0, batch_norm=False, dropout=0.0, show=None, adversary=False, **options):
     """Train the small network. `spoil`: the step whose last sample is infinite. `slow`: seconds a step. `adversary`:
     a critic learns against it."""
     torch.manual_seed(0)

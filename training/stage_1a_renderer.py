@@ -134,6 +134,7 @@ class RendererTask(nn.Module):
         encoded, moved = self.model.encode(batch["source"]), batch["driving_keypoints"][:, None]
         out = self.model.render(encoded, batch["source_keypoints"], moved, crop=crop)
         assert out.displacement is not None and out.warped_picture is not None
+        assert out.synthesised is not None and out.mask_logits is not None
         target = crop.cut(driving, driving.shape[-1] // CELLS)
         weight = feature_weight(batch["keypoints"][:, 1, self.fine], driving.shape[-1], gain=4.0)
         weight = crop.cut(weight, driving.shape[-1] // CELLS)

@@ -95,6 +95,8 @@ class MotionData:
         corpus = Corpus(corpus_dir)
         self.keypoint_names: list[str] = corpus.info["keypoint_names"]
         self.exponent, self.pose_size = exponent, pose_size
+        speech_encoder.eval()
+        detector.eval()
         first: dict[int | str, Clip] = {}  # the synthetic corpus begins with a range of motion of everybody
         for clip in corpus.clips(split=split):
             first.setdefault(clip.identity, clip)
