@@ -17,7 +17,9 @@ class AddWordsOptions:
     """Options."""
 
     model: str = field(default="checkpoints_card/eat-demo", metadata={"help": "Pipeline folder."})
-    words: str = field(default="runs/words/words", metadata={"help": "Folder `words` that train_words left for it."})
+    words: str = field(
+        default="runs/words/words", metadata={"help": "Folder `words` that `training.text.train_mapper` left."}
+    )
     sync_expert: str = field(
         default="", metadata={"help": "SyncExpert of the sync loss of tuning, folder or Hub id; empty: without."}
     )
