@@ -4,7 +4,6 @@ import multiprocessing
 import os
 import signal
 import socket
-import sys
 import time
 import traceback
 from pathlib import Path
@@ -19,7 +18,8 @@ from torch.nn.utils.parametrizations import spectral_norm
 import eat_hf
 from training.corpus.heads import KEYPOINT_NAMES
 from training.data.dataset import keypoint_index
-from training.loop.options import LoopOptions, Recipe
+from training.loop.command_line import Recipe
+from training.loop.options import LoopOptions
 from training.loop.trainer import train
 
 KINDS = {
@@ -45,11 +45,9 @@ def make_smoke_base(folder):
 
 def run_main(script, *arguments):
     """A script's main, as if from the command line, once: Accelerate forgets it afterwards."""
-    before, sys.argv = sys.argv, [script.__name__, "--config", "smoke", *map(str, arguments)]
     try:
-        script.main()
+        script.main(["--config", "smoke", *map(str, arguments)])
     finally:
-        sys.argv = before
         AcceleratorState._reset_state(reset_partial_state=True)
         GradientState._reset_state()
 
@@ -102,7 +100,7 @@ class SmallTask(nn.Module):
         return losses | {"fooled": -self.judge(out).mean()}, {"real": batch["y"], "fake": out.detach()}
 
 
-def small_run(folder, spoil=0, slow=0.0, batch_norm=True, dropout=0.0, show=None, adversary=False, **options):
+def small_run(folder, spoil=0, slow=0.0, batch_norm=False, dropout=0.0, show=None, adversary=False, **options):
     """Train the small network. `spoil`: the step whose last sample is infinite. `slow`: seconds a step. `adversary`:
     a critic learns against it."""
     torch.manual_seed(0)

@@ -23,7 +23,8 @@ from eat_hf.animation.reenactment import Reenactment
 from .data.augment import mirror, vary_colour
 from .data.dataset import keypoint_index
 from .data.frames import FrameBank
-from .loop.options import Batch, LoopOptions, Losses, parse_options
+from .loop.command_line import parse_options, run_script
+from .loop.options import Batch, LoopOptions, Losses
 from .loop.trainer import main_process_first, train
 from .losses.discriminator import DiscriminatorTask, MultiScaleDiscriminator
 from .losses.equivariance import Warp, equivariance_loss
@@ -158,8 +159,8 @@ def show(networks: Reenactment, bank: FrameBank, pairs: int = 4) -> dict[str, np
     return {"pairs": picture_grid(source, driving, networks(source, driving)[0])}
 
 
-def main() -> None:
-    options, recipe = parse_options(EnhancementOptions, "enhancement")
+def main(argv: list[str] | None = None) -> None:
+    options, recipe = parse_options(EnhancementOptions, "enhancement", argv)
     with main_process_first():
         bank = FrameBank.load(options.corpus, "train")
         held_out = FrameBank.load(options.corpus, "validation")
@@ -195,4 +196,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -10,6 +10,7 @@ as in the paper's enhancement, no deformation prior that would shrink expression
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,7 +22,8 @@ from eat_hf.keypoints import degrees_from_logits, logits_from_degrees
 
 from .data.augment import degrade, jitter_colour, transform_similarity
 from .data.frames import FrameBank
-from .loop.options import Batch, LoopOptions, Losses, parse_options
+from .loop.command_line import parse_options, run_script
+from .loop.options import Batch, LoopOptions, Losses
 from .loop.trainer import main_process_first, train
 
 
@@ -30,7 +32,7 @@ class LatentOptions(LoopOptions):
     """Options of this stage."""
 
     corpus: str = field(default="corpus", metadata={"help": "Corpus folder."})
-    part: str = field(default="both", metadata={"help": "detector, estimator or both."})
+    part: Literal["both", "detector", "estimator"] = field(default="both", metadata={"help": "What learns."})
     initial: str = field(default="", metadata={"help": "Output folder of an earlier run to start from."})
 
 
@@ -146,8 +148,8 @@ def evaluate(model: LatentNetworks, bank: FrameBank, limit: int = 640) -> dict[s
     return results
 
 
-def main() -> None:
-    options, recipe = parse_options(LatentOptions, "latent")
+def main(argv: list[str] | None = None) -> None:
+    options, recipe = parse_options(LatentOptions, "latent", argv)
     with main_process_first():
         bank = FrameBank.load(options.corpus, "train")
         held_out = FrameBank.load(options.corpus, "validation")
@@ -157,9 +159,10 @@ def main() -> None:
         detector = CanonicalKeypointDetector(**recipe.components["keypoint_detector"])
     if options.part != "detector":
         estimator = MotionEstimator(**recipe.components["motion_estimator"])
-    model = LatentNetworks(detector, estimator).to(memory_format=torch.channels_last)
-    networks = {"keypoint_detector": detector, "motion_estimator": estimator}
-    networks = {name: network for name, network in networks.items() if network is not None}
+    model = LatentNetworks(detector, estimator)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # which its annotations forget
+    both = {"keypoint_detector": detector, "motion_estimator": estimator}
+    networks = {name: network for name, network in both.items() if network is not None}
     if options.initial:
         for name, network in networks.items():
             network.load_state_dict(type(network).from_pretrained(Path(options.initial) / name).state_dict())
@@ -173,4 +176,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

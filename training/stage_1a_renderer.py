@@ -25,7 +25,8 @@ from eat_hf.models.detail_renderer import Crop, polygon_coverage, warp_picture
 from .data.augment import jitter_colour
 from .data.dataset import keypoint_index
 from .data.frames import FrameBank
-from .loop.options import Batch, LoopOptions, Losses, parse_options
+from .loop.command_line import parse_options, run_script
+from .loop.options import Batch, LoopOptions, Losses
 from .loop.trainer import main_process_first, train
 from .losses.pictures import feature_weight, flow_loss, gradient_l1, picture_grid, psnr, visibility
 
@@ -65,7 +66,8 @@ def noisy(keypoints: Tensor, options: RendererOptions) -> tuple[Tensor, Tensor]:
     """(N, 2, K, 3) exact -> source and driving keypoints as an estimator would give them."""
     shared = options.shared_noise * torch.randn_like(keypoints[:, :1])
     own = options.own_noise * torch.randn_like(keypoints)
-    return (keypoints + shared + own).unbind(1)
+    source, driving = (keypoints + shared + own).unbind(1)
+    return source, driving
 
 
 class RendererTask(nn.Module):
@@ -107,14 +109,16 @@ class RendererTask(nn.Module):
         return self.motion(batch) if self.options.motion_only else self.picture(batch)
 
     def flow(self, displacement: Tensor, batch: Batch) -> Tensor:
-        return sum(
-            flow_loss(displacement, *batch[points].unbind(1), batch[f"{points}_visible"])
+        keypoints, landmarks = (
+            flow_loss(displacement, batch[points][:, 0], batch[points][:, 1], batch[f"{points}_visible"])
             for points in ("keypoints", "landmarks")
         )
+        return keypoints + landmarks
 
     def motion(self, batch: Batch) -> Losses:
         source = batch["source"]
         field = self.model.move(source, batch["source_keypoints"], batch["driving_keypoints"])
+        assert field.displacement is not None  # the extension, which this stage is for, always has it
         small = partial(F.avg_pool2d, kernel_size=2)
         warped = warp_picture(small(source), field.displacement)
         weight = feature_weight(batch["keypoints"][:, 1, self.fine], warped.shape[-1], gain=3.0)
@@ -129,6 +133,8 @@ class RendererTask(nn.Module):
         crop = Crop(batch["corners"], self.options.crop_cells, self.options.crop_cells)
         encoded, moved = self.model.encode(batch["source"]), batch["driving_keypoints"][:, None]
         out = self.model.render(encoded, batch["source_keypoints"], moved, crop=crop)
+        assert out.displacement is not None and out.warped_picture is not None
+        assert out.synthesised is not None and out.mask_logits is not None
         target = crop.cut(driving, driving.shape[-1] // CELLS)
         weight = feature_weight(batch["keypoints"][:, 1, self.fine], driving.shape[-1], gain=4.0)
         weight = crop.cut(weight, driving.shape[-1] // CELLS)
@@ -191,8 +197,8 @@ def show(model: RePosNet, bank: FrameBank, pairs: int = 4) -> dict[str, np.ndarr
     return {"pairs": picture_grid(source, driving, out.frames[:, 0], out.warped_picture[:, 0])}
 
 
-def main() -> None:
-    options, recipe = parse_options(RendererOptions, "renderer")
+def main(argv: list[str] | None = None) -> None:
+    options, recipe = parse_options(RendererOptions, "renderer", argv)
     with main_process_first():
         bank = FrameBank.load(options.corpus, "train")
         held_out = FrameBank.load(options.corpus, "validation")
@@ -226,4 +232,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

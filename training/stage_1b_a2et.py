@@ -19,7 +19,8 @@ from eat_hf import A2ET, ExpressionBasis
 from .data.clip_pictures import check_pictures, weigh_pictures
 from .data.expression_clips import A2ETOptions, load_data
 from .data.motion import A2ET_INPUTS, NEUTRAL, UNKNOWN, MotionData, keypoint_error
-from .loop.options import Batch, Losses, parse_options
+from .loop.command_line import parse_options, run_script
+from .loop.options import Batch, Losses
 from .loop.trainer import train
 from .losses.latent import correlation, latent_term, mouth_weights, opening
 from .losses.rendered import PictureTerms, load_picture_terms
@@ -38,6 +39,7 @@ class A2ETTask(nn.Module):
     ):
         super().__init__()
         self.model, self.basis, self.options, self.pictures = model, basis, options, pictures
+        self.weights: Tensor
         self.register_buffer("weights", weights, persistent=False)
         for name, parameter in model.named_parameters():
             parameter.requires_grad_("eam" not in name)
@@ -75,8 +77,8 @@ def evaluate(model: A2ET, basis: ExpressionBasis, data: MotionData, pool: list[i
     }
 
 
-def main() -> None:
-    options, recipe = parse_options(A2ETOptions, "a2et")
+def main(argv: list[str] | None = None) -> None:
+    options, recipe = parse_options(A2ETOptions, "a2et", argv)
     basis = ExpressionBasis.from_pretrained(Path(options.runs) / "pca/expression_basis")
     torch.manual_seed(options.seed)
     model = A2ET.from_pretrained(options.initial) if options.initial else A2ET(**recipe.components["a2et"])
@@ -97,4 +99,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -14,7 +14,7 @@ from eat_hf import ExpressionBasis
 from eat_hf.keypoints import hull_volume
 
 from .data.dataset import Corpus
-from .loop.options import parse_options
+from .loop.command_line import parse_options, run_script
 
 
 @dataclass
@@ -26,8 +26,8 @@ class PCAOptions:
     clips: int = field(default=2500, metadata={"help": "At most so many speech clips (the paper's number)."})
 
 
-def main() -> None:
-    options, recipe = parse_options(PCAOptions, "pca")
+def main(argv: list[str] | None = None) -> None:
+    options, recipe = parse_options(PCAOptions, "pca", argv)
     exponent = recipe.pipeline["hull_volume_exponent"]
     rows = []
     for clip in Corpus(options.corpus).clips(split="train", kind="speech")[: options.clips]:
@@ -50,4 +50,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

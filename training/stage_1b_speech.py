@@ -20,7 +20,8 @@ from eat_hf.inputs.audio import SEMANTIC_RATE, deepspeech_features
 
 from .corpus.visemes import frame_classes
 from .data.dataset import Clip, Corpus
-from .loop.options import Batch, LoopOptions, Losses, parse_options
+from .loop.command_line import parse_options, run_script
+from .loop.options import Batch, LoopOptions, Losses
 from .loop.trainer import train
 
 
@@ -66,8 +67,8 @@ def evaluate(model: DeepSpeechEncoder, clips: list[tuple[torch.Tensor, torch.Ten
     return {"accuracy": right.mean().item(), "accuracy_speech": right[classes > 0].mean().item()}
 
 
-def main() -> None:
-    options, recipe = parse_options(SpeechOptions, "speech")
+def main(argv: list[str] | None = None) -> None:
+    options, recipe = parse_options(SpeechOptions, "speech", argv)
     corpus = Corpus(options.corpus)
     clips = [clip for clip in load(corpus, "train") if len(clip[0]) >= options.rows]
     held_out = load(corpus, "validation")
@@ -89,4 +90,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -36,7 +36,8 @@ from .data.clip_pictures import ClipPictures, check_pictures, weigh_pictures
 from .data.dataset import Corpus
 from .data.expression_clips import A2ETOptions, load_data
 from .data.motion import MotionClip, MotionData, keypoint_error
-from .loop.options import Batch, Losses, parse_options
+from .loop.command_line import parse_options, run_script
+from .loop.options import Batch, Losses
 from .loop.trainer import main_process_first, train
 from .losses.emotional_a2et import EmotionalA2ET
 from .losses.latent import correlation, latent_term, mouth_weights, opening
@@ -80,6 +81,7 @@ class EmotionTask(nn.Module):
     ):
         super().__init__()
         self.model, self.options, self.pictures = model, options, pictures
+        self.weights: Tensor
         self.register_buffer("weights", weights, persistent=False)
 
     def forward(self, batch: Batch) -> Losses:
@@ -141,7 +143,9 @@ def evaluate(model: EmotionalA2ET, data: MotionData, pools: list[list[int]], cli
     names = data.keypoint_names
     means = [[data.clips[n].expression.mean(0) for n in numbers] for numbers in pools]
     centroids = torch.stack([torch.stack(clips).mean(0) for clips in means])
-    errors, openings, right, truth_right = [], [], [], []
+    errors, openings = [], []
+    right: list[bool] = []
+    truth_right: list[bool] = []
     generator = torch.Generator().manual_seed(0)
     for number in sorted(sum(pools, []))[:clips]:
         clip = data.clips[number]
@@ -191,7 +195,7 @@ def evaluate_adapter(
         def show(network: EmotionalA2ET, emotion: int, batch=batch, latent=latent) -> Tensor:
             return network(batch | {"emotion": torch.tensor([emotion], device=device)}, latent)[0][0].cpu()
 
-        known = [show(before, emotion) for emotion in range(len(before.mapper.heads))]
+        known = [show(before, emotion) for emotion in range(len(before.mapper.config.emotions))]
         new = show(model, 0)
         errors.append(keypoint_error(clip, new))
         errors_before.append(keypoint_error(clip, known[start]))
@@ -268,8 +272,8 @@ def train_adapter(options: EmotionOptions) -> None:
         EmotionAdapter(replace(adapter.config, training=facts), adapter.parts).save(output / "adapter")
 
 
-def main() -> None:
-    options, recipe = parse_options(EmotionOptions, "emotion")
+def main(argv: list[str] | None = None) -> None:
+    options, recipe = parse_options(EmotionOptions, "emotion", argv)
     if options.adapter:
         train_adapter(options)
         return
@@ -325,4 +329,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -1,7 +1,6 @@
 """The check of portraits: its judgements on made-up clips, the scripts with a tiny pipeline, and one real run."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -10,11 +9,11 @@ from conftest import voice
 from PIL import Image
 
 from eat_hf.errors import UserError
+from training.experiments import contact_sheet
+from training.experiments import portraits as check_portraits
 from training.experiments.contact_sheet import HEADER, draw_sheet, find_portraits
 from training.experiments.face_measures import MEASURES
 from training.experiments.portraits import Clip, check_clips, check_emotions, spoken_part
-from training.experiments.tables import contact_sheet
-from training.experiments.tables import portraits as check_portraits
 
 LOUD = np.random.default_rng(0).random(40)
 GOOD = {"frames": 40, "frames_without_face": 0, "border": 0.1, "cosine": 0.95, "distance": 0.4}
@@ -34,11 +33,7 @@ def changes(**values):
 
 
 def run(script, *arguments):
-    before, sys.argv = sys.argv, [script.__name__, *map(str, arguments)]
-    try:
-        return script.main()
-    finally:
-        sys.argv = before
+    return script.main([*map(str, arguments)])
 
 
 # Judgements ----------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from eat_hf.errors import UserError  # noqa: E402
 from training.corpus.build import Plan, build_corpus  # noqa: E402
 from training.corpus.captions import FRAMES_DOING, FRAMES_FEELING, FRAMES_HAVING, FRAMES_NOUN  # noqa: E402
 from training.corpus.heads import ARKIT_NAMES  # noqa: E402
-from training.experiments.tables import text as check_words  # noqa: E402
+from training.experiments import text as check_words  # noqa: E402
 from training.experiments.text import EXPRESSIONS, WordsCheckOptions, judge_change, wished  # noqa: E402
 
 

@@ -9,6 +9,7 @@ import pytest
 
 pytest.importorskip("espeakng_loader", reason="espeak-ng comes with `pip install espeakng-loader`")
 
+from eat_hf.errors import UserError  # noqa: E402
 from training.corpus import build, heads  # noqa: E402
 from training.corpus.build import Plan, build_corpus, split_of_identities  # noqa: E402
 from training.corpus.captions import ACTIONS, make_wish  # noqa: E402
@@ -105,13 +106,13 @@ def test_same_seed_same_labels_and_another_seed_others(tmp_path):
     assert not set(digests(tmp_path / "a").values()) & set(digests(tmp_path / "c").values())
 
 
-def test_folder_of_another_corpus_is_refused(tiny, tmp_path, capsys):
+def test_folder_of_another_corpus_is_refused(tiny, tmp_path):
     with pytest.raises(ValueError, match="was made with seed 3, not 4"):
         build_corpus(dataclasses.replace(tiny, seed=4), progress=False)
     with pytest.raises(ValueError, match="at least 1 identity"):
         build_corpus(Plan(tmp_path / "none", 0, 1, 1), progress=False)
-    assert build.main(["--output", str(tiny.output), "--seed", "4", "--identities", "2"]) == 2
-    assert capsys.readouterr().err.startswith("error: ")
+    with pytest.raises(UserError, match="was made with seed 3, not 4"):
+        build.main(["--output", str(tiny.output), "--seed", "4", "--identities", "2"])
     with pytest.raises(FileNotFoundError, match="is no corpus"):
         Corpus(tmp_path)
 

@@ -5,8 +5,8 @@ import pytest
 
 pytest.importorskip("espeakng_loader", reason="espeak-ng comes with `pip install espeakng-loader`")
 
-from eat_hf.errors import UserError
-from eat_hf.media import espeak
+from eat_hf.errors import UserError  # noqa: E402
+from eat_hf.media import espeak  # noqa: E402
 from training.corpus import emotions, heads, sentences, speech, visemes  # noqa: E402
 from training.corpus.animation import animate  # noqa: E402
 

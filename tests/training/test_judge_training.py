@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from eat_hf import EmotionFAN, SyncExpert, SyncNet  # noqa: E402
 from eat_hf.evaluation import suite  # noqa: E402
 from training.corpus.build import Plan, build_corpus  # noqa: E402
 from training.data.faces import FaceBank  # noqa: E402
-from training.experiments.tables import reproduce  # noqa: E402
+from training.experiments import reproduce  # noqa: E402
 from training.judges import train_emotion as train_emotion_judge  # noqa: E402
 from training.judges import train_sync
 from training.judges.train_emotion import mirrored_units  # noqa: E402
@@ -51,16 +50,14 @@ def recipe(corpus):
     return path
 
 
-def run(module, monkeypatch, **options):
-    arguments = [part for name, value in options.items() for part in (f"--{name}", str(value))]
-    monkeypatch.setattr(sys, "argv", [module.__name__, *arguments])
-    module.main()
+def run(module, **options):
+    module.main([part for name, value in options.items() for part in (f"--{name}", str(value))])
 
 
 @pytest.mark.parametrize("network", ["judge", "expert"])
 def test_sync_networks_train(network, corpus, recipe, tmp_path, monkeypatch):
     options = {"config": recipe, "corpus": corpus, "output_dir": tmp_path, "steps": 2, "batch_size": 2, "log_every": 1}
-    run(train_sync, monkeypatch, network=network, **options)
+    run(train_sync, network=network, **options)
     kind, name = (SyncNet, "syncnet") if network == "judge" else (SyncExpert, "sync_expert")
     assert sum(p.numel() for p in kind.from_pretrained(tmp_path / name).parameters()) > 100
     results = json.loads((tmp_path / "results.json").read_text())
@@ -70,7 +67,7 @@ def test_sync_networks_train(network, corpus, recipe, tmp_path, monkeypatch):
 
 
 def test_the_emotion_judge_trains(corpus, recipe, tmp_path, monkeypatch):
-    run(train_emotion_judge, monkeypatch, config=recipe, corpus=corpus, output_dir=tmp_path, steps=2, batch_size=2,
+    run(train_emotion_judge, config=recipe, corpus=corpus, output_dir=tmp_path, steps=2, batch_size=2,
         image_size=64, held_out=0.5, log_every=1)  # fmt: skip
     judge = EmotionFAN.from_pretrained(tmp_path / "emotion_fan")
     assert judge.config.image_size == 64
@@ -105,7 +102,7 @@ def test_reproduce_writes_the_card(tmp_path, monkeypatch):
     (model / "training.json").write_text('{"emotion": {"training": {"seconds": 90, "device": "a CPU"}}}')
     monkeypatch.setattr(reproduce, "plan_of", lambda options: reproduce.Plan(
         tmp_path / "test_split", 8, 1, 0, 0, frames_per_clip=16, range_frames=0, splits=("test",)))  # fmt: skip
-    run(reproduce, monkeypatch, model=model, corpus=tmp_path / "test_split", output=tmp_path / "out", workers=1,
+    run(reproduce, model=model, corpus=tmp_path / "test_split", output=tmp_path / "out", workers=1,
         clips=1)  # fmt: skip
     text = card.read_text()
     assert "old" not in text and text.startswith("# tiny\n\nbefore") and text.endswith("after\n")

@@ -17,7 +17,7 @@ from eat_hf.models.judges.sync_loss import SyncLoss, crop_faces, expert_boxes, l
 from eat_hf.models.judges.vgg import VGGFeatures
 from training.data.clip_pictures import weigh_pictures
 from training.data.faces import expert_crops
-from training.loop.options import Recipe
+from training.loop.command_line import Recipe
 from training.losses.perceptual import PerceptualLoss
 from training.losses.rendered import PictureOptions, PictureTerms, load_picture_terms
 from training.stage_2_emotion import choose_share

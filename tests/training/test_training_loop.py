@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from training_runs import in_two_processes, kill_in_checkpoint, small_run, start
 
 from eat_hf.errors import UserError
+from training.loop import checkpoints as checkpoint_files
 from training.loop import trainer as loop
 
 FAST = {"learning_rate": 0.05}  # what one step does must show in the losses of the next
@@ -58,9 +59,20 @@ def test_the_log_says_how_much_time_batches_took(tmp_path):
 
 
 def test_two_processes_learn_what_one_does(whole, tmp_path):
-    """Batch norm, noise, a loss that only some samples have, and heads that one of the processes does not use."""
+    """Noise, a loss that only some samples have, and heads that one of the processes does not use."""
     assert in_two_processes(tmp_path, small_run, tmp_path, **FAST) == []
     assert_same_run(tmp_path, whole)
+
+
+def test_batch_norm_on_several_cpus_sees_the_share_of_each(tmp_path):
+    """The losses of the first step, before anything is learnt, are means over what each share has by itself."""
+    options = {"batch_norm": True, "steps": 1, **FAST}
+    assert in_two_processes(tmp_path / "two", small_run, tmp_path / "two", **options) == []
+    small_run(tmp_path / "parts", gradient_accumulation_steps=2, **options)  # the same shares, one after the other
+    small_run(tmp_path / "one", **options)
+    found, expected, other = (losses(tmp_path / name)[0] for name in ("two", "parts", "one"))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert np.abs(found - other).max() > 1e-2
 
 
 def test_snapshots_are_averaged_networks_on_the_way(whole, tmp_path):
@@ -75,9 +87,8 @@ def test_snapshots_are_averaged_networks_on_the_way(whole, tmp_path):
 
 
 def test_a_batch_may_come_in_parts(tmp_path):
-    """Two processes, each of which takes its share in two parts. Batch norm would see the parts. So does the adversary,
-    which learns in the same way."""
-    options = {"batch_norm": False, "adversary": True, **FAST}
+    """Two processes, each of which takes its share in two parts; the adversary learns in the same way."""
+    options = {"adversary": True, **FAST}
     small_run(tmp_path / "one", **options)
     options["gradient_accumulation_steps"] = 2
     assert in_two_processes(tmp_path / "two", small_run, tmp_path / "two", **options) == []
@@ -109,7 +120,7 @@ def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
 def test_a_killed_run_continues_exactly(tmp_path):
     """Killed twice, wherever it happens to be, also between log lines and before the first checkpoint; with an
     adversary, whose weights, optimiser and spectral norm go on as well."""
-    options = {"dropout": 0.2, "adversary": True, "checkpoint_every": 3, "log_every": 2, **FAST}
+    options = {"batch_norm": True, "dropout": 0.2, "adversary": True, "checkpoint_every": 3, "log_every": 2, **FAST}
     small_run(tmp_path / "whole", **options)
     log = tmp_path / "killed" / "log.jsonl"
     for lines in (1, 4):
@@ -134,7 +145,7 @@ def test_an_unfinished_checkpoint_is_ignored(whole, tmp_path):
     assert process.exitcode == -signal.SIGKILL
     # 3 was deleted to make room
     assert checkpoints(tmp_path) == ["checkpoint_6", "checkpoint_9"] and len(losses(tmp_path)) == 9
-    assert not (tmp_path / "checkpoints" / "checkpoint_9" / loop.WHOLE).exists()
+    assert not (tmp_path / "checkpoints" / "checkpoint_9" / checkpoint_files.WHOLE).exists()
     small_run(tmp_path, **options)
     np.testing.assert_array_equal(losses(tmp_path), losses(whole))
     assert checkpoints(tmp_path) == ["checkpoint_12", "checkpoint_9"]

@@ -8,7 +8,7 @@ from training_runs import make_smoke_base
 
 from eat_hf import A2ET, EDN, EATPipeline, RePosNet
 from eat_hf.errors import UserError
-from training.loop.options import latent_folder
+from training.loop.command_line import latent_folder
 from training.release.unpack import EMOTION, STAGE_1, UnpackOptions, unpack
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from eat_hf.constants import FPS
+from eat_hf.easing import smoothstep
 from training.corpus.emotions import EmotionStyle, combine, emotion_motion, emotion_pose, sway, wish_motion
 from training.corpus.heads import ARKIT_INDEX, ARKIT_NAMES
 from training.corpus.speech import Speech
@@ -37,7 +38,7 @@ def _blinks(frames: int, rng: np.random.Generator) -> np.ndarray:
         close, open_ = rng.uniform(0.07, 0.1) * FPS, rng.uniform(0.12, 0.2) * FPS
         x = np.where(t <= shut, 1 - (shut - t) / close, 1 - (t - shut) / open_)
         x = np.clip(x, 0, 1)
-        lids = np.maximum(lids, x * x * (3 - 2 * x))
+        lids = np.maximum(lids, smoothstep(x))
         at += 0.35 if rng.random() < 0.07 else rng.uniform(2.0, 5.0)
     return lids
 

@@ -24,19 +24,19 @@ result; running the same command again makes only what is missing.
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
 import os
-import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from eat_hf.constants import EMOTIONS, FPS, SAMPLING_RATE
+from eat_hf.errors import UserError
 from eat_hf.media.files import write_atomically
 from training.corpus import heads
 from training.corpus.animation import animate
@@ -55,6 +55,7 @@ from training.data.files import (
     write_video,
     write_wav,
 )
+from training.loop.command_line import read_options, run_script
 
 __all__ = ["Plan", "build_corpus", "split_of_identities"]
 
@@ -73,18 +74,22 @@ _IDENTITY, _STYLE, _SPLIT, _RANGE, _SPEECH, _LATENT, _DECK, _VOICE = range(8)
 
 @dataclass(frozen=True)
 class Plan:
-    """What to make: the arguments of the command line."""
+    """What to make."""
 
-    output: Path
-    identities: int
-    speech_clips: int
-    latent_clips: int
-    seed: int = 0
-    frames_per_clip: int = 75
-    range_frames: int = 32
-    judge: bool = False
-    splits: tuple[str, ...] = ()
-    expression: str = ""
+    output: Path = field(metadata={"help": "Folder of the corpus."})
+    identities: int = field(default=100, metadata={"help": "Number of people."})
+    speech_clips: int = field(default=6, metadata={"help": "Rendered speech clips per identity."})
+    latent_clips: int = field(default=20, metadata={"help": "Speech clips without pictures per identity."})
+    seed: int = field(default=0, metadata={"help": "Decides everything in the corpus."})
+    frames_per_clip: int = field(default=75, metadata={"help": "Longest rendered speech clip, in frames."})
+    range_frames: int = field(default=32, metadata={"help": "Unrelated frames per identity, 0 for none."})
+    judge: bool = field(default=False, metadata={"help": "A corpus to train judges on, all of one split."})
+    splits: tuple[Literal["train", "validation", "test"], ...] = field(
+        default=(), metadata={"help": "Make only the identities of these splits; all by default."}
+    )
+    expression: str = field(
+        default="", metadata={"help": "What all speech clips show: one that is none of the eight, or wishes."}
+    )
 
     def rng(self, *stream: int) -> np.random.Generator:
         """Random numbers of one purpose, e.g. (_SPEECH, identity, clip); the same on every machine."""
@@ -252,21 +257,21 @@ def _check_resumable(plan: Plan) -> None:
         was = json.loads(existing.read_text(encoding="utf8"))
         for name in ("seed", "identities", "frames_per_clip", "range_frames", "judge", "expression"):
             if was.get(name, getattr(Plan, name, None)) != getattr(plan, name):
-                raise ValueError(f"{plan.output} was made with {name} {was[name]}, not {getattr(plan, name)}: "
+                raise UserError(f"{plan.output} was made with {name} {was[name]}, not {getattr(plan, name)}: "
                                  "use another --output, or the same value to continue it")  # fmt: skip
     elif (plan.output / "clips").is_dir() and any((plan.output / "clips").iterdir()):
-        raise ValueError(f"{plan.output} has clips but no corpus.json: use an empty --output")
+        raise UserError(f"{plan.output} has clips but no corpus.json: use an empty --output")
 
 
 def build_corpus(plan: Plan, workers: int = 1, progress: bool = True) -> None:
     """Make (or complete) the corpus. Raises ValueError for sizes below zero, or an output folder of another corpus;
     ImportError without espeak-ng."""
     if plan.identities < 1 or plan.speech_clips < 0 or plan.latent_clips < 0:
-        raise ValueError("a corpus needs at least 1 identity and 0 or more clips")
+        raise UserError("a corpus needs at least 1 identity and 0 or more clips")
     if plan.frames_per_clip < 10 or plan.range_frames < 0:
-        raise ValueError("speech clips need at least 10 frames, range-of-motion clips 0 (none) or more")
+        raise UserError("speech clips need at least 10 frames, range-of-motion clips 0 (none) or more")
     if plan.expression not in ("", *HELD_OUT, WISHES):
-        raise ValueError(f"the expression must be one of {', '.join((*HELD_OUT, WISHES))}, not {plan.expression!r}")
+        raise UserError(f"the expression must be one of {', '.join((*HELD_OUT, WISHES))}, not {plan.expression!r}")
     if plan.speech_clips or plan.latent_clips:
         from training.corpus.speech import synthesize
 
@@ -325,37 +330,20 @@ def _progress(results, total: int, show: bool):
     return tqdm(results, total=total, unit="identity", desc="corpus")
 
 
-def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m training.corpus.build", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--output", type=Path, required=True, help="folder of the corpus")
-    parser.add_argument("--identities", type=int, default=100, help="number of people")
-    parser.add_argument("--speech-clips", type=int, default=6, help="rendered speech clips per identity")
-    parser.add_argument("--latent-clips", type=int, default=20, help="speech clips without pictures per identity")
-    parser.add_argument("--seed", type=int, default=0, help="decides everything in the corpus")
-    parser.add_argument("--frames-per-clip", type=int, default=75, help="longest rendered speech clip, in frames")
-    parser.add_argument("--range-frames", type=int, default=32, help="unrelated frames per identity, 0 for none")
-    parser.add_argument("--judge", action="store_true", help="a corpus to train judges on: see above")
-    parser.add_argument("--splits", nargs="+", default=[], choices=["train", "validation", "test"],
-                        help="make only the identities of these splits; all by default")  # fmt: skip
-    parser.add_argument(
-        "--expression", default="", choices=(*HELD_OUT, WISHES), help="what all speech clips show; see above"
-    )
-    parser.add_argument("--workers", type=int, default=2, help="processes")
-    return parser.parse_args(argv)
+@dataclass(frozen=True)
+class BuildOptions(Plan):
+    """Options."""
+
+    workers: int = field(default=2, metadata={"help": "Processes."})
 
 
-def main(argv: list[str] | None = None) -> int:
-    arguments = _arguments(argv)
-    workers = arguments.workers
-    options = {k: v for k, v in vars(arguments).items() if k != "workers"}
-    options["splits"] = tuple(options["splits"])
+def main(argv: list[str] | None = None) -> None:
+    options = read_options(BuildOptions, argv)
     try:
-        build_corpus(Plan(**options), workers)
-    except (ValueError, ImportError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+        build_corpus(options, options.workers)
+    except OSError as error:  # the disk is full
+        raise UserError(str(error)) from error
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

@@ -15,6 +15,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from eat_hf.constants import EMOTIONS, FPS
+from eat_hf.easing import smoothstep
 from training.corpus.heads import ARKIT_INDEX, ARKIT_NAMES
 from training.corpus.visemes import MouthMotion, close_lips
 
@@ -288,11 +289,11 @@ def _envelope(frames: int, energy: np.ndarray, rng: np.random.Generator) -> np.n
     if rng.random() < 0.35:  # the emotion comes up in the clip; in the others it is already there
         start, rise = rng.uniform(0, 0.3), rng.uniform(0.25, 0.8)
         x = np.clip((t - start) / rise, 0, 1)
-        strength *= 0.3 + 0.7 * x * x * (3 - 2 * x)
+        strength *= 0.3 + 0.7 * smoothstep(x)
     if rng.random() < 0.3:
         length, fall = frames / FPS, rng.uniform(0.4, 1.0)
         x = np.clip((length - t) / fall, 0, 1)
-        strength *= 0.55 + 0.45 * x * x * (3 - 2 * x)
+        strength *= 0.55 + 0.45 * smoothstep(x)
     emphasis = gaussian_filter1d(energy.astype(float), 0.15 * FPS) if frames > 1 else energy.astype(float)
     strength *= 0.93 + rng.uniform(0.0, 0.22) * emphasis + 0.07 * sway(frames, 0.8, rng)
     return np.clip(strength, 0.1, 1.15)

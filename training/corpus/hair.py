@@ -24,7 +24,7 @@ from .skin import (
     TexelMap,
     capsule_point,
     noise,
-    smoothstep,
+    ramp,
     unwrap,
 )
 
@@ -89,9 +89,9 @@ def grow_hair(identity: Identity, texels: TexelMap) -> tuple[list[Shell], np.nda
     texture[..., 3] = 0.5 + inside / softness + 0.9 * strands
     if hair.style == "bald":
         return [], texture, np.zeros((SKIN_ROWS, COLUMNS), np.float32)
-    on_skin = smoothstep(-0.02, 0.05, inside + 0.03 * strands) * (0.75 if hair.style == "buzz" else 1.0)
+    on_skin = ramp(-0.02, 0.05, inside + 0.03 * strands) * (0.75 if hair.style == "buzz" else 1.0)
     if hair.length > 0:
-        on_skin *= smoothstep(0.25, 0.1, level)  # neck and shoulders under long hair stay skin
+        on_skin *= ramp(0.25, 0.1, level)  # neck and shoulders under long hair stay skin
     return _hair_shells(identity, texels, inside, rng), texture, on_skin.astype(np.float32)
 
 
@@ -126,11 +126,11 @@ def _hair_shells(identity: Identity, texels: TexelMap, inside: np.ndarray, rng) 
     base = np.where(level[:, None] > CAP_LEVEL, hanging, hull) if hair.length > 0 else hull
 
     depth_in = cv2.resize(inside, size, interpolation=cv2.INTER_AREA)
-    thickness = hair.volume * smoothstep(-0.02, 0.22, depth_in)
+    thickness = hair.volume * ramp(-0.02, 0.22, depth_in)
     angle = ((np.arange(GRID_COLUMNS) + 0.5) / GRID_COLUMNS - 0.5) * 2 * np.pi
     if hair.style in ("short", "swept"):
-        thickness *= 0.35 + 0.65 * smoothstep(0.1, -0.5, level)[:, None]  # clipped sides
-    crown = smoothstep(-0.5, -0.9, level)[:, None]
+        thickness *= 0.35 + 0.65 * ramp(0.1, -0.5, level)[:, None]  # clipped sides
+    crown = ramp(-0.5, -0.9, level)[:, None]
     if hair.style in ("swept", "bob", "long"):
         groove = np.exp(-(((angle - hair.parting) / 0.16) ** 2))[None] * (np.cos(angle) > 0)
         thickness *= 1 - 0.6 * groove * crown

@@ -361,10 +361,15 @@ def random_expression(rng: np.random.Generator) -> np.ndarray:
     """(52,) weights of one unrelated range-of-motion frame: mouth, jaw, eyes, brows and gaze drawn independently."""
     weights: dict[str, float] = {}
 
-    def add(both_sides: bool = False, **units: float) -> None:
+    def add(**units: float) -> None:
+        for name, value in units.items():
+            weights[name] = weights.get(name, 0.0) + float(value)
+
+    def add_both(**units: float) -> None:
+        """On both sides, nearly alike."""
         for unit, value in units.items():
-            for name in (f"{unit}Left", f"{unit}Right") if both_sides else (unit,):
-                uneven = rng.uniform(0.85, 1.0) if both_sides else 1.0
+            for name in (f"{unit}Left", f"{unit}Right"):
+                uneven = rng.uniform(0.85, 1.0)
                 weights[name] = weights.get(name, 0.0) + float(value) * uneven
 
     strength = rng.uniform(0.35, 1.0)
@@ -373,9 +378,9 @@ def random_expression(rng: np.random.Generator) -> np.ndarray:
         p=(0.24, 0.12, 0.08, 0.08, 0.08, 0.08, 0.04, 0.06, 0.06, 0.16),
     )
     if mouth == "smile":
-        add(True, mouthSmile=strength, cheekSquint=0.7 * strength, mouthUpperUp=0.3 * strength)
+        add_both(mouthSmile=strength, cheekSquint=0.7 * strength, mouthUpperUp=0.3 * strength)
     elif mouth in ("frown", "press", "stretch", "dimple"):
-        add(True, **{f"mouth{mouth.title()}": strength})
+        add_both(**{f"mouth{mouth.title()}": strength})
     elif mouth in ("pucker", "funnel"):
         add(**{f"mouth{mouth.title()}": strength})
     elif mouth == "lopsided":
@@ -383,7 +388,7 @@ def random_expression(rng: np.random.Generator) -> np.ndarray:
         unit = rng.choice(("mouthSmile", "mouthFrown", "mouthDimple", "mouthStretch"))
         add(**{f"{unit}{side}": strength, f"mouth{side}": rng.uniform(0, 0.5)})
     elif mouth == "raise":
-        add(True, mouthUpperUp=strength, mouthLowerDown=strength * rng.random())
+        add_both(mouthUpperUp=strength, mouthLowerDown=strength * rng.random())
 
     if rng.random() < 0.55:
         add(jawOpen=rng.uniform(0.08, 0.75))
@@ -398,17 +403,17 @@ def random_expression(rng: np.random.Generator) -> np.ndarray:
     elif eyes == "blink":  # not through add: lids move together, and a full blink is exactly closed
         weights["eyeBlinkLeft"] = weights["eyeBlinkRight"] = min(float(rng.uniform(0.4, 1.15)), 1.0)
     elif eyes != "rest":
-        add(True, **{f"eye{eyes.title()}": rng.uniform(0.4, 1)})
+        add_both(**{f"eye{eyes.title()}": rng.uniform(0.4, 1)})
 
     brows = rng.choice(("up", "worried", "down", "rest"), p=(0.16, 0.14, 0.2, 0.5))
     strength = rng.uniform(0.4, 1)
     if brows == "up":
         add(browInnerUp=strength)
-        add(True, browOuterUp=strength)
+        add_both(browOuterUp=strength)
     elif brows == "worried":
         add(browInnerUp=strength)
     elif brows == "down":
-        add(True, browDown=strength, noseSneer=strength * rng.uniform(0, 0.9))
+        add_both(browDown=strength, noseSneer=strength * rng.uniform(0, 0.9))
 
     if rng.random() < 0.3:
         sideways, vertical = rng.uniform(-0.8, 0.8), rng.uniform(-0.7, 0.7)

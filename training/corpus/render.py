@@ -29,7 +29,7 @@ from .skin import (
     noise,
     paint_patches,
     paint_skin,
-    smoothstep,
+    ramp,
     unwrap,
 )
 
@@ -81,6 +81,7 @@ class ClipRenderer:
         self._texture = (np.clip(texture[..., :3], 0, 1) * 255 + 0.5).astype(np.uint8)
         self._solid = texture[..., 3] > 0.5
 
+        self._faces: np.ndarray
         self._build_head(assets)
         self._vertices = identity.vertices
         self._head_vertices = len(identity.vertices)
@@ -113,7 +114,7 @@ class ClipRenderer:
         depth_values = np.ascontiguousarray(posed[:, 2])
         triangle, weights, _ = self._rasterise(xy, depth_values, size)
         lit = self._shadows(posed, triangle, weights)
-        picture = shade(
+        picture = shade(  # type: ignore[call-arg]  # numba's annotations know no such call
             triangle, weights, self._faces, self._uv, vertex_normals(posed, self._faces), self._openness_when(posed),
             self._gloss, self._softness, self._texture, self._light, *self._colours, lit, self._background,
         )  # fmt: skip
@@ -188,8 +189,8 @@ class ClipRenderer:
     def _head_share(self, vertices: np.ndarray) -> np.ndarray:
         """(V,) 1 where a vertex moves with the head, 0 on the torso, smooth along the neck."""
         below_chin = vertices[:, 1] - self.identity.landmarks[8, 1] - 0.03
-        down_the_neck = smoothstep(0.0, 0.36, below_chin)
-        onto_the_shoulders = smoothstep(0.0, 0.15, below_chin) * smoothstep(0.36, 0.56, np.abs(vertices[:, 0]))
+        down_the_neck = ramp(0.0, 0.36, below_chin)
+        onto_the_shoulders = ramp(0.0, 0.15, below_chin) * ramp(0.36, 0.56, np.abs(vertices[:, 0]))
         return (1 - np.maximum(down_the_neck, onto_the_shoulders)).astype(np.float32)
 
     def _pose(self, arkit, rotation, translation) -> np.ndarray:
@@ -245,7 +246,7 @@ class ClipRenderer:
         """Ambient openness of a pose: no light gets between closed lips."""
         upper, lower = posed[LANDMARKS_68[62]], posed[LANDMARKS_68[66]]
         openness = self._openness.copy()
-        openness[self._inside_mouth] *= smoothstep(0.01, 0.06, np.linalg.norm(upper - lower)).astype(np.float32)
+        openness[self._inside_mouth] *= ramp(0.01, 0.06, np.linalg.norm(upper - lower)).astype(np.float32)
         return openness
 
     def _shadows(self, posed, triangle, weights) -> np.ndarray:
@@ -313,9 +314,9 @@ def paint_background(scene: Scene) -> np.ndarray:
             left, top = rng.integers(-40, FRAME, 2)
             width, height = rng.integers(15, 150), rng.integers(20, 220)
             colour = colours[rng.integers(len(colours))] * rng.uniform(0.6, 1.3)
-            corners = (int(left), int(top)), (int(left + width), int(top + height))
-            cv2.rectangle(picture, *corners, tuple(float(c) for c in colour), -1)
-            cv2.rectangle(picture, *corners, tuple(float(c) for c in colour * 0.6), int(rng.integers(1, 4)))
+            box = (int(left), int(top)), (int(left + width), int(top + height))
+            cv2.rectangle(picture, *box, tuple(float(c) for c in colour), -1)
+            cv2.rectangle(picture, *box, tuple(float(c) for c in colour * 0.6), int(rng.integers(1, 4)))
     picture += noise(rng, FRAME, FRAME, (60, 60, 0.008), (250, 250, 0.008))[..., None]
     if scene.background_blur > 0:
         picture = cv2.GaussianBlur(picture, (0, 0), scene.background_blur)

@@ -14,6 +14,8 @@ import cv2
 import numba as nb
 import numpy as np
 
+from eat_hf.easing import smoothstep
+
 from .heads import KEYPOINT_NAMES, KEYPOINT_VERTICES, LANDMARKS_68, HeadAssets, Identity
 from .looks import Look
 from .rasteriser import rasterise
@@ -79,9 +81,9 @@ def noise(rng: np.random.Generator, rows: int, columns: int, *octaves: tuple[flo
     return total
 
 
-def smoothstep(low: float, high: float, x: np.ndarray) -> np.ndarray:
-    t = np.clip((x - low) / (high - low), 0, 1)
-    return t * t * (3 - 2 * t)
+def ramp(low: float, high: float, x: np.ndarray | np.floating) -> np.ndarray:
+    """0 where x is at `low` or beyond it, 1 at `high` or beyond it, smooth between the two."""
+    return smoothstep(np.clip((x - low) / (high - low), 0, 1))
 
 
 @nb.njit(cache=True, fastmath=True)
@@ -174,12 +176,12 @@ def paint_skin(identity: Identity, texels: TexelMap) -> np.ndarray:
     place = texels.position[:, _FRONT]
     landmarks = identity.vertices[list(LANDMARKS_68)]
     keypoints = dict(zip(KEYPOINT_NAMES, identity.vertices[list(KEYPOINT_VERTICES)], strict=True))
-    facing = smoothstep(0.05, 0.25, place[..., 2])
+    facing = ramp(0.05, 0.25, place[..., 2])
     _paint_cheeks(front, place, facing, keypoints, look, rng)
     _paint_wrinkles(front, place, facing, landmarks, look, rng)
     _paint_stubble(front, place, landmarks, look, rng)
     _paint_lids(front, place, texels.eyelids[:, _FRONT], landmarks, look)
-    lips = smoothstep(0.3, 0.75, texels.lips[:, _FRONT])[..., None] * look.lip_strength
+    lips = ramp(0.3, 0.75, texels.lips[:, _FRONT])[..., None] * look.lip_strength
     streaks = noise(rng, SKIN_ROWS, front.shape[1], (60, 400, 0.05), (30, 40, 0.03))[..., None]
     front += lips * (np.asarray(look.lip_colour, np.float32) * (1 + streaks) - front)
     _paint_brows(front, place, facing, landmarks, look, rng)
@@ -201,11 +203,11 @@ def _paint_cheeks(front, place, facing, keypoints, look: Look, rng) -> None:
     if look.freckles > 0:
         dots = noise(rng, *front.shape[:2], (250, 170, 1.0), (330, 220, 0.7))
         around = np.exp(-(((place[..., 1] - nose[1] + 0.12) / 0.22) ** 2))
-        spots = smoothstep(1.1, 2.0, dots) * around * facing * look.freckles * 0.45
+        spots = ramp(1.1, 2.0, dots) * around * facing * look.freckles * 0.45
         front *= 1 - spots[..., None] * np.array([0.35, 0.6, 0.75], np.float32)
     for _ in range(rng.integers(0, 4)):  # moles
         centre = place[rng.integers(200, 600), rng.integers(100, front.shape[1] - 100)]
-        mole = smoothstep(0.014, 0.006, np.linalg.norm(place - centre, axis=-1)) * rng.uniform(0.3, 0.9)
+        mole = ramp(0.014, 0.006, np.linalg.norm(place - centre, axis=-1)) * rng.uniform(0.3, 0.9)
         _blend(front, np.asarray(look.tone) * 0.35, mole)
 
 
@@ -223,7 +225,7 @@ def _paint_wrinkles(front, place, facing, landmarks, look: Look, rng) -> None:
     brows = landmarks[17:27, 1].mean()
     above = (brows - 0.05 - place[..., 1]) / 0.25
     lines = np.sin(place[..., 1] * 95 + 4 * noise(rng, *front.shape[:2], (4, 6, 0.6)))
-    dark += look.wrinkles * 0.22 * smoothstep(0.55, 1, lines) * smoothstep(0, 0.2, above) * smoothstep(1, 0.7, above)
+    dark += look.wrinkles * 0.22 * ramp(0.55, 1, lines) * ramp(0, 0.2, above) * ramp(1, 0.7, above)
     front *= 1 - (dark * facing)[..., None] * np.array([0.45, 0.6, 0.6], np.float32)
 
 
@@ -233,18 +235,18 @@ def _paint_stubble(front, place, landmarks, look: Look, rng) -> None:
     x, y = np.abs(place[..., 0]), place[..., 1]
     mouth, nose, jaw = landmarks[48:60, 1].mean(), landmarks[33, 1], landmarks[8, 1]
     cheek_line = nose + 0.08 - 0.5 * np.maximum(x - 0.28, 0)  # rises towards the sideburns
-    beard = smoothstep(0, 0.09, y - cheek_line) * smoothstep(jaw + 0.16, jaw + 0.02, y)
-    moustache = smoothstep(nose + 0.02, nose + 0.06, y) * smoothstep(0.3, 0.16, x + 0.6 * np.maximum(mouth - y, 0))
-    over_mouth = smoothstep(mouth + 0.05, mouth - 0.05, y)  # between nose and mouth only the moustache grows
-    beard *= 1 - over_mouth * smoothstep(0.36, 0.24, x)
-    beard = np.maximum(beard, moustache * smoothstep(mouth + 0.06, mouth, y))
+    beard = ramp(0, 0.09, y - cheek_line) * ramp(jaw + 0.16, jaw + 0.02, y)
+    moustache = ramp(nose + 0.02, nose + 0.06, y) * ramp(0.3, 0.16, x + 0.6 * np.maximum(mouth - y, 0))
+    over_mouth = ramp(mouth + 0.05, mouth - 0.05, y)  # between nose and mouth only the moustache grows
+    beard *= 1 - over_mouth * ramp(0.36, 0.24, x)
+    beard = np.maximum(beard, moustache * ramp(mouth + 0.06, mouth, y))
     hairs = 0.65 + 0.5 * noise(rng, *front.shape[:2], (700, 480, 0.8))
     colour = np.minimum(np.asarray(look.hair.colour) * 0.9, np.asarray(look.tone) * 0.5)
     _blend(front, colour, np.clip(beard * hairs, 0, 1) * 0.8 * look.stubble)
 
 
 def _paint_lids(front, place, eyelids, landmarks, look: Look) -> None:
-    amount = smoothstep(0.2, 0.8, eyelids) * look.eye_shadow_strength
+    amount = ramp(0.2, 0.8, eyelids) * look.eye_shadow_strength
     _blend(front, look.eye_shadow, amount * (place[..., 2] > 0.2))
     for eye in (36, 42):
         upper = landmarks[[eye, eye + 1, eye + 2, eye + 3], :2]
@@ -252,7 +254,7 @@ def _paint_lids(front, place, eyelids, landmarks, look: Look) -> None:
         lines = ((upper, 0.35 + 0.65 * look.liner, 0.011), (lower, 0.12 + 0.4 * look.liner, 0.008))
         for curve, strength, width in lines:
             distance, _ = near_curve(place, curve.astype(np.float32))
-            line = smoothstep(width, 0.2 * width, distance) * strength * (place[..., 2] > 0.2)
+            line = ramp(width, 0.2 * width, distance) * strength * (place[..., 2] > 0.2)
             _blend(front, np.asarray(look.tone) * 0.16, line)
 
 
@@ -261,8 +263,8 @@ def _paint_brows(front, place, facing, landmarks, look: Look, rng) -> None:
     for points, inner_first in ((landmarks[17:22], False), (landmarks[22:27], True)):
         distance, along = near_curve(place, points[:, :2].astype(np.float32))
         along = along if inner_first else 1 - along  # 0 at the nose
-        half = look.brow_thickness * (0.75 + 0.5 * smoothstep(0, 0.3, along)) * (1 - 0.75 * smoothstep(0.55, 1, along))
-        cover = smoothstep(1.3, 0.2, distance / half + 0.5 * hairs)
+        half = look.brow_thickness * (0.75 + 0.5 * ramp(0, 0.3, along)) * (1 - 0.75 * ramp(0.55, 1, along))
+        cover = ramp(1.3, 0.2, distance / half + 0.5 * hairs)
         _blend(front, look.brow_colour, cover * facing * look.brow_density)
 
 
@@ -295,18 +297,18 @@ def _paint_eye(look: Look, rng) -> np.ndarray:
     down, across = (np.mgrid[:PATCH, :PATCH].astype(np.float32) - 63.5) / 60
     radius, angle = np.hypot(across, down), np.arctan2(down, across)
     iris = np.sin(np.radians(look.iris_size))
-    white = np.array([0.93, 0.91, 0.90]) - 0.10 * smoothstep(0.5, 1, radius)[..., None] * np.array([0.3, 1, 1])
-    veins = smoothstep(0.8, 2, noise(rng, PATCH, PATCH, (14, 22, 1))) * smoothstep(0.5, 0.9, radius) * 0.2
+    white = np.array([0.93, 0.91, 0.90]) - 0.10 * ramp(0.5, 1, radius)[..., None] * np.array([0.3, 1, 1])
+    veins = ramp(0.8, 2, noise(rng, PATCH, PATCH, (14, 22, 1))) * ramp(0.5, 0.9, radius) * 0.2
     eye = white * (1 - veins[..., None] * np.array([0.1, 0.7, 0.7]))
     rays = cv2.remap(
         noise(rng, 8, 64, (4, 40, 0.3)), ((angle / np.pi + 1) * 31.5).astype(np.float32), radius * 10, cv2.INTER_LINEAR
     )
     inside = radius / iris
-    fibre = np.asarray(look.iris) * ((0.85 + 0.55 * smoothstep(0.35, 0.9, inside)) * (1 + rays))[..., None]
-    fibre *= (1 - 0.65 * smoothstep(0.82, 1.0, inside))[..., None]
-    eye += smoothstep(1.04, 0.96, inside)[..., None] * (fibre - eye)
+    fibre = np.asarray(look.iris) * ((0.85 + 0.55 * ramp(0.35, 0.9, inside)) * (1 + rays))[..., None]
+    fibre *= (1 - 0.65 * ramp(0.82, 1.0, inside))[..., None]
+    eye += ramp(1.04, 0.96, inside)[..., None] * (fibre - eye)
     pupil = rng.uniform(0.34, 0.46)
-    eye += smoothstep(pupil + 0.06, pupil, inside)[..., None] * (np.array([0.015, 0.015, 0.02]) - eye)
+    eye += ramp(pupil + 0.06, pupil, inside)[..., None] * (np.array([0.015, 0.015, 0.02]) - eye)
     return eye
 
 
@@ -316,6 +318,6 @@ def _paint_teeth(look: Look, rng) -> np.ndarray:
     teeth = np.asarray(look.teeth) * (1 + noise(rng, PATCH, PATCH, (6, 14, 0.03)))[..., None]
     gaps = np.abs(((across - 0.5) * 12 + 0.5) % 1 - 0.5) * 2  # 1 between two teeth, 0 in their middle
     gaps = np.abs(1 - gaps)
-    teeth = teeth * (1 - 0.22 * smoothstep(0.2, 0.0, gaps))[..., None]
-    gum = smoothstep(0.42, 0.34, down + 0.06 * np.cos(gaps * np.pi))
+    teeth = teeth * (1 - 0.22 * ramp(0.2, 0.0, gaps))[..., None]
+    gum = ramp(0.42, 0.34, down + 0.06 * np.cos(gaps * np.pi))
     return teeth + gum[..., None] * (np.array([0.62, 0.32, 0.31]) - teeth)

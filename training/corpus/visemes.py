@@ -71,7 +71,8 @@ def atoms(phoneme: str) -> tuple[str, ...]:
     text = "".join(c for c in phoneme if c not in "ˈˌːˑ:ʲ̃ʰˤʷ" and not unicodedata.combining(c)).strip()
     if text in ("", SILENCE):
         return (SILENCE,)
-    found, i = [], 0
+    found: list[str] = []
+    i = 0
     while i < len(text):
         step = 2 if text[i : i + 2] in _AFFRICATES else 1
         symbol = _SAME.get(text[i : i + step], text[i : i + step])

@@ -67,7 +67,8 @@ def degrees_of(rotation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     yaw = torch.asin(rotation[..., 0, 2].clamp(-1, 1))
     pitch = torch.atan2(-rotation[..., 1, 2], rotation[..., 2, 2])
     roll = torch.atan2(-rotation[..., 0, 1], rotation[..., 0, 0])
-    return tuple(angle * 180 / OFFICIAL_PI for angle in (yaw, pitch, roll))
+    yaw, pitch, roll = (angle * 180 / OFFICIAL_PI for angle in (yaw, pitch, roll))
+    return yaw, pitch, roll
 
 
 def transform_similarity(

@@ -1,17 +1,16 @@
-"""What stages 1b and 2 learn from."""
+"""The clips that stages 1b and 2 learn expressions from, and the options that the two share."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from eat_hf import CanonicalKeypointDetector, DeepSpeechEncoder
 
-from ..loop.options import Recipe, latent_folder
+from ..loop.command_line import Recipe, latent_folder
+from ..loop.options import PictureOptions
 from ..loop.trainer import main_process_first
-from ..losses.latent import INNER_LIPS
-from ..losses.rendered import PictureOptions
 from .clip_pictures import ClipPictures
 from .dataset import keypoint_index
-from .motion import MotionData
+from .motion import INNER_LIPS, MotionData
 
 
 @dataclass

@@ -80,7 +80,8 @@ class FrameBank:
                 for name, column in columns.items():
                     column.append(labels[name])
                 count += len(frames)
-        np.savez(cache / "labels.npz", **{name: np.concatenate(column) for name, column in columns.items()})
+        labels = {name: np.concatenate(column) for name, column in columns.items()}
+        np.savez(cache / "labels.npz", allow_pickle=False, **labels)
         (cache / "done.json").write_text(json.dumps({"frames": count}))
 
     def pixel_values(self, index: np.ndarray) -> Tensor:

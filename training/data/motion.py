@@ -26,6 +26,7 @@ from .dataset import Clip, Corpus
 if TYPE_CHECKING:
     from .clip_pictures import ClipPictures
 
+INNER_LIPS = ("inner_lip_upper_middle", "inner_lip_lower_middle")
 RADIUS = 5  # frames on either side of a window's centre
 NEUTRAL, UNKNOWN, OTHER = EMOTIONS.index("neutral"), -1, -2
 LATENTS = ("yaw", "pitch", "roll", "translation", "canonical", "expression")
@@ -94,6 +95,8 @@ class MotionData:
         corpus = Corpus(corpus_dir)
         self.keypoint_names: list[str] = corpus.info["keypoint_names"]
         self.exponent, self.pose_size = exponent, pose_size
+        speech_encoder.eval()
+        detector.eval()
         first: dict[int | str, Clip] = {}  # the synthetic corpus begins with a range of motion of everybody
         for clip in corpus.clips(split=split):
             first.setdefault(clip.identity, clip)

@@ -8,7 +8,6 @@ the public domain that come with Python packages: `astronaut` (Eileen Collins, N
 (U.S. Navy; matplotlib).
 """
 
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from eat_hf.media.pictures import read_image
 from eat_hf.media.recordings import read_audio
 
 from ..data.dataset import Corpus
-from ..loop.options import parse_options
+from ..loop.command_line import parse_options, run_script
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 HEADER = 22  # pixels of the labels above and beside the pictures
@@ -57,10 +56,9 @@ def astronaut() -> np.ndarray:
 
 
 def grace_hopper() -> np.ndarray:
-    from matplotlib.cbook import get_sample_data
+    from matplotlib import get_data_path
 
-    with get_sample_data("grace_hopper.jpg") as file:
-        return np.asarray(Image.open(file).convert("RGB"))
+    return np.asarray(Image.open(Path(get_data_path(), "sample_data", "grace_hopper.jpg")).convert("RGB"))
 
 
 PUBLIC_DOMAIN = {"astronaut": astronaut, "grace_hopper": grace_hopper}
@@ -134,7 +132,7 @@ def make_sheet(options: SheetOptions) -> Image.Image:
     pipe.set_progress_bar_config(disable=True)
     portraits = find_portraits(options.portraits)
     if options.corpus:
-        portraits = unseen_people(options.corpus, options.identities) | portraits
+        portraits = {**unseen_people(options.corpus, options.identities), **portraits}
     # half a second more than is shown, since the networks look ahead
     sound = read_audio(options.audio).waveform[: round((max(options.seconds) + 0.5) * SAMPLING_RATE)]
     emotions, rows = column_order(pipe.emotions), {}
@@ -152,17 +150,12 @@ def make_sheet(options: SheetOptions) -> Image.Image:
     return draw_sheet(rows, ["portrait", *emotions], options.size)
 
 
-def main() -> int:
-    options, _ = parse_options(SheetOptions, "sheet")
-    try:
-        sheet = make_sheet(options)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+def main(argv: list[str] | None = None) -> None:
+    options, _ = parse_options(SheetOptions, "sheet", argv)
+    sheet = make_sheet(options)
     Path(options.output).parent.mkdir(parents=True, exist_ok=True)
     sheet.save(options.output, optimize=True, quality=90)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

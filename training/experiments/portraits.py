@@ -21,7 +21,6 @@ Written to the output folder: portraits.json with every number, and portraits.pn
 
 import json
 import math
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -50,7 +49,7 @@ from eat_hf.inputs.faces import choose_face, detect_faces
 from eat_hf.media.pictures import read_image
 from eat_hf.media.recordings import read_audio
 
-from ..loop.options import parse_options
+from ..loop.command_line import parse_options, run_script
 from .contact_sheet import column_order, draw_sheet, find_portraits
 from .face_measures import MEASURES, change_between, follow_loudness, measure_face
 
@@ -190,7 +189,7 @@ def check_portrait(
     for emotion in column_order(pipe.emotions):
         heard = sound if emotion == NEUTRAL else sound[: options.emotion_frames * HOP]
         out = pipe(picture, (heard, SAMPLING_RATE), emotion, 1.0, motion, options.seed, face=face)
-        clips[emotion] = look_at(out.frames, descriptor, options.emotion_frames // 2)
+        clips[emotion] = look_at(np.asarray(out.frames), descriptor, options.emotion_frames // 2)
     neutral = clips[NEUTRAL].measures
     changes = {emotion: change_between(clip.measures, neutral) for emotion, clip in clips.items() if emotion != NEUTRAL}
     checks = [*check_clips(clips, loud.numpy()), *check_emotions(changes)]
@@ -310,14 +309,10 @@ def print_table(results: list[PortraitResult], left_out: dict[str, str]) -> None
         console.print(Text(f"left out: {name}: {reason}", style="yellow"))
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     """0 if any portrait could be measured, whatever failed then; 2 if none could."""
-    options, _ = parse_options(PortraitOptions, "portraits")
-    try:
-        results, left_out = check_portraits(options)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    options, _ = parse_options(PortraitOptions, "portraits", argv)
+    results, left_out = check_portraits(options)
     print_table(results, left_out)
     output = Path(options.output)
     output.mkdir(parents=True, exist_ok=True)
@@ -347,4 +342,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

@@ -35,13 +35,14 @@ from eat_hf import keypoints as kp
 from eat_hf.constants import SAMPLING_RATE
 from eat_hf.errors import UserError
 from eat_hf.evaluation import evaluate, markdown_table, merge, write_page
+from eat_hf.evaluation.report.page import Figure
 from eat_hf.evaluation.report.results import EvaluationReport, Tuning
 from eat_hf.media.videos import write_video
 from eat_hf.models.parameters import parameter_shares
 
 from ..corpus.build import Plan, build_corpus
 from ..data.dataset import Clip, Corpus
-from ..loop.options import parse_options
+from ..loop.command_line import parse_options, run_script
 
 STAGE_1, EAT, RENDERER = "A2ET (stage 1, no emotion)", "EAT", "RePos-Net (true keypoints)"
 BEGIN, END = "<!-- evaluation: begin -->", "<!-- evaluation: end -->"
@@ -165,25 +166,25 @@ def refresh_card(card: Path, report: EvaluationReport, command: str) -> None:
     parts = [f"`{command}`, {len(report.methods[0].clips)} clips of the test split. {' '.join(report.notes)}"]
     for protocol in report.protocols:
         parts.append(f"Protocol `{protocol}`:\n\n{markdown_table(report, protocol).strip()}")
-    emotions = [method for method in report.methods if method.emotions]
-    names = emotions[0].emotions.classes
+    emotions = {method.name: method.emotions for method in report.methods if method.emotions}
+    names = next(iter(emotions.values())).classes
     lines = ["| emotion seen as asked for, % | " + " | ".join(names) + " |", "|:--|" + "--:|" * len(names)]
-    for method in emotions:
-        recall = method.emotions.recall
-        cells = ("–" if recall[name] is None else f"{recall[name]:.0f}" for name in names)
-        lines.append(f"| {method.name} | " + " | ".join(cells) + " |")
+    for method, seen in emotions.items():
+        cells = ("–" if seen.recall[name] is None else f"{seen.recall[name]:.0f}" for name in names)
+        lines.append(f"| {method} | " + " | ".join(cells) + " |")
     parts.append("\n".join(lines))
     body = "\n\n".join(parts)
     fresh, count = re.subn(
         re.escape(BEGIN) + ".*?" + re.escape(END), lambda _: f"{BEGIN}\n\n{body}\n\n{END}", text, flags=re.DOTALL
     )
     if not count:
-        raise SystemExit(f"{card} has no place for the tables; put {BEGIN} and {END} where they belong.")
+        raise UserError(f"{card} has no place for the tables; put {BEGIN} and {END} where they belong.")
     card.write_text(fresh, encoding="utf8")
 
 
-def main() -> None:
-    options, _ = parse_options(ReproduceOptions, "reproduce")
+def main(argv: list[str] | None = None) -> None:
+    argv = sys.argv[1:] if argv is None else argv
+    options, _ = parse_options(ReproduceOptions, "reproduce", argv)
     output = Path(options.output)
     build_corpus(plan_of(options), options.workers)
     clips = choose_clips(options.corpus, options.clips)
@@ -193,8 +194,9 @@ def main() -> None:
     generate(options.model, clips, folders, options.seed, options.workers)
 
     pipe = EATPipeline.from_pretrained(options.model)
-    reports, figures = [], {}
-    command = "python -m training.experiments.reproduce " + " ".join(sys.argv[1:])
+    reports = []
+    figures: dict[str, Figure] = {}
+    command = "python -m training.experiments.reproduce " + " ".join(argv)
     for name in (RENDERER, STAGE_1, EAT):  # a report's page puts the last one first
         made = evaluate(
             output / name,
@@ -220,4 +222,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

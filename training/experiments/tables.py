@@ -11,20 +11,19 @@ Results go to `--results`: a JSON file and a plot for every experiment, and READ
 """
 
 import fcntl
-import io
 import json
 import os
 import shlex
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import redirect_stderr
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from joblib import Parallel, delayed
+from simple_parsing import field as option
 
 from eat_hf import (
     A2ET,
@@ -48,7 +47,7 @@ from ..corpus.heads import KEYPOINT_NAMES
 from ..data.dataset import Clip, keypoint_index
 from ..data.expression_clips import A2ETOptions
 from ..judges.train_sync import SyncOptions
-from ..loop.options import Recipe, parse_options
+from ..loop.command_line import Recipe, parse_options, run_script
 from ..release.assemble import AssembleOptions
 from ..stage_1a_enhancement import EnhancementOptions
 from ..stage_2_emotion import EmotionOptions
@@ -57,11 +56,22 @@ from .reproduce import EAT, RENDERER, STAGE_1, ReproduceOptions, choose_clips, c
 
 PROTOCOL = "eat_official"
 FOLDERS = {STAGE_1: "stage_1", EAT: "eat", RENDERER: "reenacted"}  # of measurements
-STAGES: dict[str, type] = {  # with a script train_STAGE, and its options
-    "enhancement": EnhancementOptions,
-    "a2et": A2ETOptions,
-    "emotion": EmotionOptions,
-    "sync": SyncOptions,
+
+
+@dataclass(frozen=True)
+class Script:
+    """A training script: its module, as `python -m` takes it, and the kind of its options."""
+
+    module: str
+    options: type
+
+
+SCRIPTS = {  # by the section of a config that is theirs
+    "enhancement": Script("training.stage_1a_enhancement", EnhancementOptions),
+    "a2et": Script("training.stage_1b_a2et", A2ETOptions),
+    "emotion": Script("training.stage_2_emotion", EmotionOptions),
+    "sync": Script("training.judges.train_sync", SyncOptions),
+    "assemble": Script("training.release.assemble", AssembleOptions),
 }
 PICTURE_TERMS = {"perceptual_weight": 10.0, "sync_weight": 10.0, "face_weight": 10.0}  # as published, for stage 2
 SHARES = (0.25, 0.5, 1.0)  # of the emotional clips, in figure 5
@@ -72,8 +82,8 @@ POINTS = 3  # of each of its curves
 class ExperimentOptions:
     """Options."""
 
-    experiment: Literal["table3", "table4", "table5", "table6", "figure5", "figure6"] = field(
-        metadata={"help": "Table or figure of the paper; may come first, without the option's name."}
+    experiment: Literal["table3", "table4", "table5", "table6", "figure5", "figure6"] = option(
+        positional=True, help="Table or figure of the paper."
     )
     corpus: str = field(default="corpus", metadata={"help": "Corpus to train on."})
     test_corpus: str = field(default="corpus_test", metadata={"help": "Test split; rendered there if it is missing."})
@@ -179,14 +189,14 @@ class Experiments:
 
     def configured(self, stage: str, name: str) -> Any:
         """What the config, else the script, sets for an option."""
-        return self.recipe.stages.get(stage, {}).get(name, getattr(STAGES[stage], name, None))
+        return self.recipe.stages.get(stage, {}).get(name, getattr(SCRIPTS[stage].options, name, None))
 
-    def command(self, script: str, folder: Path, **settings: Any) -> Command:
+    def command(self, stage: str, folder: Path, **settings: Any) -> Command:
         """With values as the command line has them."""
         arguments = ["--config", self.recipe.name, "--corpus", self.options.corpus]
         for name, value in settings.items():
             arguments += [f"--{name}", str(value).lower() if isinstance(value, bool) else str(value)]
-        return Command(f"training.{script}", folder, tuple(arguments))
+        return Command(SCRIPTS[stage].module, folder, tuple(arguments))
 
     def train(self, stage: str, folder: Path, **settings: Any) -> list[Command]:
         """The training of a stage; where it has a sync loss, that of the expert before it."""
@@ -208,7 +218,7 @@ class Experiments:
             settings["steps"] = self.options.steps
             settings["warmup_steps"] = min(self.configured(stage, "warmup_steps"), self.options.steps // 10)
         seed = self.options.seed
-        return [*before, self.command(f"train_{stage}", folder, output_dir=folder, seed=seed, **settings)]
+        return [*before, self.command(stage, folder, output_dir=folder, seed=seed, **settings)]
 
     def model(self, folder: Path, trainings: list[Command], links: dict[str, Path] | None = None) -> Model:
         """Trainings with the assembly; stages that neither they nor `links` give are linked to the shared runs."""
@@ -286,7 +296,7 @@ class Experiments:
         weights = PICTURE_TERMS | {"perceptual_weight": self.options.perceptual_weight}
         published = {name: self.configured("emotion", name) or weight for name, weight in weights.items()}
         settings = dict.fromkeys(PICTURE_TERMS, 0.0) | {"latent_weight": 0.0}
-        rows = []
+        rows: list[Row] = []
         for term, paper in (
             ("perceptual", {"psnr": 21.52, "sync_confidence": 5.50}),
             ("latent", {"psnr": 21.61, "sync_confidence": 5.66}),
@@ -332,7 +342,8 @@ def once(folder: Path, command: list[str], run: Callable[[int], None]) -> None:
     path = folder / "command.json"
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        record = json.loads(path.read_text()) if path.exists() else {"command": command, "finished": False}
+        new: dict[str, Any] = {"command": command, "finished": False}
+        record = json.loads(path.read_text()) if path.exists() else new
         if record["command"] != command:
             raise UserError(
                 f"{folder} was made with other options ({shlex.join(record['command'])}); delete it, or use another "
@@ -437,15 +448,11 @@ def check(rows: list[Row], options: ExperimentOptions) -> None:
 
 def refused(command: Command) -> str:
     """Why a script would not take its arguments, or ""."""
-    stage = command.module.removeprefix("training.").removeprefix("train_")
-    said = io.StringIO()
+    stage = next((stage for stage, script in SCRIPTS.items() if script.module == command.module), "assemble")
     try:
-        with redirect_stderr(said):
-            parse_options(STAGES.get(stage, AssembleOptions), stage, list(command.arguments))
-    except ValueError as error:  # options that the script does not have
+        parse_options(SCRIPTS[stage].options, stage, list(command.arguments))
+    except UserError as error:
         return str(error)
-    except SystemExit:
-        return said.getvalue().strip().splitlines()[-1]
     return ""
 
 
@@ -554,16 +561,11 @@ def run(options: ExperimentOptions, recipe: Recipe, command: str) -> None:
     write_results(results, options.experiment, about | run_experiment(rows, clips, options))
 
 
-def main() -> None:
-    argv = sys.argv[1:]
-    if argv and not argv[0].startswith("-"):
-        argv = ["--experiment", *argv]
+def main(argv: list[str] | None = None) -> None:
+    argv = sys.argv[1:] if argv is None else argv
     options, recipe = parse_options(ExperimentOptions, "experiments", argv)
-    try:
-        run(options, recipe, shlex.join(["python", "-m", "training.experiments.tables", *sys.argv[1:]]))
-    except UserError as error:
-        raise SystemExit(f"error: {error}") from None
+    run(options, recipe, shlex.join(["python", "-m", "training.experiments.tables", *argv]))
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -20,7 +20,6 @@ Adapters and videos are kept, so the same line, given again, goes on where it wa
 """
 
 import json
-import sys
 import time
 import warnings
 from dataclasses import asdict, dataclass, field
@@ -49,7 +48,7 @@ from eat_hf.media.files import write_atomically
 from ..corpus.captions import PLAIN, WEAK, make_wish
 from ..data.dataset import Clip, Corpus
 from ..judges.train_units import read_units
-from ..loop.options import parse_options
+from ..loop.command_line import parse_options, run_script
 from .contact_sheet import draw_sheet
 from .reproduce import choose_clips, clip_name, copy_truth
 
@@ -203,7 +202,8 @@ def show_expressions(
 
         def show(view: EATPipeline, emotion: str, given=(portrait, sound, descriptor)) -> Seen:
             face, voice, known = given
-            return look_at(view(face, voice, emotion, generator=options.seed, align=False).frames, judge, known)
+            out = view(face, voice, emotion, generator=options.seed, align=False)
+            return look_at(np.asarray(out.frames), judge, known)
 
         calm = show(pipe, "neutral")
         for expression in tqdm(EXPRESSIONS, person):
@@ -328,14 +328,10 @@ def print_tables(found: dict[str, Any]) -> None:
     console.print_json(json.dumps({"summary": summary(found), "clips": found.get("clips", {})}))
 
 
-def main() -> int:
-    options, _ = parse_options(WordsCheckOptions, "check_words")
+def main(argv: list[str] | None = None) -> None:
+    options, _ = parse_options(WordsCheckOptions, "check_words", argv)
     warnings.simplefilter("ignore")  # about whose CLIP judges, twelve times
-    try:
-        found, pages = check_words(options)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    found, pages = check_words(options)
     print_tables(found)
     output = Path(options.output)
     output.mkdir(parents=True, exist_ok=True)
@@ -343,8 +339,7 @@ def main() -> int:
     ways = list(found["verdicts"])
     columns = [f"{person}, {way}".replace("in words, ", "") for person in found["people"] for way in ("neutral", *ways)]
     draw_sheet(pages, columns, options.size).save(output / "words.png", optimize=True)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

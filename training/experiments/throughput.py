@@ -21,17 +21,17 @@ from rich.table import Table
 from eat_hf.benchmark import TrainingReport, TrainingSpeed, describe_machine
 from eat_hf.errors import UserError
 
-from ..loop.options import Recipe, parse_options
+from ..loop.command_line import Recipe, parse_options, run_script
 
-STAGES: dict[str, tuple[str, tuple[str, ...]]] = {  # what it is called: script, its arguments
-    "latent": ("latent", ()),
-    "renderer": ("renderer", ()),
-    "enhancement": ("enhancement", ("--initial", "{runs}", "--perceptual_backbone", "none")),
-    "speech": ("speech", ()),
-    "a2et": ("a2et", ("--runs", "{runs}")),
-    "emotion": ("emotion", ("--runs", "{runs}")),
-    "emotion, on pictures": ("emotion", ("--runs", "{runs}", "--face_weight", "10")),
-    "sync": ("sync", ("--network", "expert")),
+STAGES: dict[str, tuple[str, tuple[str, ...]]] = {  # what it is called: module of its script, arguments
+    "latent": ("training.stage_1a_latent", ()),
+    "renderer": ("training.stage_1a_renderer", ()),
+    "enhancement": ("training.stage_1a_enhancement", ("--initial", "{runs}", "--perceptual_backbone", "none")),
+    "speech": ("training.stage_1b_speech", ()),
+    "a2et": ("training.stage_1b_a2et", ("--runs", "{runs}")),
+    "emotion": ("training.stage_2_emotion", ("--runs", "{runs}")),
+    "emotion, on pictures": ("training.stage_2_emotion", ("--runs", "{runs}", "--face_weight", "10")),
+    "sync": ("training.judges.train_sync", ("--network", "expert")),
 }
 
 
@@ -52,9 +52,9 @@ def measure_stage(name: str, options: ThroughputOptions, recipe: Recipe) -> Trai
     Raises:
         UserError: the stage stopped.
     """
-    stage, arguments = STAGES[name]
+    module, arguments = STAGES[name]
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", f"training.train_{stage}", "--config", recipe.name]
+        command = [sys.executable, "-m", module, "--config", recipe.name]
         command += ["--corpus", options.corpus, *(argument.format(runs=options.runs) for argument in arguments)]
         command += ["--output_dir", folder, "--steps", str(2 * options.steps), "--log_every", str(options.steps)]
         done = subprocess.run(command, capture_output=True, text=True)
@@ -65,16 +65,15 @@ def measure_stage(name: str, options: ThroughputOptions, recipe: Recipe) -> Trai
     return TrainingSpeed(name, record["batch_size"], last["samples_per_second"], last["loader_share"])
 
 
-def main() -> None:
-    options, recipe = parse_options(ThroughputOptions, "throughput")
+def main(argv: list[str] | None = None) -> None:
+    argv = sys.argv[1:] if argv is None else argv
+    options, recipe = parse_options(ThroughputOptions, "throughput", argv)
     unknown = sorted(set(options.stages) - set(STAGES))
     if unknown:
         raise UserError(f"Unknown stage {unknown[0]!r}; choose among {', '.join(map(repr, STAGES))}.")
     machine = describe_machine(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     rows = [measure_stage(name, options, recipe) for name in options.stages]
-    report = TrainingReport(
-        f"python -m training.experiments.throughput {' '.join(sys.argv[1:])}".strip(), machine, rows
-    )
+    report = TrainingReport(f"python -m training.experiments.throughput {' '.join(argv)}".strip(), machine, rows)
     head, lines = report.table()
     table = Table(*head)
     for line in lines:
@@ -85,4 +84,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

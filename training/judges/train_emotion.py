@@ -21,7 +21,8 @@ from eat_hf.errors import UserError
 
 from ..data.augment import uniform
 from ..data.faces import FaceBank
-from ..loop.options import Batch, LoopOptions, Losses, parse_options
+from ..loop.command_line import parse_options, run_script
+from ..loop.options import Batch, LoopOptions, Losses
 from ..loop.trainer import main_process_first, train
 
 FRAME_STEP = 3  # neighbouring frames are alike
@@ -80,9 +81,9 @@ def augment(faces: Tensor) -> Tensor:
     return torch.where(torch.rand(n, 1, 1, 1) < 0.4, blurred, coloured).clamp(0, 1)
 
 
-def mirrored_units(names: np.ndarray) -> list[int]:
+def mirrored_units(units: np.ndarray) -> list[int]:
     """Which unit each of ARKit's becomes in a mirror."""
-    names = [str(name) for name in names]
+    names = [str(unit) for unit in units]
     other = {"Left": "Right", "Right": "Left"}
     return [names.index(re.sub("(Left|Right)$", lambda side: other[side[0]], name)) for name in names]
 
@@ -95,13 +96,15 @@ def evaluate(model: EmotionFAN, bank: FaceBank, numbers: list[int]) -> dict[str,
     for number in numbers:
         faces = torch.from_numpy(bank.of(number).copy()).permute(0, 3, 1, 2)[None].float() / 255
         guess = model.config.classes[int(model(faces.to(model.device)).logits[0].argmax())]
-        hits[bank.clips[number].emotion].append(guess == bank.clips[number].emotion)
+        emotion = bank.clips[number].emotion
+        assert emotion is not None  # only clips that say so are learnt from
+        hits[emotion].append(guess == emotion)
     results = {"accuracy": float(np.mean(sum(hits.values(), []))), "clips": len(numbers)}
     return results | {name: float(np.mean(values)) for name, values in hits.items() if values}
 
 
-def main() -> None:
-    options, recipe = parse_options(EmotionJudgeOptions, "emotion_judge")
+def main(argv: list[str] | None = None) -> None:
+    options, recipe = parse_options(EmotionJudgeOptions, "emotion_judge", argv)
     with main_process_first():
         bank = FaceBank.load(options.corpus, "chips", options.image_size, options.split, every=FRAME_STEP)
     training, held_out = bank.held_out(options.held_out)
@@ -143,4 +146,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

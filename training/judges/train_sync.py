@@ -13,6 +13,7 @@ A network that judged its own training loss would prove nothing: train the two o
 """
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import torch
@@ -27,7 +28,8 @@ from eat_hf.models.judges.sync_loss import WINDOW, lower_half, mel_input, mel_wi
 from ..data.augment import jitter_colour, uniform
 from ..data.dataset import Clip
 from ..data.faces import FaceBank
-from ..loop.options import Batch, LoopOptions, Losses, parse_options
+from ..loop.command_line import parse_options, run_script
+from ..loop.options import Batch, LoopOptions, Losses
 from ..loop.trainer import main_process_first, train
 
 MFCC_ROWS = 20  # 100 a second, so 4 a frame
@@ -41,7 +43,7 @@ class SyncOptions(LoopOptions):
 
     corpus: str = field(default="corpus", metadata={"help": "Corpus folder."})
     split: str | None = field(default=None, metadata={"help": "Split of it; all clips by default."})
-    network: str = field(default="judge", metadata={"help": "expert or judge."})
+    network: Literal["judge", "expert"] = field(default="judge", metadata={"help": "Which of the two."})
     unit_weight: float = field(default=1.0, metadata={"help": "Of the squared error of mouth units, 0 without."})
     windows: int = field(default=16, metadata={"help": "Windows of a clip that are told from each other (judge)."})
 
@@ -55,7 +57,7 @@ def augment(clips: Tensor) -> Tensor:
     size = torch.where(torch.rand(n) < 0.5, -1.0, 1.0), uniform(n, 0.85, 1.1), uniform(n, -0.08, 0.08, 2)
     theta = torch.zeros(n, 2, 3)
     theta[:, 0, 0], theta[:, 1, 1], theta[:, :, 2] = size[0] * size[1], size[1], size[2]
-    grid = F.affine_grid(theta, (n, 3, *clips.shape[-2:]), align_corners=False)
+    grid = F.affine_grid(theta, [n, 3, *clips.shape[-2:]], align_corners=False)
     moved = F.grid_sample(
         frames.flatten(0, 1), grid.repeat_interleave(t, 0), padding_mode="border", align_corners=False
     )
@@ -122,7 +124,7 @@ class JudgeTask(nn.Module):
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         """Held-out identities: share of clips, and of windows, nearer to their sound than to the shifted one."""
-        results = {}
+        results: dict[str, float] = {}
         for name, bank in zip(("tracked", "mouth_aligned"), self.banks, strict=True):
             clips = [n for n in self.held_out if np.ptp(self.sounds[n][:, 0]) > 8]  # silence fits everything
             scores = [score_shifts(self.model, bank.of(n), self.sounds[n]) for n in clips]
@@ -178,7 +180,8 @@ class ExpertTask(nn.Module):
         self.options = options
         self.units = [mouth_units(clip) for clip in self.bank.clips] if options.unit_weight else None
         if self.units:
-            width, count = model.face_encoder[-1].conv_block[0].out_channels, self.units[0].shape[1]
+            *_, last = (module for module in model.modules() if isinstance(module, nn.Conv2d))
+            width, count = last.out_channels, self.units[0].shape[1]  # of both embeddings
             self.seen, self.heard = (nn.Linear(width, count) for _ in range(2))
 
     def draw(self, rng: np.random.Generator, count: int) -> Batch:
@@ -240,18 +243,16 @@ class ExpertTask(nn.Module):
         }
 
 
-def main() -> None:
-    options, recipe = parse_options(SyncOptions, "sync")
+def main(argv: list[str] | None = None) -> None:
+    options, recipe = parse_options(SyncOptions, "sync", argv)
     torch.manual_seed(options.seed)
     if options.network == "judge":
         task: JudgeTask | ExpertTask = JudgeTask(options, SyncNet(**recipe.components["syncnet"]))
-    elif options.network == "expert":
-        task = ExpertTask(options, SyncExpert(**recipe.components["sync_expert"]))
     else:
-        raise SystemExit(f"--network must be expert or judge, not {options.network!r}")
+        task = ExpertTask(options, SyncExpert(**recipe.components["sync_expert"]))
     folder = {"judge": "syncnet", "expert": "sync_expert"}[options.network]
     train(task, task.draw, options, {folder: task.model}, task.evaluate)
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

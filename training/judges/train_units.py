@@ -20,7 +20,8 @@ from eat_hf.errors import UserError
 from ..corpus.heads import ARKIT_NAMES
 from ..data.augment import degrade, transform_similarity, vary_colour
 from ..data.frames import LABELS, FrameBank
-from ..loop.options import Batch, LoopOptions, Losses, parse_options
+from ..loop.command_line import parse_options, run_script
+from ..loop.options import Batch, LoopOptions, Losses
 from ..loop.trainer import main_process_first, train
 
 EDGE, SIDE = 170, 128  # of a picture, and of its middle, which holds the face from brows to chin
@@ -46,6 +47,7 @@ class UnitJudgeTask(nn.Module):
     def __init__(self, judge: ResNetForImageClassification, spread: Tensor):
         super().__init__()
         self.judge = judge
+        self.weights: Tensor
         self.register_buffer("weights", torch.where(spread > MOVING, spread, torch.inf) ** -2, persistent=False)
 
     def forward(self, batch: Batch) -> Losses:
@@ -79,8 +81,8 @@ def evaluate(task: UnitJudgeTask, bank: FrameBank, frames: np.ndarray) -> dict[s
     }
 
 
-def main() -> None:
-    options, recipe = parse_options(UnitJudgeOptions, "unit_judge")
+def main(argv: list[str] | None = None) -> None:
+    options, recipe = parse_options(UnitJudgeOptions, "unit_judge", argv)
     with main_process_first():
         bank = FrameBank.load(options.corpus, options.split)
     if "arkit" not in bank.labels:
@@ -118,4 +120,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

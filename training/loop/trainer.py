@@ -9,8 +9,10 @@ The same command trains on a CPU, one GPU or, after `accelerate launch --num_pro
 - The task is one module, because DistributedDataParallel synchronises gradients only of what its `forward` computes.
 - Losses are means over samples, of equal shares, so their mean over processes is that of the batch. A mean over what
   only some samples have needs weights that `draw_batch` normalises over the whole batch.
-- Batch norm sees the batch of all processes. With gradient accumulation it sees a part of the batch at a time.
-- Dropout masks alone depend on the number of processes.
+- On GPUs batch norm sees the batch of all processes. On several CPU processes it sees the share of each, and the
+  statistics that are saved are the main process': there, networks with batch norm learn a little less exactly. With
+  gradient accumulation it sees a part of the batch at a time.
+- Nothing else but dropout masks depends on the number of processes.
 - An adversary (a discriminator's task) learns after the networks in every step, from what they have just made.
 """
 
@@ -48,7 +50,6 @@ from transformers.optimization import get_cosine_with_min_lr_schedule_with_warmu
 
 from eat_hf.errors import UserError
 
-from .batch_norm import synchronise_batch_norm
 from .checkpoints import resume, save_checkpoint, save_snapshot, training_record
 from .logging import SPEED, TRACKERS, averaged_weights, log_pictures, start_trackers, timed
 from .options import Batch, LoopOptions
@@ -219,11 +220,11 @@ class Learner:
 
 def prepare(accelerator: Accelerator, task: nn.Module, options: LoopOptions) -> Learner:
     """Move a task to its device and give it an optimiser and a schedule."""
-    if accelerator.num_processes > 1:
-        synchronise_batch_norm(task, accelerator.device)
+    if accelerator.num_processes > 1 and accelerator.device.type != "cpu":
+        nn.SyncBatchNorm.convert_sync_batchnorm(task)  # inside the task, in place; there is none for CPUs
     parameters = [p for p in task.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
-        parameters, lr=options.learning_rate, betas=tuple(options.betas), weight_decay=options.weight_decay
+        parameters, lr=options.learning_rate, betas=options.betas, weight_decay=options.weight_decay
     )
     schedule = get_cosine_with_min_lr_schedule_with_warmup(
         optimizer, options.warmup_steps, options.steps, min_lr_rate=0.01
@@ -241,7 +242,8 @@ def learn(
         Losses, means over the batch of all processes; and what the task gives an adversary, part by part.
     """
     learner.prepared.train()
-    total, given = 0, []
+    total = torch.zeros((), device=accelerator.device)
+    given: list[Batch] = []
     for inputs in parts:
         with accelerator.accumulate(learner.prepared):
             losses = learner.prepared(send_to_device(inputs, accelerator.device, non_blocking=True))
@@ -314,12 +316,3 @@ def check_finite(losses: dict[str, float], gradient_norm: Tensor | None, step: i
                 f"{name} became {value} at step {step}, so training stops; lower the learning rate. Started again, "
                 "it continues from the last checkpoint."
             )
-
-
-# Checkpoints ----------------------------------------------------------------------------------------------------------
-
-
-# Snapshots ------------------------------------------------------------------------------------------------------------
-
-
-# Pictures -------------------------------------------------------------------------------------------------------------

@@ -37,7 +37,8 @@ class PatchDiscriminator(nn.Module):
 
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, list[Tensor]]:
         """(N, 3, H, W) in [0, 1] -> scores (N, 1, h, w) and the activations of every layer."""
-        x, features = 2 * pixel_values - 1, []
+        x = 2 * pixel_values - 1
+        features: list[Tensor] = []
         for convolution in self.convolutions:
             x = convolution(x)
             x = F.leaky_relu(F.instance_norm(x) if features else x, 0.2)  # contrast and colour reach the second layer

@@ -2,7 +2,8 @@
 
 from torch import Tensor, nn
 
-from eat_hf import A2ET, EDN, ExpressionBasis
+from eat_hf import A2ET, EDN, EmotionMapper, ExpressionBasis
+from eat_hf.models.text_mapper import TextMapper
 
 from ..data.motion import A2ET_INPUTS
 from ..loop.options import Batch
@@ -20,22 +21,24 @@ class EmotionalA2ET(nn.Module):
     def __init__(
         self,
         a2et: A2ET,
-        mapper: nn.Module,
+        mapper: EmotionMapper | TextMapper,
         edn: EDN,
         basis: ExpressionBasis,
         with_edn: bool = True,
         with_eam: bool = True,
     ):
         super().__init__()
-        self.a2et, self.mapper, self.edn, self.basis, self.with_edn = a2et, mapper, edn, basis, with_edn
+        self.a2et, self.edn, self.basis, self.with_edn = a2et, edn, basis, with_edn
+        self.mapper = mapper
         for name, parameter in self.a2et.named_parameters():
             parameter.requires_grad_(with_eam and "eam" in name)
         edn.requires_grad_(with_edn)
 
     def train(self, mode: bool = True) -> "EmotionalA2ET":
-        """The host's batch-norm statistics and dropout stay as they are at inference."""
+        """The host's batch-norm statistics and dropout stay as they are at inference, and so does the basis."""
         super().train(mode)
         self.a2et.eval()
+        self.basis.eval()
         if not self.with_edn:
             self.edn.eval()
         return self

@@ -4,9 +4,8 @@ import torch
 from torch import Tensor
 
 from ..data.dataset import keypoint_index
+from ..data.motion import INNER_LIPS
 from ..loop.options import Batch
-
-INNER_LIPS = ("inner_lip_upper_middle", "inner_lip_lower_middle")
 
 
 def mouth_weights(names: list[str]) -> Tensor:

@@ -20,8 +20,14 @@ class PerceptualLoss(nn.Module):
 
     def __init__(self, backbone: str = "vgg19", weight_per_layer: float = 10.0, scales: tuple[int, ...] = (1, 2, 4, 8)):
         super().__init__()
-        self.network = load_backbone(backbone, purpose="perceptual").network
+        network = load_backbone(backbone, purpose="perceptual").network
+        assert isinstance(network, nn.Module)  # as all networks of this purpose are
+        self.network = network.requires_grad_(False).eval()
         self.weight_per_layer, self.scales = weight_per_layer, scales
+
+    def train(self, mode: bool = True) -> "PerceptualLoss":
+        """Its network is only run."""
+        return super().train(False)
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         """(N, 3, H, W) in [0, 1] each -> scalar, mean over samples."""

@@ -51,18 +51,18 @@ def keypoint_prior(keypoints: Tensor, distance: float = 0.1, depth: float = 0.33
 
 def generator_hinge(fake: list[Tensor]) -> Tensor:
     """-D(fake), for score maps of every scale: mean over samples and places, sum over scales."""
-    return -sum(scores.mean() for scores in fake)
+    return -torch.stack([scores.mean() for scores in fake]).sum()
 
 
 def discriminator_hinge(real: list[Tensor], fake: list[Tensor]) -> Tensor:
     """max(0, 1 - D(real)) + max(0, 1 + D(fake)), for score maps of every scale: mean over samples and places, sum over
     scales."""
-    return sum(F.relu(1 - r).mean() + F.relu(1 + f).mean() for r, f in zip(real, fake, strict=True))
+    return torch.stack([F.relu(1 - r).mean() + F.relu(1 + f).mean() for r, f in zip(real, fake, strict=True)]).sum()
 
 
 def feature_matching(real: list[Tensor], fake: list[Tensor]) -> Tensor:
     """L1 between a discriminator's activations: mean over each map, sum over maps. No gradient reaches `real`."""
-    return sum((r.detach() - f).abs().mean() for r, f in zip(real, fake, strict=True))
+    return torch.stack([(r.detach() - f).abs().mean() for r, f in zip(real, fake, strict=True)]).sum()
 
 
 def visibility(driving: Tensor, visible: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ Stage 1b-ii and stage 2 add these terms to those on latents: perceptual, L1 insi
 sound. A clip without pictures, as most of the synthetic corpus are, has its latent terms alone.
 """
 
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -17,26 +16,9 @@ from eat_hf.errors import UserError
 from eat_hf.keypoints import compose_keypoints, head_rotation
 from eat_hf.models.judges.sync_loss import WINDOW, SyncLoss, crop_faces
 
-from ..loop.options import Batch, LoopOptions, Losses, Recipe, latent_folder
+from ..loop.command_line import Recipe, latent_folder
+from ..loop.options import Batch, Losses, PictureOptions
 from .perceptual import PerceptualLoss
-
-
-@dataclass
-class PictureOptions(LoopOptions):
-    """Options of the terms on pictures; with all weights 0 nothing is rendered."""
-
-    perceptual_weight: float = field(default=0.0, metadata={"help": "Of each layer at each scale, on whole frames."})
-    perceptual_backbone: str = field(
-        default="vgg19", metadata={"help": "Network of the perceptual term, NAME or NAME=PLACE; none: without it."}
-    )
-    face_weight: float = field(default=0.0, metadata={"help": "Of the L1 error inside the face box."})
-    sync_weight: float = field(default=0.0, metadata={"help": "Of the sync loss, Eq. 7."})
-    sync_expert: str = field(default="", metadata={"help": "Its sync_expert folder, as train_sync leaves it."})
-
-    def compare_pictures(self) -> bool:
-        """Is any of the weights not 0?"""
-        perceptual = self.perceptual_weight and self.perceptual_backbone != "none"
-        return bool(perceptual or self.face_weight or self.sync_weight)
 
 
 class PictureTerms(nn.Module):

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -40,22 +40,20 @@ CRF = 12
 
 @dataclass(frozen=True)
 class Options:
-    """The arguments of the command line.
+    """What to make a corpus of, and how. `layout` is one of `training.real.layouts`."""
 
-    Attributes:
-        input: folder of the data set; layout: how it is laid out, see `training.real.layouts`.
-        output: folder of the corpus.
-        model: folder or Hub id of a pipeline whose networks label head pose, keypoints and expression; None for none.
-        device: of torch, for these networks.
-        seed: decides splits, where the data set has none, and which neutral clip gives a portrait.
-    """
-
-    input: Path
+    input: Path = field(metadata={"help": "Folder of the data set."})
     layout: str
-    output: Path
-    model: str | None = None
-    device: str = "cpu"
-    seed: int = 0
+    output: Path = field(metadata={"help": "Folder of the corpus."})
+    model: str | None = field(
+        default=None,
+        metadata={"help": "Pipeline, folder or Hub id, whose networks label head pose, keypoints and expression."},
+    )
+    device: str = field(default="cpu", metadata={"help": "Of torch, for these networks."})
+    seed: int = field(
+        default=0,
+        metadata={"help": "Decides splits, where the data set has none, and which neutral clip gives a portrait."},
+    )
 
 
 class RejectedVideo(Exception):

@@ -26,21 +26,20 @@ Finished clips and rejected ones are kept, so running the same command again doe
 rejected.jsonl to try those again. The number of workers changes nothing in the corpus.
 """
 
-import argparse
 import filecmp
 import hashlib
 import json
 import shlex
 import shutil
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from joblib import Parallel, delayed
+from simple_parsing import choice
 from tqdm import tqdm
 
 from eat_hf.constants import EMOTIONS, FPS, SAMPLING_RATE
@@ -49,6 +48,7 @@ from eat_hf.media.files import whole_file, write_atomically
 
 from ..corpus.heads import KEYPOINT_NAMES, LANDMARK_NAMES
 from ..data.files import package_versions, read_metadata, remove_leftovers
+from ..loop.command_line import read_options, run_script
 from .clips import Options, Outcome, metadata_of, prepare_in_worker
 from .layouts import LAYOUTS, SPLITS, SourceClip, find_clips
 
@@ -144,7 +144,12 @@ def start_corpus(options: Options) -> None:
 
 def describe_model(model: str | None, device: str) -> dict[str, Any]:
     """What corpus.json says of the networks that labelled the clips."""
-    described = {"model": model, "model_fingerprint": None, "keypoint_names": [], "landmark_names": LANDMARK_NAMES}
+    described: dict[str, Any] = {
+        "model": model,
+        "model_fingerprint": None,
+        "keypoint_names": [],
+        "landmark_names": LANDMARK_NAMES,
+    }
     if model is not None:
         from .latents import fingerprint, load_networks
 
@@ -241,28 +246,21 @@ def summary(lines: list[dict[str, Any]], rejected: dict[str, dict[str, str]], ot
     return "\n".join(text)
 
 
-def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m training.real.prepare", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--input", type=Path, required=True, help="folder of the data set")
-    parser.add_argument("--layout", choices=[*LAYOUTS, "folder"], required=True, help="how it is laid out")
-    parser.add_argument("--output", type=Path, required=True, help="folder of the corpus")
-    parser.add_argument("--model", help="pipeline, folder or Hub id, whose networks label pose, keypoints, expression")
-    parser.add_argument("--device", default="cpu", help="of torch, for these networks")
-    parser.add_argument("--seed", type=int, default=0, help="decides splits and portraits")
-    parser.add_argument("--workers", type=int, default=2, help="processes")
-    return parser.parse_args(argv)
+@dataclass(frozen=True)
+class PrepareOptions(Options):
+    """Options."""
+
+    layout: str = choice(*LAYOUTS, "folder", help="How the data set is laid out.")
+    workers: int = field(default=2, metadata={"help": "Processes."})
 
 
-def main(argv: list[str] | None = None) -> int:
-    arguments = vars(parse_arguments(argv))
-    workers = arguments.pop("workers")
+def main(argv: list[str] | None = None) -> None:
+    options = read_options(PrepareOptions, argv)
     try:
-        prepare_corpus(Options(**arguments), workers)
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+        prepare_corpus(options, options.workers)
+    except OSError as error:  # the disk is full
+        raise UserError(str(error)) from error
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from eat_hf import EATPipeline
 from eat_hf.adapters.from_text import FOLDER, EmotionWords, load_sync_expert
-from eat_hf.errors import UserError
 
-from ..loop.options import parse_options
+from ..loop.command_line import parse_options, run_script
 
 
 @dataclass
@@ -18,7 +17,9 @@ class AddWordsOptions:
     """Options."""
 
     model: str = field(default="checkpoints_card/eat-demo", metadata={"help": "Pipeline folder."})
-    words: str = field(default="runs/words/words", metadata={"help": "Folder `words` that train_words left for it."})
+    words: str = field(
+        default="runs/words/words", metadata={"help": "Folder `words` that `training.text.train_mapper` left."}
+    )
     sync_expert: str = field(
         default="", metadata={"help": "SyncExpert of the sync loss of tuning, folder or Hub id; empty: without."}
     )
@@ -37,13 +38,10 @@ def add_words(options: AddWordsOptions) -> None:
     words.save(Path(options.model) / FOLDER)
 
 
-def main() -> None:
-    options, _ = parse_options(AddWordsOptions, "add_words")
-    try:
-        add_words(options)
-    except UserError as error:
-        raise SystemExit(f"error: {error}") from None
+def main(argv: list[str] | None = None) -> None:
+    options, _ = parse_options(AddWordsOptions, "add_words", argv)
+    add_words(options)
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -27,7 +27,7 @@ from eat_hf.keypoints import hull_volume
 
 from ..data.dataset import Corpus
 from ..data.frames import FrameBank
-from ..loop.options import latent_folder, parse_options
+from ..loop.command_line import latent_folder, parse_options, run_script
 
 
 @dataclass
@@ -79,8 +79,8 @@ IBUG_MIRROR = np.array(
 )
 
 
-def main() -> None:
-    options, recipe = parse_options(AssembleOptions, "assemble")
+def main(argv: list[str] | None = None) -> None:
+    options, recipe = parse_options(AssembleOptions, "assemble", argv)
     runs = Path(options.runs)
     emotion = runs / options.emotion
     # stage 2 leaves a renderer only if pictures taught it emotion
@@ -109,4 +109,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -18,7 +18,7 @@ from eat_hf.media.files import write_atomically
 from eat_hf.models.eam import EmotionalAdaptationModule
 from eat_hf.pipeline.bundled import find_model
 
-from ..loop.options import parse_options
+from ..loop.command_line import parse_options, run_script
 
 STAGE_1 = {  # run: component
     "detector": "keypoint_detector",
@@ -65,13 +65,10 @@ def unpack(options: UnpackOptions) -> None:
             save(run, component)
 
 
-def main() -> None:
-    options, _ = parse_options(UnpackOptions, "unpack")
-    try:
-        unpack(options)
-    except UserError as error:
-        raise SystemExit(f"error: {error}") from None
+def main(argv: list[str] | None = None) -> None:
+    options, _ = parse_options(UnpackOptions, "unpack", argv)
+    unpack(options)
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -37,7 +37,8 @@ from ..corpus.sentences import sentences
 from ..data.augment import degrade, transform_similarity, vary_colour
 from ..data.dataset import Corpus
 from ..data.frames import FrameBank
-from ..loop.options import Batch, LoopOptions, Losses, parse_options
+from ..loop.command_line import parse_options, run_script
+from ..loop.options import Batch, LoopOptions, Losses
 from ..loop.trainer import main_process_first, train
 
 LONGEST, SHORT = 77, 40  # tokens that CLIP reads, and that captions have at most
@@ -278,8 +279,8 @@ def mean_correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.mean([np.corrcoef(x, y)[0, 1] for x, y in zip(a.T[moving], b.T[moving], strict=True)]))
 
 
-def main() -> None:
-    options, recipe = parse_options(CLIPOptions, "clip")
+def main(argv: list[str] | None = None) -> None:
+    options, recipe = parse_options(CLIPOptions, "clip", argv)
     sizes = recipe.components["clip"]
     side = sizes["vision"]["image_size"]
     edge = round(side / MIDDLE)
@@ -306,4 +307,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -26,7 +26,8 @@ from eat_hf.pipeline.bundled import find_model
 from ..corpus.captions import PLAIN, Wish, make_wish, say_wish
 from ..data.dataset import Corpus
 from ..data.motion import MotionData, keypoint_error
-from ..loop.options import Batch, LoopOptions, Losses, parse_options
+from ..loop.command_line import parse_options, run_script
+from ..loop.options import Batch, LoopOptions, Losses
 from ..loop.trainer import main_process_first, train
 from ..losses.emotional_a2et import EmotionalA2ET
 from ..losses.latent import latent_term, mouth_weights
@@ -49,6 +50,7 @@ class WordsTask(nn.Module):
     def __init__(self, model: EmotionalA2ET, options: WordsOptions, weights: Tensor):
         super().__init__()
         self.model, self.options = model, options
+        self.weights: Tensor
         self.register_buffer("weights", weights, persistent=False)
 
     def expression(self, batch: Batch) -> Tensor:
@@ -109,8 +111,8 @@ def evaluate(
     }
 
 
-def main() -> None:
-    options, recipe = parse_options(WordsOptions, "words")
+def main(argv: list[str] | None = None) -> None:
+    options, recipe = parse_options(WordsOptions, "words", argv)
     pipeline = EATPipeline.from_pretrained(find_model(options.base))
     if pipeline.speech_encoder is None:
         raise UserError(f"{options.base} has no speech encoder, so it cannot learn from clips.")
@@ -153,4 +155,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)
