@@ -17,29 +17,17 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 import eat_hf
 from training.corpus.heads import KEYPOINT_NAMES
-from training.data.dataset import keypoint_index
 from training.loop.command_line import Recipe
 from training.loop.options import LoopOptions
 from training.loop.trainer import train
-
-KINDS = {
-    "keypoint_detector": "CanonicalKeypointDetector", "motion_estimator": "MotionEstimator",
-    "emotion_mapper": "EmotionMapper", "a2et": "A2ET", "edn": "EDN", "repos_net": "RePosNet",
-    "speech_encoder": "DeepSpeechEncoder", "expression_basis": "ExpressionBasis",
-}  # fmt: skip
 
 
 def make_smoke_base(folder):
     """The smoke configuration's networks as they are made, as a model. Returns its folder."""
     recipe = Recipe.load("smoke")
     torch.manual_seed(0)
-    names = {"rigid_keypoints": recipe.rigid_keypoints, "inner_mouth": recipe.inner_mouth}
-    places = {name: keypoint_index(list(KEYPOINT_NAMES), *points) for name, points in names.items()}
-    components = {
-        name: getattr(eat_hf, kind)(**recipe.components[name], **(places if name == "repos_net" else {}))
-        for name, kind in KINDS.items()
-    }
-    eat_hf.EATPipeline(**components, **recipe.pipeline).save_pretrained(folder)
+    names = eat_hf.EATPipeline.component_names()
+    eat_hf.EATPipeline(**{name: recipe.build(name, KEYPOINT_NAMES) for name in names}).save_pretrained(folder)
     return folder
 
 

@@ -17,11 +17,10 @@ import torch
 from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
-from eat_hf import CanonicalKeypointDetector, MotionEstimator, RePosNet
 from eat_hf.animation.reenactment import Reenactment
+from eat_hf.models.components import load_component
 
 from .data.augment import mirror, vary_colour
-from .data.dataset import keypoint_index
 from .data.frames import FrameBank
 from .loop.command_line import parse_options, run_script
 from .loop.options import Batch, LoopOptions, Losses
@@ -116,7 +115,7 @@ class EnhancementTask(nn.Module):
         found = self.judge(fake)
         with torch.no_grad():
             real = self.judge(driving)
-        warped = self.networks.keypoints_of_warped(batch["warped"], canonical)
+        warped = self.networks.keypoints_of_moved(batch["warped"], canonical)
         angles = torch.cat(batch["angles"].unbind(1))  # source first, as motion has them
         losses = {
             "gan": options.gan_weight * generator_hinge(found.scores),
@@ -170,19 +169,17 @@ def main(argv: list[str] | None = None) -> None:
     torch.manual_seed(options.seed)
     if options.initial:
         runs = Path(options.initial)
-        detector = CanonicalKeypointDetector.from_pretrained(runs / "detector/keypoint_detector")
-        estimator = MotionEstimator.from_pretrained(runs / "estimator/motion_estimator")
-        repos_net = RePosNet.from_pretrained(runs / "renderer/repos_net")
+        detector = load_component(runs / "detector/keypoint_detector")
+        estimator = load_component(runs / "estimator/motion_estimator")
+        repos_net = load_component(runs / "renderer/repos_net")
     else:
-        names = ("rigid_keypoints", "inner_mouth")
-        indices = {name: keypoint_index(bank.keypoint_names, *getattr(recipe, name)) for name in names}
-        detector = CanonicalKeypointDetector(**recipe.components["keypoint_detector"])
-        estimator = MotionEstimator(**recipe.components["motion_estimator"])
-        repos_net = RePosNet(**recipe.components["repos_net"], **indices)
+        detector = recipe.build("keypoint_detector")
+        estimator = recipe.build("motion_estimator")
+        repos_net = recipe.build("repos_net", bank.keypoint_names)
     for parameter in repos_net.volume_eam.parameters():
         parameter.requires_grad_(False)  # emotional adaptation comes in stage 2
-    space, frame = recipe.pipeline["keypoint_space"], recipe.pipeline["expression_frame"]
-    networks = Reenactment(detector, estimator, repos_net, space, frame)
+    frame = recipe.components["expression_basis"]["expression_frame"]
+    networks = Reenactment(detector, estimator, repos_net, frame)
     discriminator = MultiScaleDiscriminator(options.discriminator_channels, options.discriminator_scales)
     train(
         EnhancementTask(networks, discriminator, perceptual, options),

@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from eat_hf import CanonicalKeypointDetector, MotionEstimator
+from eat_hf import MotionEstimator
+from eat_hf.animation.networks import KeypointDetector
 from eat_hf.keypoints import degrees_from_logits, logits_from_degrees
 
 from .data.augment import degrade, jitter_colour, transform_similarity
@@ -39,7 +40,7 @@ class LatentOptions(LoopOptions):
 class LatentNetworks(nn.Module):
     """The detector and the estimator, trained side by side, or one of them alone."""
 
-    def __init__(self, detector: CanonicalKeypointDetector | None, estimator: MotionEstimator | None):
+    def __init__(self, detector: KeypointDetector | None, estimator: MotionEstimator | None):
         super().__init__()
         self.detector, self.estimator = detector, estimator
         if estimator is not None:  # large first errors would kill the units behind them
@@ -156,9 +157,9 @@ def main(argv: list[str] | None = None) -> None:
     torch.manual_seed(options.seed)
     detector = estimator = None
     if options.part != "estimator":
-        detector = CanonicalKeypointDetector(**recipe.components["keypoint_detector"])
+        detector = recipe.build("keypoint_detector")
     if options.part != "detector":
-        estimator = MotionEstimator(**recipe.components["motion_estimator"])
+        estimator = recipe.build("motion_estimator")
     model = LatentNetworks(detector, estimator)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # which its annotations forget
     both = {"keypoint_detector": detector, "motion_estimator": estimator}

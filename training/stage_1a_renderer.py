@@ -18,12 +18,12 @@ import torch.nn.functional as F
 from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
-from eat_hf import RePosNet
+from eat_hf import DetailRenderer
 from eat_hf.errors import UserError
+from eat_hf.models.components import load_component
 from eat_hf.models.detail_renderer import Crop, polygon_coverage, warp_picture
 
 from .data.augment import jitter_colour
-from .data.dataset import keypoint_index
 from .data.frames import FrameBank
 from .loop.command_line import parse_options, run_script
 from .loop.options import Batch, LoopOptions, Losses
@@ -73,11 +73,11 @@ def noisy(keypoints: Tensor, options: RendererOptions) -> tuple[Tensor, Tensor]:
 class RendererTask(nn.Module):
     """Losses of both halves."""
 
-    def __init__(self, model: RePosNet, options: RendererOptions, names: list[str]):
+    def __init__(self, model: DetailRenderer, options: RendererOptions, names: list[str]):
         super().__init__()
         self.model, self.options = model, options
         self.fine = [n for n, name in enumerate(names) if any(part in name for part in FINE)]
-        self.drawn = list(model.config.inner_mouth) if model.config.redraw == "mouth" else self.fine
+        self.drawn = list(model.config.inner_mouth)
         self.visible = torch.tensor([not any(part in name for part in OCCLUDED) for name in names])
 
     def augment(self, pairs: Batch) -> Batch:
@@ -133,41 +133,28 @@ class RendererTask(nn.Module):
         crop = Crop(batch["corners"], self.options.crop_cells, self.options.crop_cells)
         encoded, moved = self.model.encode(batch["source"]), batch["driving_keypoints"][:, None]
         out = self.model.render(encoded, batch["source_keypoints"], moved, crop=crop)
-        assert out.displacement is not None and out.warped_picture is not None
-        assert out.synthesised is not None and out.mask_logits is not None
+        assert out.synthesised is not None  # as where a crop is asked for
         target = crop.cut(driving, driving.shape[-1] // CELLS)
         weight = feature_weight(batch["keypoints"][:, 1, self.fine], driving.shape[-1], gain=4.0)
         weight = crop.cut(weight, driving.shape[-1] // CELLS)
-        frames, warped, synthesised, logits = (
-            tensor[:, 0] for tensor in (out.frames, out.warped_picture, out.synthesised, out.mask_logits)
-        )
+        frames, warped, synthesised = (t[:, 0] for t in (out.frames, out.warped_picture, out.synthesised))
         with torch.no_grad():
-            warp_error, own_error = (
-                F.avg_pool2d((picture - target).abs().mean(1, True), 5, 1, 2) for picture in (warped, synthesised)
-            )
-        losses = {
+            warp_error = F.avg_pool2d((warped - target).abs().mean(1, True), 5, 1, 2)
+        # nothing else that is drawn is seen; openings are small, so their pixels count for more
+        lips = batch["keypoints"][:, 1, self.drawn, :2]
+        opening = crop.cut(polygon_coverage(lips, driving.shape[-1]), driving.shape[-1] // CELLS)
+        return {
             "picture": 8 * ((frames - target).abs() * weight).mean(),
             "gradient": 4 * gradient_l1(frames, target),
             "synthesised": 3 * ((synthesised - target).abs() * weight * (0.5 + 15 * warp_error)).mean(),
             "warp": 2 * ((warped - target).abs() * weight).clamp(max=1).mean(),
             "flow": 2 * self.flow(out.displacement[:, 0], batch),
+            "mouth": 4 * ((frames - target).abs() * opening).sum() / opening.sum().clamp_min(OPEN),
         }
-        if self.model.config.redraw == "anywhere":
-            # the mask learns which of the two is closer to the truth, wherever they differ enough to tell
-            copy = torch.sigmoid(80 * (own_error - warp_error + 0.012))
-            certainty = (10 * (own_error - warp_error).abs()).clamp(max=2) * weight
-            mask = F.binary_cross_entropy_with_logits(logits, copy, reduction="none")
-            losses["mask"] = 0.3 * (mask * certainty).mean()
-        else:
-            # nothing else that is drawn is seen; openings are small, so their pixels count for more
-            lips = batch["keypoints"][:, 1, list(self.model.config.inner_mouth), :2]
-            opening = crop.cut(polygon_coverage(lips, driving.shape[-1]), driving.shape[-1] // CELLS)
-            losses["mouth"] = 4 * ((frames - target).abs() * opening).sum() / opening.sum().clamp_min(OPEN)
-        return losses
 
 
 @torch.no_grad()
-def evaluate(model: RePosNet, bank: FrameBank, pairs: int = 96) -> dict[str, float]:
+def evaluate(model: DetailRenderer, bank: FrameBank, pairs: int = 96) -> dict[str, float]:
     """PSNR on held-out heads with exact keypoints: of the frame, around the mouth, of the warp alone, of the source."""
     rng = np.random.default_rng(0)
     names = bank.keypoint_names
@@ -188,7 +175,7 @@ def evaluate(model: RePosNet, bank: FrameBank, pairs: int = 96) -> dict[str, flo
 
 
 @torch.no_grad()
-def show(model: RePosNet, bank: FrameBank, pairs: int = 4) -> dict[str, np.ndarray]:
+def show(model: DetailRenderer, bank: FrameBank, pairs: int = 4) -> dict[str, np.ndarray]:
     """A picture: held-out pairs from top to bottom; source, driving, its rendering, the warped source side by side."""
     batch = send_to_device(draw(bank, np.random.default_rng(0), pairs, calm_share=1.0), model.device)
     source, driving = batch["pictures"].unbind(1)
@@ -204,16 +191,9 @@ def main(argv: list[str] | None = None) -> None:
         held_out = FrameBank.load(options.corpus, "validation")
     torch.manual_seed(options.seed)
     names = bank.keypoint_names
-    indices = {name: keypoint_index(names, *getattr(recipe, name)) for name in ("rigid_keypoints", "inner_mouth")}
-    if options.initial:
-        redraw = recipe.components["repos_net"].get("redraw", "anywhere")
-        model = RePosNet.from_pretrained(options.initial, redraw=redraw)
-    else:
-        model = RePosNet(**recipe.components["repos_net"], **indices)
-    if not model.config.detail_skip:
-        raise UserError(
-            "This stage learns from exact motion, so it trains networks with detail_skip; this one is without."
-        )
+    model = load_component(options.initial) if options.initial else recipe.build("repos_net", names)
+    if not isinstance(model, DetailRenderer):
+        raise UserError(f"This stage learns from exact motion: it trains a DetailRenderer, no {type(model).__name__}.")
     model.to(memory_format=torch.channels_last)
     for parameter in model.volume_eam.parameters():
         parameter.requires_grad_(False)  # emotional adaptation comes in stage 2

@@ -81,7 +81,7 @@ def main(argv: list[str] | None = None) -> None:
     options, recipe = parse_options(A2ETOptions, "a2et", argv)
     basis = ExpressionBasis.from_pretrained(Path(options.runs) / "pca/expression_basis")
     torch.manual_seed(options.seed)
-    model = A2ET.from_pretrained(options.initial) if options.initial else A2ET(**recipe.components["a2et"])
+    model = A2ET.from_pretrained(options.initial) if options.initial else recipe.build("a2et")
     data, held_out = load_data(options, recipe, model.config.pose_size)
     pool, pool_held_out = (
         [n for n, clip in enumerate(split.clips) if clip.emotion in (NEUTRAL, UNKNOWN)] for split in (data, held_out)

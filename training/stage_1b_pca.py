@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from eat_hf import ExpressionBasis
 from eat_hf.keypoints import hull_volume
 
 from .data.dataset import Corpus
@@ -28,7 +27,7 @@ class PCAOptions:
 
 def main(argv: list[str] | None = None) -> None:
     options, recipe = parse_options(PCAOptions, "pca", argv)
-    exponent = recipe.pipeline["hull_volume_exponent"]
+    exponent = recipe.components["expression_basis"]["hull_volume_exponent"]
     rows = []
     for clip in Corpus(options.corpus).clips(split="train", kind="speech")[: options.clips]:
         labels = clip.labels("canonical", "expression")
@@ -38,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
     mean = expressions.mean(0)
     variances, components = np.linalg.eigh(np.cov(expressions.T))
     order = np.argsort(variances)[::-1]
-    basis = ExpressionBasis(**recipe.components["expression_basis"])
+    basis = recipe.build("expression_basis")
     count = basis.config.coefficients
     basis.directions.copy_(torch.from_numpy(components[:, order[:count]].copy()))
     basis.mean.copy_(torch.from_numpy(mean))

@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> None:
     clips = [clip for clip in load(corpus, "train") if len(clip[0]) >= options.rows]
     held_out = load(corpus, "validation")
     torch.manual_seed(options.seed)
-    model = DeepSpeechEncoder(**recipe.components["speech_encoder"])
+    model = recipe.build("speech_encoder")
 
     def draw(rng: np.random.Generator, count: int) -> Batch:
         features, classes = [], []

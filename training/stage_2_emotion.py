@@ -16,7 +16,7 @@ The adapter's head of M, its EDN and its EAMs start as copies of the base's; the
 
 import json
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -25,7 +25,7 @@ import torch
 from accelerate import PartialState
 from torch import Tensor, nn
 
-from eat_hf import A2ET, EDN, EATPipeline, EmotionMapper, ExpressionBasis
+from eat_hf import A2ET, EATPipeline, ExpressionBasis
 from eat_hf.adapters.emotion_adapter import EmotionAdapter
 from eat_hf.animation.reenactment import Reenactment
 from eat_hf.constants import EMOTIONS
@@ -216,7 +216,7 @@ def train_adapter(options: EmotionOptions) -> None:
         UserError: the base, the emotion it starts from, the adapter's name or the clips cannot be used.
     """
     pipeline = EATPipeline.from_pretrained(find_model(options.base))
-    adapter = EmotionAdapter.create(pipeline, [options.adapter], options.start)
+    adapter = EmotionAdapter.create(pipeline.base, [options.adapter], options.start)
     pipeline.add_adapter(adapter)
     own, adapted = pipeline.adaptations
     if pipeline.speech_encoder is None:
@@ -227,7 +227,7 @@ def train_adapter(options: EmotionOptions) -> None:
         if not pools["train"]:
             raise UserError(f"{options.corpus} has no clips of {options.adapter}, or of no named emotion, to train on.")
         splits = {
-            split: MotionData(options.corpus, split, *hears, pipeline.config.hull_volume_exponent)
+            split: MotionData(options.corpus, split, *hears, pipeline.expression_basis.config.hull_volume_exponent)
             for split, pool in pools.items()
             if pool
         }
@@ -244,8 +244,8 @@ def train_adapter(options: EmotionOptions) -> None:
     pictures = None
     if data.pictures:
         check_pictures(options.corpus, data.pictures, pool)
-        settings = pipeline.config.keypoint_space, pipeline.config.expression_frame
-        networks = Reenactment(pipeline.keypoint_detector, pipeline.motion_estimator, adapted.repos_net, *settings)
+        frame = pipeline.expression_basis.config.expression_frame
+        networks = Reenactment(pipeline.keypoint_detector, pipeline.motion_estimator, adapted.repos_net, frame)
         pictures = make_picture_terms(options, networks, options.frames)
         adapted.repos_net.volume_eam.requires_grad_(options.eam)
 
@@ -269,7 +269,7 @@ def train_adapter(options: EmotionOptions) -> None:
         record = json.loads((output / "results.json").read_text())["training"]
         people = len({data.clips[number].identity for number in pool})
         facts = {"clips": len(pool), "people": people, "start": options.start, **record, **results}
-        EmotionAdapter(replace(adapter.config, training=facts), adapter.parts).save(output / "adapter")
+        EmotionAdapter(adapter.config.changed(training=facts), adapter.parts).save(output / "adapter")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -284,12 +284,12 @@ def main(argv: list[str] | None = None) -> None:
     data, held_out = load_data(options, recipe, A2ET.load_config(initial)["pose_size"])
     torch.manual_seed(options.seed)
     a2et = A2ET.from_pretrained(initial)
-    edn = EDN(**recipe.components["edn"])
+    edn = recipe.build("edn")
     edn.initialise_from_a2et(a2et)
     prompts = {"prompts": PROMPTS[options.prompts]} if options.prompts in PROMPTS else {}
     model = EmotionalA2ET(
         a2et,
-        EmotionMapper(**recipe.components["emotion_mapper"] | prompts),
+        recipe.build("emotion_mapper", **prompts),
         edn,
         ExpressionBasis.from_pretrained(runs / "pca/expression_basis"),
         options.edn,

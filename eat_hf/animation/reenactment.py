@@ -39,8 +39,8 @@ class Reenactment(nn.Module):
         """K_d (N, K, 3): the source's canonical keypoints in another motion."""
         return compose_keypoints(canonical, motion.rotation, motion.translation, motion.expression, self.frame)
 
-    def keypoints_of_warped(self, pictures: Tensor, canonical: Tensor) -> Tensor:
-        """(N, K, 3) in warped driving pictures, found by the network that sees where things are: the detector, if it
+    def keypoints_of_moved(self, pictures: Tensor, canonical: Tensor) -> Tensor:
+        """(N, K, 3) in other pictures of a face, found by the network that sees where things are: the detector, if it
         returns posed keypoints; else the estimator, which moves the source's canonical ones."""
         if self.detector.config.keypoint_space == "posed":
             return self.detector(pictures).keypoints

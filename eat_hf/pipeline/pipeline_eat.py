@@ -4,7 +4,7 @@ import copy
 import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +225,11 @@ class EATPipeline(DiffusionPipeline):
         return push_saved(save, repo_id, **options)
 
     # Components ------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def component_names(cls) -> tuple[str, ...]:
+        """What a pipeline is made of, see `__init__`."""
+        return tuple(field.name for field in fields(Networks))
 
     @property
     def networks(self) -> Networks:

@@ -78,7 +78,7 @@ def test_it_is_an_emotion_of_the_base_which_stays_as_it_was(base, learnt, portra
     before = frames("neutral")
     pipe.load_adapter(learnt / "adapter")
     assert not np.array_equal(frames("smirk"), before) and np.array_equal(frames("neutral"), before)
-    own, adapter = adaptation_parts(pipe), pipe.adapters["smirk"].parts
+    own, adapter = adaptation_parts(pipe.networks), pipe.adapters["smirk"].parts
     heads = [module.pop("emotion_mapper.heads") for module in (own, adapter)]
     changed = {
         name.split(".")[0]

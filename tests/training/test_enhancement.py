@@ -7,8 +7,10 @@ import pytest
 import torch
 from conftest import build_tiny_pipeline
 
+from eat_hf.animation.clip_plan import drive_keypoints
 from eat_hf.animation.head_pose import HeadPose
 from eat_hf.animation.reenactment import Reenactment
+from eat_hf.animation.rendering import render_frames
 from eat_hf.keypoints import rotation_from_degrees
 from eat_hf.models.layers import pixel_grid
 from training.data.augment import mirror, vary_colour
@@ -153,7 +155,7 @@ def pictures(count=2):
 
 def reenactment(pipeline):
     networks = pipeline.keypoint_detector, pipeline.motion_estimator, pipeline.repos_net
-    return Reenactment(*networks, pipeline.config.keypoint_space, pipeline.config.expression_frame)
+    return Reenactment(*networks, pipeline.expression_basis.config.expression_frame)
 
 
 @torch.no_grad()
@@ -163,9 +165,9 @@ def test_keypoints_and_frames_are_the_pipelines(pipeline):
         pipeline.prepare_portrait(picture.mul(255).round().byte().permute(1, 2, 0).numpy(), align=False)
         for picture in (source, driving)
     ]
-    pose = HeadPose(*(getattr(portraits[1], name) for name in ("yaw", "pitch", "roll", "translation")))
-    expected = pipeline.drive_keypoints(portraits[0], pose, portraits[1].expression)
-    frames = next(iter(pipeline.render(portraits[0], expected, None)))[0]
+    pose = HeadPose(*(getattr(portraits[1].motion, name) for name in ("yaw", "pitch", "roll", "translation")))
+    expected = drive_keypoints(pipeline.expression_basis, portraits[0], pose, portraits[1].motion.expression)
+    frames = next(render_frames(pipeline.repos_net, portraits[0], expected, None))[0]
 
     networks = reenactment(pipeline)
     found, canonical, keypoints, motion = networks(source[None], driving[None])
@@ -174,8 +176,8 @@ def test_keypoints_and_frames_are_the_pipelines(pipeline):
     assert motion.angles.shape == (2, 3)
     assert np.abs(found[0].permute(1, 2, 0).mul(255).numpy() - frames).max() <= 1
     # what equivariance compares keypoints with, for a warp that changes nothing
-    seen = networks.keypoints_of_warped(driving[None], canonical)
-    same = keypoints if pipeline.config.keypoint_space == "canonical" else portraits[1].keypoints
+    seen = networks.keypoints_of_moved(driving[None], canonical)
+    same = keypoints if pipeline.keypoint_detector.config.keypoint_space == "canonical" else portraits[1].keypoints
     torch.testing.assert_close(seen, same, atol=1e-5, rtol=1e-4)
 
 

@@ -68,7 +68,7 @@ def test_stage_2_changes_no_frozen_network(pipeline):
     }
     for network in frozen.values():
         network.train()  # as networks are made
-    networks = Reenactment(pipeline.keypoint_detector, pipeline.motion_estimator, pipeline.repos_net, "posed", "head")
+    networks = Reenactment(pipeline.keypoint_detector, pipeline.motion_estimator, pipeline.repos_net, "head")
     pictures = PictureTerms(networks, None, SyncLoss(frozen["expert"]), face_weight=1.0, sync_weight=1.0)
     model = EmotionalA2ET(pipeline.a2et, pipeline.emotion_mapper, pipeline.edn, pipeline.expression_basis)
     weights = torch.ones(3 * pipeline.keypoint_detector.config.keypoints)

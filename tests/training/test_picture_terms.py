@@ -8,8 +8,10 @@ import torch.nn.functional as F
 from conftest import KEYPOINTS, WIDTH, build_tiny_pipeline
 
 from eat_hf import SyncExpert
+from eat_hf.animation.clip_plan import drive_keypoints
 from eat_hf.animation.head_pose import HeadPose
 from eat_hf.animation.reenactment import Reenactment
+from eat_hf.animation.rendering import render_frames
 from eat_hf.errors import UserError
 from eat_hf.evaluation.tracks import FaceTrack, smooth_squares
 from eat_hf.keypoints import hull_volume, logits_from_degrees
@@ -105,7 +107,7 @@ def pipeline():
 
 def picture_terms(pipeline, **terms):
     components = pipeline.keypoint_detector, pipeline.motion_estimator, pipeline.repos_net
-    networks = Reenactment(*components, pipeline.config.keypoint_space, pipeline.config.expression_frame)
+    networks = Reenactment(*components, pipeline.expression_basis.config.expression_frame)
     return PictureTerms(networks, **terms)
 
 
@@ -140,10 +142,12 @@ def test_frames_are_the_pipelines(keypoint_space):
 
     degrees = [3 * (batch[name].softmax(-1) @ torch.arange(66.0)) - 99 for name in ("yaw", "pitch", "roll")]
     pose = HeadPose(*(angle[0] for angle in degrees), batch["translation"][0])
-    driving = pipeline.drive_keypoints(portrait, pose, expression[0] * batch["scale"])
-    expected = np.concatenate(list(pipeline.render(portrait, driving, guidance)))
+    driving = drive_keypoints(pipeline.expression_basis, portrait, pose, expression[0] * batch["scale"])
+    expected = np.concatenate(list(render_frames(pipeline.repos_net, portrait, driving, guidance)))
     assert np.abs(255 * found[0].permute(0, 2, 3, 1).numpy() - expected).max() <= 1
-    assert not np.array_equal(expected, np.concatenate(list(pipeline.render(portrait, driving, None))))
+    assert not np.array_equal(
+        expected, np.concatenate(list(render_frames(pipeline.repos_net, portrait, driving, None)))
+    )
 
 
 def test_terms_are_means_over_the_samples_with_pictures(pipeline):

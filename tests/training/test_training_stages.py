@@ -15,11 +15,12 @@ from training_runs import in_two_processes
 pytest.importorskip("espeakng_loader", reason="espeak-ng comes with `pip install espeakng-loader`")
 
 import eat_hf  # noqa: E402
-from eat_hf.animation.expression import Speech  # noqa: E402
+from eat_hf.animation.clip_plan import drive_keypoints  # noqa: E402
+from eat_hf.animation.expression import EmotionMix, SpeechFeatures, predict_expression  # noqa: E402
 from eat_hf.animation.head_pose import HeadPose  # noqa: E402
+from eat_hf.animation.rendering import render_frames  # noqa: E402
 from eat_hf.benchmark import BenchmarkReport, TrainingReport, describe_machine  # noqa: E402
 from eat_hf.errors import UserError  # noqa: E402
-from eat_hf.keypoints import hull_volume  # noqa: E402
 from training import stage_1a_enhancement as train_enhancement
 from training import stage_1a_latent as train_latent
 from training import stage_1a_renderer as train_renderer
@@ -80,12 +81,7 @@ STAGES = {
     "assemble": assemble.AssembleOptions, "sheet": contact_sheet.SheetOptions,
 }  # fmt: skip
 WORDS = {"text_mapper", "clip", "unit_judge"}  # of models that come with words, and their judge
-COMPONENTS = {
-    "keypoint_detector": eat_hf.CanonicalKeypointDetector, "motion_estimator": eat_hf.MotionEstimator,
-    "repos_net": eat_hf.RePosNet, "speech_encoder": eat_hf.DeepSpeechEncoder, "a2et": eat_hf.A2ET, "edn": eat_hf.EDN,
-    "emotion_mapper": eat_hf.EmotionMapper, "expression_basis": eat_hf.ExpressionBasis,
-    "sync_expert": eat_hf.SyncExpert, "syncnet": eat_hf.SyncNet, "emotion_fan": eat_hf.EmotionFAN,
-}  # fmt: skip
+JUDGES = {"sync_expert": eat_hf.SyncExpert, "syncnet": eat_hf.SyncNet, "emotion_fan": eat_hf.EmotionFAN}
 
 
 def call(script, *arguments):
@@ -260,14 +256,15 @@ def test_pipelines_of_ablations_run_as_they_were_trained(corpus, runs, ablations
         pose = HeadPose(*clip.angles.T, clip.translation)
         prompts = pipe.emotion_mapper(latent, torch.arange(len(latent))).prompts
         weights = torch.eye(len(latent))[[clip.emotion] * len(clip.mel)]
-        speech = Speech(clip.semantic, clip.mel, torch.zeros(len(clip.mel)))
-        found = pipe.predict_expression(portrait, speech, pose, prompts, weights)
-        expected = trained[0] * hull_volume(portrait.canonical) ** recipe.pipeline["hull_volume_exponent"]
+        speech = SpeechFeatures(clip.semantic, clip.mel, torch.zeros(len(clip.mel)))
+        mix = EmotionMix((pipe.networks.own,), prompts, weights)
+        found = predict_expression(pipe.networks, portrait, speech, pose, mix)
+        expected = trained[0] * pipe.expression_basis.scale(portrait.canonical)
         # pose pictures are kept as bytes for training
         torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-3)
-        torch.testing.assert_close(pipe.mix_guidance(prompts, weights), guidance)
-        driving = pipe.drive_keypoints(portrait, pose, found)[:, :2]
-        frames[name] = np.concatenate(list(pipe.render(portrait, driving, guidance)))
+        torch.testing.assert_close(mix.guidance(), guidance)
+        driving = drive_keypoints(pipe.expression_basis, portrait, pose, found)[:, :2]
+        frames[name] = np.concatenate(list(render_frames(pipe.repos_net, portrait, driving, guidance)))
     names = list(frames)
     assert all(not np.array_equal(frames[a], frames[b]) for i, a in enumerate(names) for b in names[i + 1 :]), (
         "ablations look the same"
@@ -329,25 +326,28 @@ def test_stages_train_in_bf16(corpus, runs, tmp_path):
 @pytest.mark.parametrize("config", [path.stem for path in CONFIGS.glob("*.yaml")])
 def test_config_has_all_stages_and_components(config):
     recipe = Recipe.load(config)
-    assert set(recipe.stages) <= set(STAGES) and set(COMPONENTS) == set(recipe.components) - WORDS
+    names = eat_hf.EATPipeline.component_names()
+    assert set(recipe.stages) <= set(STAGES) and {*names, *JUDGES} == set(recipe.components) - WORDS
     for stage, kind in STAGES.items():
         needed = ["--output_dir", "out"] if "output_dir" in {option.name for option in fields(kind)} else []
         options, _ = parse_options(kind, stage, ["--config", config, *needed])
         for name, value in recipe.stages.get(stage, {}).items():
             found = getattr(options, name)
             assert (list(found) if isinstance(value, list) else found) == value
-    keypoints = {name: [KEYPOINT_NAMES.index(point) for point in getattr(recipe, name)]
-                 for name in ("rigid_keypoints", "inner_mouth")}  # fmt: skip
     with torch.device("meta"):
-        built = {name: kind(**recipe.components[name], **(keypoints if name == "repos_net" else {}))
-                 for name, kind in COMPONENTS.items()}  # fmt: skip
-    eat_hf.EATPipeline(**{name: built[name] for name in built if name not in ("sync_expert", "syncnet", "emotion_fan")},
-                       **recipe.pipeline)  # fmt: skip
+        eat_hf.EATPipeline(**{name: recipe.build(name, KEYPOINT_NAMES) for name in names})
+        for name, kind in JUDGES.items():
+            kind(**recipe.components[name])
 
 
 def test_official_config_is_the_published_network():
     recipe = Recipe.load("official")
-    assert not any(recipe.components.values())  # sizes are the classes' own
+    for name in eat_hf.EATPipeline.component_names():  # sizes and settings are the classes' own
+        with torch.device("meta"):
+            built = recipe.build(name)
+            assert {key: value for key, value in built.config.items() if key[0] != "_"} == {
+                key: value for key, value in type(built)().config.items() if key[0] != "_"
+            }
     options, _ = parse_options(STAGES["a2et"], "a2et", ["--config", "official", "--output_dir", "out"])
     assert (options.batch_size, options.frames, options.learning_rate, options.clip_norm) == (44, 10, 1e-4, 0.05)
     assert (options.latent_weight, options.pca_weight, options.ema_decay, options.weight_decay) == (10, 10, 0, 0)

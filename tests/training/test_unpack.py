@@ -6,7 +6,7 @@ import pytest
 import torch
 from training_runs import make_smoke_base
 
-from eat_hf import A2ET, EDN, EATPipeline, RePosNet
+from eat_hf import A2ET, EDN, DetailRenderer, EATPipeline
 from eat_hf.errors import UserError
 from training.loop.command_line import latent_folder
 from training.release.unpack import EMOTION, STAGE_1, UnpackOptions, unpack
@@ -41,7 +41,7 @@ def test_every_stage_is_there(runs):
     assert json.loads((runs / "a2et/results.json").read_text()) == {"keypoints_px": 0.5}
 
 
-@pytest.mark.parametrize("kind, place", [(A2ET, "a2et/a2et"), (RePosNet, "renderer/repos_net")])
+@pytest.mark.parametrize("kind, place", [(A2ET, "a2et/a2et"), (DetailRenderer, "renderer/repos_net")])
 def test_stage_1_knows_no_emotion(base, runs, kind, place):
     before = kind.from_pretrained(base / place.split("/")[1]).state_dict()
     after = kind.from_pretrained(runs / place).state_dict()

@@ -101,7 +101,7 @@ def test_words_become_emotions_of_a_model(wishes, clip, base, portrait, tmp_path
         "true",
     )
     pipe = EATPipeline.from_pretrained(base)
-    assert pipe.words.sync_expert.config.width == 0.0625
+    assert pipe.text_to_emotion.sync_expert.config.width == 0.0625
     pipe.set_progress_bar_config(disable=True)
     crop = np.ascontiguousarray(portrait[:256, 128:384])
     smile, nose, neutral = (
@@ -109,8 +109,8 @@ def test_words_become_emotions_of_a_model(wishes, clip, base, portrait, tmp_path
         for text in ("a broad smile", "a wrinkled nose", None)
     )
     assert np.abs(smile.astype(int) - nose).max() > 0 and np.abs(smile.astype(int) - neutral).max() > 0
-    own = adaptation_parts(pipe)
-    shows = pipe.words.shows.parts
+    own = adaptation_parts(pipe.networks)
+    shows = pipe.text_to_emotion.shows.parts
     assert any((shows["edn"].state_dict()[name] != value).any() for name, value in own["edn"].state_dict().items())
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from eat_hf import CanonicalKeypointDetector, DeepSpeechEncoder
+from eat_hf.models.components import load_component
 
 from ..loop.command_line import Recipe, latent_folder
 from ..loop.options import PictureOptions
@@ -30,9 +30,9 @@ class A2ETOptions(PictureOptions):
 def load_data(options: A2ETOptions, recipe: Recipe, pose_size: int) -> tuple[MotionData, MotionData]:
     """The training and the validation split."""
     runs = Path(options.runs)
-    speech_encoder = DeepSpeechEncoder.from_pretrained(runs / "speech/speech_encoder")
-    detector = CanonicalKeypointDetector.from_pretrained(latent_folder(runs, "keypoint_detector"))
-    exponent = recipe.pipeline["hull_volume_exponent"]
+    speech_encoder = load_component(runs / "speech/speech_encoder")
+    detector = load_component(latent_folder(runs, "keypoint_detector"))
+    exponent = recipe.components["expression_basis"]["hull_volume_exponent"]
     with main_process_first():
         data, held_out = (
             MotionData(options.corpus, split, speech_encoder, detector, pose_size, exponent)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from eat_hf import CanonicalKeypointDetector, DeepSpeechEncoder
+from eat_hf.animation.networks import KeypointDetector, SpeechEncoder
 from eat_hf.animation.pose_pictures import pose_pictures
 from eat_hf.constants import EMOTIONS
 from eat_hf.errors import UserError
@@ -87,8 +87,8 @@ class MotionData:
         self,
         corpus_dir: str,
         split: str,
-        speech_encoder: DeepSpeechEncoder,
-        detector: CanonicalKeypointDetector,
+        speech_encoder: SpeechEncoder,
+        detector: KeypointDetector,
         pose_size: int,
         exponent: float,
     ):
@@ -165,7 +165,7 @@ def keypoint_error(clip: MotionClip, expression: Tensor | float) -> float:
 
 
 @torch.no_grad()
-def encode_portrait(detector: CanonicalKeypointDetector, clip: Clip) -> Tensor:
+def encode_portrait(detector: KeypointDetector, clip: Clip) -> Tensor:
     """Prediction map (K, D, H, W) of a clip's portrait or, where it has none, of its first, near neutral frame."""
     picture = clip.portrait() if clip.metadata.get("portrait") else clip.frames()[0]
     return detector(torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 255).prediction_map[0]
@@ -179,7 +179,7 @@ def emotion_number(name: str | None) -> int:
 
 
 @torch.no_grad()
-def encode_clip(clip: Clip, speech_encoder: DeepSpeechEncoder, pose_size: int, exponent: float) -> MotionClip:
+def encode_clip(clip: Clip, speech_encoder: SpeechEncoder, pose_size: int, exponent: float) -> MotionClip:
     """Everything A2ET needs of a clip, but the portrait."""
     labels = {name: torch.from_numpy(value) for name, value in clip.labels(*LATENTS).items() if name in LATENTS}
     waveform = torch.from_numpy(clip.waveform())

@@ -139,7 +139,7 @@ def make_sheet(options: SheetOptions) -> Image.Image:
     for name, source in tqdm(portraits.items(), "portraits"):
         picture = read_image(source)
         face = choose_face(detect_faces(picture))
-        columns = [[pipe.prepare_portrait(picture, face).crop] * len(options.seconds)]
+        columns = [[pipe.prepare_portrait(picture, face).aligned.crop] * len(options.seconds)]
         for emotion in emotions:
             settings = (emotion, options.intensity, options.head_motion)
             out = pipe(picture, (sound, SAMPLING_RATE), *settings, generator=0, face=face)

@@ -31,7 +31,9 @@ from huggingface_hub.utils import disable_progress_bars
 from tqdm import tqdm
 
 from eat_hf import EATPipeline
-from eat_hf import keypoints as kp
+from eat_hf.animation.portrait import to_pixel_values
+from eat_hf.animation.reenactment import Reenactment
+from eat_hf.animation.rendering import render_frames
 from eat_hf.constants import SAMPLING_RATE
 from eat_hf.errors import UserError
 from eat_hf.evaluation import evaluate, markdown_table, merge, write_page
@@ -141,16 +143,11 @@ def reenact(pipe: EATPipeline, picture: np.ndarray, frames: np.ndarray) -> np.nd
     Where the detector finds canonical keypoints, they are the portrait's own, posed as every frame is (Eq. 1).
     """
     portrait = pipe.prepare_portrait(picture, align=False)
-    found = []
-    for batch in torch.from_numpy(frames).permute(0, 3, 1, 2).float().div(255).split(8):
-        if pipe.config.keypoint_space == "posed":
-            found.append(pipe.keypoint_detector(batch).keypoints)
-        else:
-            seen = pipe.motion_estimator(batch)
-            rotation = kp.rotation_from_degrees(*kp.degrees_from_logits(seen.yaw, seen.pitch, seen.roll))
-            pose = rotation, seen.translation, seen.expression
-            found.append(kp.compose_keypoints(portrait.canonical, *pose, pipe.config.expression_frame))
-    return np.concatenate(list(pipe.render(portrait, torch.cat(found)[None], None)))
+    frame = pipe.expression_basis.config.expression_frame
+    networks = Reenactment(pipe.keypoint_detector, pipe.motion_estimator, pipe.repos_net, frame)
+    batches = to_pixel_values(torch.from_numpy(frames)).split(8)
+    driving = torch.cat([networks.keypoints_of_moved(batch, portrait.canonical) for batch in batches])
+    return np.concatenate(list(render_frames(pipe.repos_net, portrait, driving[None], None)))
 
 
 def describe_tuning(model: Path) -> Tuning | None:
@@ -203,7 +200,7 @@ def main(argv: list[str] | None = None) -> None:
             truth,
             name=name,
             fid_backbone=options.fid_backbone,
-            parameters=parameter_shares(pipe) if name == EAT else (),
+            parameters=parameter_shares(pipe.components) if name == EAT else (),
             tuning=describe_tuning(Path(options.model)) if name == EAT else None,
             workers=options.workers,
             command=command.strip(),

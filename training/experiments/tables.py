@@ -26,15 +26,7 @@ from joblib import Parallel, delayed
 from simple_parsing import field as option
 
 from eat_hf import (
-    A2ET,
-    EDN,
-    CanonicalKeypointDetector,
-    DeepSpeechEncoder,
     EATPipeline,
-    EmotionMapper,
-    ExpressionBasis,
-    MotionEstimator,
-    RePosNet,
 )
 from eat_hf.errors import UserError
 from eat_hf.evaluation import EvaluationReport, evaluate
@@ -44,7 +36,7 @@ from eat_hf.models.parameters import parameter_shares
 
 from ..corpus.build import build_corpus
 from ..corpus.heads import KEYPOINT_NAMES
-from ..data.dataset import Clip, keypoint_index
+from ..data.dataset import Clip
 from ..data.expression_clips import A2ETOptions
 from ..judges.train_sync import SyncOptions
 from ..loop.command_line import Recipe, parse_options, run_script
@@ -514,29 +506,14 @@ def parameters(configs: list[str]) -> dict[str, Any]:
     sizes = {}
     for config in configs:
         recipe = Recipe.load(config)
-        sizes[recipe.name] = [asdict(share) for share in parameter_shares(empty_pipeline(recipe))]
+        sizes[recipe.name] = [asdict(share) for share in parameter_shares(empty_pipeline(recipe).components)]
     return {"sizes": sizes}
 
 
 def empty_pipeline(recipe: Recipe) -> EATPipeline:
     """The pipeline of a config without memory for its weights."""
-    indices = {
-        name: keypoint_index(list(KEYPOINT_NAMES), *getattr(recipe, name))
-        for name in ("rigid_keypoints", "inner_mouth")
-    }
-    sizes = recipe.components
     with torch.device("meta"):
-        return EATPipeline(
-            keypoint_detector=CanonicalKeypointDetector(**sizes["keypoint_detector"]),
-            motion_estimator=MotionEstimator(**sizes["motion_estimator"]),
-            emotion_mapper=EmotionMapper(**sizes["emotion_mapper"]),
-            a2et=A2ET(**sizes["a2et"]),
-            edn=EDN(**sizes["edn"]),
-            repos_net=RePosNet(**sizes["repos_net"], **indices),
-            speech_encoder=DeepSpeechEncoder(**sizes["speech_encoder"]),
-            expression_basis=ExpressionBasis(**sizes["expression_basis"]),
-            **recipe.pipeline,
-        )
+        return EATPipeline(**{name: recipe.build(name, KEYPOINT_NAMES) for name in EATPipeline.component_names()})
 
 
 def run(options: ExperimentOptions, recipe: Recipe, command: str) -> None:

@@ -135,7 +135,7 @@ def adapters_of(pipe: EATPipeline, way: str, output: Path) -> dict[str, EmotionA
         if way == AT_ONCE:
             made[expression] = pipe.text_adapter(text, adapter_name(expression))
         else:
-            made[expression] = EmotionAdapter.load(output / "adapters" / slug(expression), pipe)
+            made[expression] = EmotionAdapter.load(output / "adapters" / slug(expression), pipe.base)
     return made
 
 
@@ -256,7 +256,7 @@ def check_words(options: WordsCheckOptions) -> tuple[dict[str, Any], dict[str, l
     """
     pipe = EATPipeline.from_pretrained(options.model)
     pipe.set_progress_bar_config(disable=True)
-    if pipe.words is None:
+    if pipe.text_to_emotion is None:
         raise UserError(f"{options.model} came without words.")
     if not (Path(options.unit_judge) / "config.json").exists():
         raise UserError(f"There is no judge in {options.unit_judge}; train it with training.judges.train_units.")

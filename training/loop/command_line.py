@@ -1,8 +1,8 @@
 """Options of every script: dataclass defaults, then the script's section of a YAML config, then the command line."""
 
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -10,6 +10,7 @@ import yaml
 from simple_parsing import ArgumentGenerationMode, ArgumentParser, DashVariant
 
 from eat_hf.errors import UserError
+from eat_hf.models.components import build_component
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -20,17 +21,14 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 
 @dataclass
 class Recipe:
-    """A YAML config of `training/configs`: sizes of components, the pipeline's settings and options of stages.
+    """A YAML config of `training/configs`: classes and settings of components, and options of stages.
 
     Its name is what was given to find it: that of a config here, or the path of a file.
     """
 
     name: str
     components: dict[str, dict[str, Any]]
-    pipeline: dict[str, Any]
     stages: dict[str, dict[str, Any]]
-    rigid_keypoints: list[str] = field(default_factory=list)
-    inner_mouth: list[str] = field(default_factory=list)
 
     @classmethod
     def load(cls, name_or_path: str) -> "Recipe":
@@ -42,6 +40,25 @@ class Recipe:
             known = ", ".join(sorted(config.stem for config in CONFIGS.glob("*.yaml")))
             raise UserError(f"There is no config {name_or_path}; give a YAML file or one of {known}.")
         return cls(name_or_path, **yaml.safe_load(path.read_text()))
+
+    def build(self, component: str, keypoint_names: Sequence[str] = (), **more: Any) -> Any:
+        """A new network, of the class and with the settings that the config gives a component of the pipeline.
+
+        Args:
+            keypoint_names: of the corpus; settings that are lists of such names become their indices.
+            more: settings beside those of the config.
+
+        Raises:
+            UserError: the corpus has no keypoint of a name.
+        """
+        settings = dict(self.components[component])
+        for name, value in settings.items():
+            if isinstance(value, list) and value and isinstance(value[0], str):
+                unknown = sorted(set(value) - set(keypoint_names))
+                if unknown:
+                    raise UserError(f"{component} needs the keypoints {', '.join(unknown)}, which the corpus lacks.")
+                settings[name] = tuple(keypoint_names.index(each) for each in value)
+        return build_component(settings, **more)
 
 
 def latent_folder(runs: Path, component: str) -> Path:

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from eat_hf.models.detail_renderer import squared_distances
+from eat_hf.models.affine_motion import squared_distances
 from eat_hf.models.layers import pixel_grid
 
 

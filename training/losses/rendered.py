@@ -10,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from eat_hf import CanonicalKeypointDetector, MotionEstimator, RePosNet, SyncExpert
+from eat_hf import SyncExpert
 from eat_hf.animation.reenactment import Reenactment
 from eat_hf.errors import UserError
 from eat_hf.keypoints import compose_keypoints, head_rotation
+from eat_hf.models.components import load_component
 from eat_hf.models.judges.sync_loss import WINDOW, SyncLoss, crop_faces
 
 from ..loop.command_line import Recipe, latent_folder
@@ -103,11 +104,8 @@ def load_picture_terms(options: PictureOptions, runs: Path, recipe: Recipe, fram
     if not options.compare_pictures():
         return None
     networks = Reenactment(
-        CanonicalKeypointDetector.from_pretrained(latent_folder(runs, "keypoint_detector")),
-        MotionEstimator.from_pretrained(latent_folder(runs, "motion_estimator")),
-        RePosNet.from_pretrained(latent_folder(runs, "repos_net")),
-        recipe.pipeline["keypoint_space"],
-        recipe.pipeline["expression_frame"],
+        *(load_component(latent_folder(runs, n)) for n in ("keypoint_detector", "motion_estimator", "repos_net")),
+        recipe.components["expression_basis"]["expression_frame"],
     )
     return make_picture_terms(options, networks, frames)
 

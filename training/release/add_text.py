@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from eat_hf import EATPipeline
-from eat_hf.adapters.from_text import FOLDER, EmotionWords, load_sync_expert
+from eat_hf.adapters.from_text import FOLDER, TextToEmotion, load_sync_expert
 
 from ..loop.command_line import parse_options, run_script
 
@@ -28,7 +28,7 @@ class AddWordsOptions:
 
 def add_words(options: AddWordsOptions) -> None:
     """Raises UserError: the words are incomplete, or were made for another model."""
-    words = EmotionWords.load(Path(options.words), EATPipeline.from_pretrained(options.model))
+    words = TextToEmotion.load(Path(options.words), EATPipeline.from_pretrained(options.model).base)
     if options.sync_expert:
         words = replace(words, sync_expert=load_sync_expert(options.sync_expert))
     if options.half:

@@ -13,17 +13,10 @@ import numpy as np
 import torch
 
 from eat_hf import (
-    A2ET,
-    EDN,
-    CanonicalKeypointDetector,
-    DeepSpeechEncoder,
     EATPipeline,
-    EmotionMapper,
-    ExpressionBasis,
-    MotionEstimator,
-    RePosNet,
 )
 from eat_hf.keypoints import hull_volume
+from eat_hf.models.components import load_component
 
 from ..data.dataset import Corpus
 from ..data.frames import FrameBank
@@ -80,30 +73,28 @@ IBUG_MIRROR = np.array(
 
 
 def main(argv: list[str] | None = None) -> None:
-    options, recipe = parse_options(AssembleOptions, "assemble", argv)
+    options, _ = parse_options(AssembleOptions, "assemble", argv)
     runs = Path(options.runs)
     emotion = runs / options.emotion
     # stage 2 leaves a renderer only if pictures taught it emotion
-    repos_net = RePosNet.from_pretrained(
-        emotion / "repos_net" if (emotion / "repos_net").exists() else latent_folder(runs, "repos_net")
-    )
-    pipeline = EATPipeline(
-        keypoint_detector=CanonicalKeypointDetector.from_pretrained(latent_folder(runs, "keypoint_detector")),
-        motion_estimator=MotionEstimator.from_pretrained(latent_folder(runs, "motion_estimator")),
-        emotion_mapper=EmotionMapper.from_pretrained(emotion / "emotion_mapper"),
-        a2et=A2ET.from_pretrained(emotion / "a2et"),
-        edn=EDN.from_pretrained(emotion / "edn"),
-        repos_net=repos_net,
-        speech_encoder=DeepSpeechEncoder.from_pretrained(runs / "speech/speech_encoder"),
-        expression_basis=ExpressionBasis.from_pretrained(runs / "pca/expression_basis"),
-        blink_deformation=blink_deformation(options.corpus, recipe.pipeline["hull_volume_exponent"]),
-        template_landmarks=template_landmarks(FrameBank.load(options.corpus, "train")).round(2).tolist(),
-        **recipe.pipeline,
-    )
+    taught = emotion / "repos_net"
+    components = {
+        **{name: load_component(latent_folder(runs, name)) for name in ("keypoint_detector", "motion_estimator")},
+        **{name: load_component(emotion / name) for name in ("emotion_mapper", "a2et", "edn")},
+        "repos_net": load_component(taught if taught.exists() else latent_folder(runs, "repos_net")),
+        "speech_encoder": load_component(runs / "speech/speech_encoder"),
+        "expression_basis": load_component(runs / "pca/expression_basis"),
+    }
+    landmarks = template_landmarks(FrameBank.load(options.corpus, "train")).round(2).tolist()
+    components["keypoint_detector"].register_to_config(template_landmarks=landmarks)
+    basis = components["expression_basis"]
+    blink = blink_deformation(options.corpus, basis.config.hull_volume_exponent)
+    basis.register_to_config(blink_deformation=blink)
+    pipeline = EATPipeline(**components)
     if options.half:
         for component in pipeline.components.values():
             component.to(torch.float16)
-    pipeline.save_pretrained(options.output, safe_serialization=True)
+    pipeline.save_pretrained(options.output)
     stages = {path.parent.name: json.loads(path.read_text()) for path in sorted(runs.glob("*/results.json"))}
     (Path(options.output) / "training.json").write_text(json.dumps(stages, indent=2) + "\n")
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from eat_hf import EATPipeline
 from eat_hf.adapters.clip import CLIP
 from eat_hf.adapters.emotion_adapter import EmotionAdapter
-from eat_hf.adapters.from_text import EmotionWords
+from eat_hf.adapters.from_text import TextToEmotion
 from eat_hf.errors import UserError
 from eat_hf.models.text_mapper import TextMapper
 from eat_hf.pipeline.bundled import find_model
@@ -120,11 +120,10 @@ def main(argv: list[str] | None = None) -> None:
     hears = pipeline.speech_encoder, pipeline.keypoint_detector, pipeline.a2et.config.pose_size
     with main_process_first():
         wishes = {split: wishes_of(options.corpus, split) for split in ("train", "validation")}
-        data, held_out = (
-            MotionData(options.corpus, split, *hears, pipeline.config.hull_volume_exponent) for split in wishes
-        )
+        exponent = pipeline.expression_basis.config.hull_volume_exponent
+        data, held_out = (MotionData(options.corpus, split, *hears, exponent) for split in wishes)
     torch.manual_seed(options.seed)
-    shows = EmotionAdapter.create(pipeline, ["words"], "neutral", {"corpus": "wishes"})
+    shows = EmotionAdapter.create(pipeline.base, ["words"], "neutral", {"corpus": "wishes"})
     prompts = pipeline.emotion_mapper.config
     mapper = TextMapper(
         embedding=clip.model.config.projection_dim,
@@ -151,7 +150,7 @@ def main(argv: list[str] | None = None) -> None:
         lambda: evaluate(task, clip, held_out, wishes["validation"]),
     )
     if PartialState().is_main_process:
-        EmotionWords(clip, mapper, shows).save(Path(options.output_dir) / "words")
+        TextToEmotion(clip, mapper, shows).save(Path(options.output_dir) / "words")
 
 
 if __name__ == "__main__":
