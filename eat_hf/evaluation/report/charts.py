@@ -1,9 +1,11 @@
 """The charts of a report's page, as SVG in the page's own colours, light or dark."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -21,7 +23,7 @@ GOLDEN = 0.618  # its multiples, but for whole numbers, lie apart however many t
 VARIABLES = ("ink", "quiet", "grid", "surface", "truth", "m0", "m1", "m2", "m3", "m4", "m5")
 COLOURS = {name: f"#ab00{number:02x}" for number, name in enumerate(VARIABLES)}
 ADDRESSES = (' xmlns:xlink="http://www.w3.org/1999/xlink"', ' xmlns="http://www.w3.org/2000/svg"')  # a page needs none
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.size": 10.5,
     "axes.edgecolor": COLOURS["grid"],
@@ -87,7 +89,7 @@ def draw_distributions(report: EvaluationReport, protocol: str, colours: Mapping
 def _distribution(
     metric: Metric, rows: Sequence[tuple[MethodResults, list[float]]], colours: Mapping[str, str]
 ) -> Distribution:
-    with mpl.rc_context(STYLE | {"svg.hashsalt": metric.key}):
+    with _style(metric.key):
         figure, axes = _empty_chart(0.4 + 0.55 * len(rows))
         for row, (method, values) in enumerate(rows):
             values = sorted(values)
@@ -116,7 +118,7 @@ def draw_sync_curves(report: EvaluationReport, colours: Mapping[str, str]) -> li
 def _sync_chart(
     protocol: str, curves: Sequence[tuple[MethodResults, SyncCurve]], colours: Mapping[str, str]
 ) -> SyncChart:
-    with mpl.rc_context(STYLE | {"svg.hashsalt": protocol}):
+    with _style(protocol):
         figure, axes = _empty_chart(2.9)
         for method, curve in curves:
             axes.plot(
@@ -133,6 +135,15 @@ def _sync_chart(
         axes.set_xlabel("offset in frames")
         svg = _svg(figure)
     return SyncChart(protocol, tuple(method.name for method, _ in curves), svg)
+
+
+@contextmanager
+def _style(salt: str) -> Iterator[None]:
+    """The looks of the page, whatever a user has set matplotlib to. The salt goes into the names of a chart's parts."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(STYLE | {"svg.hashsalt": salt})
+        yield
 
 
 def _empty_chart(height: float) -> tuple[Figure, Axes]:
