@@ -2,9 +2,10 @@
 
 import json
 from dataclasses import asdict, dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from matplotlib.figure import Figure
 
 TRAINING = "training-speed.json"
 
@@ -79,11 +80,11 @@ class BenchmarkReport:
         return cls(**found)
 
     def save(self, folder: Path) -> list[Path]:
-        """Write benchmark-MODEL.json, a plot where matplotlib is installed, and BENCHMARK.md with all that is there."""
+        """Write benchmark-MODEL.json, a plot if there are curves, and BENCHMARK.md with all that is there."""
         folder.mkdir(parents=True, exist_ok=True)
         written = [folder / f"benchmark-{self.model}.json"]
         written[0].write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf8")
-        if self.curves and find_spec("matplotlib"):
+        if self.curves:
             plot(self, folder / f"benchmark-{self.model}.png")
             written.append(folder / f"benchmark-{self.model}.png")
         return [*written, write_page(folder)]
@@ -199,9 +200,7 @@ def in_words(machine: dict[str, Any]) -> str:
 
 
 def plot(report: BenchmarkReport, path: Path) -> None:
-    """A curve for each axis; needs matplotlib."""
-    from matplotlib.figure import Figure
-
+    """A curve for each axis."""
     figure = Figure((9, 2.8), layout="constrained")
     for axis, (name, points) in zip(figure.subplots(1, len(report.curves)), report.curves.items(), strict=True):
         axis.plot(*zip(*points, strict=True), marker="o")

@@ -15,6 +15,7 @@ from huggingface_hub import (
     create_repo,
     file_exists,
     get_hf_file_metadata,
+    hf_hub_download,
     hf_hub_url,
     model_info,
     snapshot_download,
@@ -30,11 +31,12 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import httpx
+from huggingface_hub.utils import get_session, httpx
 
 from ..errors import RepositoryError
 
 REPOSITORY_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+TIMEOUT = 5  # seconds to reach the Hub where something else will do; its own client would try for half a minute
 LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
 
 
@@ -182,6 +184,27 @@ def fetch_folder(
     if not path.is_dir():
         raise RepositoryError(f"{place} has no folder {subfolder}." if subfolder else f"{place} is not a folder.")
     return path
+
+
+def fetch_file(repo_id: str, names: Sequence[str]) -> Path:
+    """The first of some files that a repository has: from the cache of this machine, or else from the Hub.
+
+    Raises:
+        RepositoryError: there is no such repository, it has none of them, or the Hub cannot be reached.
+    """
+    with explained(repo_id):
+        for name in names:
+            try:
+                return Path(hf_hub_download(repo_id, name, local_files_only=True))
+            except EntryNotFoundError:  # not in the cache
+                pass
+        get_session().head(constants.ENDPOINT, timeout=TIMEOUT)  # fails at once without a connection
+        for name in names:
+            try:
+                return Path(hf_hub_download(repo_id, name))
+            except EntryNotFoundError as error:
+                missing = error
+        raise missing
 
 
 def file_size(repo_id: str, name: str, *, token: str | bool | None = None) -> int:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import cv2
 import h5py
-import huggingface_hub
 import numpy as np
 import pytest
 import scipy.ndimage
@@ -19,6 +18,7 @@ from eat_hf.evaluation.judges import backbones
 from eat_hf.evaluation.judges.backbones import Backbone, fid_name, load_backbone, load_fid_backbone
 from eat_hf.evaluation.metrics.frechet import frechet_distance
 from eat_hf.evaluation.metrics.perceptual import perceptual_distance
+from eat_hf.hub import client
 from eat_hf.models.judges.inception import InceptionV3
 from eat_hf.models.judges.vgg import VGGFeatures
 
@@ -109,8 +109,8 @@ class Hub:
 def hub(monkeypatch):
     def install(**state):
         pretended = Hub(**state)
-        monkeypatch.setattr(huggingface_hub, "hf_hub_download", pretended.hf_hub_download)
-        monkeypatch.setattr(huggingface_hub.utils, "get_session", lambda: pretended)
+        monkeypatch.setattr(client, "hf_hub_download", pretended.hf_hub_download)
+        monkeypatch.setattr(client, "get_session", lambda: pretended)
         return pretended
 
     return install

