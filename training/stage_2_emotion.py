@@ -18,7 +18,7 @@ import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -286,7 +286,7 @@ def main(argv: list[str] | None = None) -> None:
     a2et = A2ET.from_pretrained(initial)
     edn = recipe.build("edn")
     edn.initialise_from_a2et(a2et)
-    prompts = {"prompts": PROMPTS[options.prompts]} if options.prompts in PROMPTS else {}
+    prompts: dict[str, Any] = {"prompts": PROMPTS[options.prompts]} if options.prompts in PROMPTS else {}
     model = EmotionalA2ET(
         a2et,
         recipe.build("emotion_mapper", **prompts),

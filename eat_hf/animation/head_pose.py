@@ -51,8 +51,8 @@ def follow_driver(estimator: MotionEstimator, batches: Iterable[Tensor]) -> Head
         batches: its frames, (n, 3, 256, 256) in [0, 1] one after the other, around the face.
     """
     read = [read_motion(estimator, batch) for batch in batches]
-    parts = {
-        name: torch.cat([getattr(motion, name) for motion in read]).cpu()
-        for name in ("yaw", "pitch", "roll", "translation")
-    }
-    return HeadMotion(**parts, relative=False).smoothed(DRIVING_SMOOTHING).relative_to_start()
+    yaw, pitch, roll, translation = (
+        torch.cat([getattr(motion, name) for motion in read]).cpu() for name in ("yaw", "pitch", "roll", "translation")
+    )
+    motion = HeadMotion(yaw, pitch, roll, translation, relative=False)
+    return motion.smoothed(DRIVING_SMOOTHING).relative_to_start()

@@ -67,8 +67,8 @@ def to_pixel_values(pictures: Tensor) -> Tensor:
 def read_motion(estimator: MotionEstimator, pixel_values: Tensor) -> FaceMotion:
     """Pose and expression of the faces in pictures (N, 3, 256, 256) in [0, 1]."""
     read = estimator(pixel_values)
-    angles = kp.degrees_from_logits(read.yaw, read.pitch, read.roll)
-    return FaceMotion(*angles, read.translation, read.expression)
+    yaw, pitch, roll = kp.degrees_from_logits(read.yaw, read.pitch, read.roll)
+    return FaceMotion(yaw, pitch, roll, read.translation, read.expression)
 
 
 def locate_keypoints(

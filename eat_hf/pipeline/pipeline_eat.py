@@ -217,12 +217,10 @@ class EATPipeline(DiffusionPipeline):
         def save(folder: Path, repo_id: str) -> None:
             self.save_pretrained(folder)
             parts = parameter_shares(self.components)
-            card = find_card(self.name_or_path)
-            card = card or base_card(self.emotion_mapper.config.emotions, parts, repo_id, license=license)
-            (folder / "README.md").write_text(str(card), encoding="utf8")
+            new = base_card(self.emotion_mapper.config.emotions, parts, repo_id, license=license)
+            (folder / "README.md").write_text(str(find_card(self.name_or_path) or new), encoding="utf8")
 
-        options = {"private": private, "token": token, "revision": revision, "commit_message": commit_message}
-        return push_saved(save, repo_id, **options)
+        return push_saved(save, repo_id, private=private, token=token, revision=revision, commit_message=commit_message)
 
     # Components ------------------------------------------------------------------------------------------------------
 
@@ -421,8 +419,7 @@ class EATPipeline(DiffusionPipeline):
                 (folder / path).parent.mkdir(exist_ok=True)
                 Image.fromarray(picture).save(folder / path)
 
-        options = {"private": private, "token": token, "revision": revision, "commit_message": commit_message}
-        return push_saved(save, repo_id, **options)
+        return push_saved(save, repo_id, private=private, token=token, revision=revision, commit_message=commit_message)
 
     @property
     def text_to_emotion(self) -> TextToEmotion | None:
@@ -537,7 +534,7 @@ class EATPipeline(DiffusionPipeline):
         emotion_text: str | Sequence[str] | None = None,
         return_dict: bool = True,
         callback_on_chunk_end: Callable[["EATPipeline", int, dict[str, Any]], dict[str, Any] | None] | None = None,
-    ) -> EATPipelineOutput | tuple:
+    ) -> Any:
         """Generate a whole clip.
 
         Args:
@@ -565,7 +562,7 @@ class EATPipeline(DiffusionPipeline):
                 To stop, raise.
 
         Returns:
-            `EATPipelineOutput`; as many frames as the recording's length needs.
+            `EATPipelineOutput`, or a tuple of its values; as many frames as the recording's length needs.
 
         Raises:
             UserError: something about the input, in one sentence.

@@ -182,8 +182,8 @@ def synthesize(text: str, voice: str = "en-us", prosody: Prosody | None = None, 
     samples = said.samples.astype(np.float32) / 32768
     ends = [position for _, position in marks[1:]] + [len(samples)]
     phonemes: list[tuple[str, float, float]] = [(SILENCE, 0.0, marks[0][1] / rate)] if marks[0][1] > 0 else []
-    for (name, start), end in zip(marks, ends, strict=True):
-        start, end = start / rate, min(end, len(samples)) / rate
+    for (name, first), last in zip(marks, ends, strict=True):
+        start, end = first / rate, min(last, len(samples)) / rate
         name = name.strip() or SILENCE
         if end <= start:
             continue

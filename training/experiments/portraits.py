@@ -177,7 +177,7 @@ def check_portrait(
         face = choose_face(detect_faces(picture))
     except UserError as error:
         return str(error)
-    portrait = pipe.prepare_portrait(picture, face)
+    portrait = pipe.prepare_portrait(picture, face).aligned
     # landmarks as the pipeline found them: a painting's may be beyond the detector that looks at videos
     landmarks = face.landmarks @ portrait.matrix[:, :2].T + portrait.matrix[:, 2]
     descriptor = describe_faces(portrait.crop[None], landmarks[None])

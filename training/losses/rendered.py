@@ -103,10 +103,10 @@ def load_picture_terms(options: PictureOptions, runs: Path, recipe: Recipe, fram
     """
     if not options.compare_pictures():
         return None
-    networks = Reenactment(
-        *(load_component(latent_folder(runs, n)) for n in ("keypoint_detector", "motion_estimator", "repos_net")),
-        recipe.components["expression_basis"]["expression_frame"],
-    )
+    names = "keypoint_detector", "motion_estimator", "repos_net"
+    detector, estimator, repos_net = (load_component(latent_folder(runs, name)) for name in names)
+    frame = recipe.components["expression_basis"]["expression_frame"]
+    networks = Reenactment(detector, estimator, repos_net, frame)
     return make_picture_terms(options, networks, frames)
 
 
