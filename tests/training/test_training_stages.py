@@ -21,6 +21,7 @@ from eat_hf.animation.head_pose import HeadPose  # noqa: E402
 from eat_hf.animation.rendering import render_frames  # noqa: E402
 from eat_hf.benchmark import BenchmarkReport, TrainingReport, describe_machine  # noqa: E402
 from eat_hf.errors import UserError  # noqa: E402
+from eat_hf.models.components import load_component  # noqa: E402
 from training import stage_1a_enhancement as train_enhancement
 from training import stage_1a_latent as train_latent
 from training import stage_1a_renderer as train_renderer
@@ -137,7 +138,7 @@ def test_stage_trains_measures_and_saves(name, runs):
     results = json.loads((runs / name / "results.json").read_text())
     assert all(np.isfinite(value) for value in results.values() if isinstance(value, (int, float))) and len(results) > 1
     for component in RUNS[name][2]:
-        COMPONENTS[component].from_pretrained(runs / name / component)
+        load_component(runs / name / component)
     if name in TRAINED:
         lines = log(runs / name)
         assert [line["step"] for line in lines] == [1, 2]
