@@ -8,6 +8,7 @@ import torch
 from conftest import voice
 from hub_server import Hub, run, usage
 from huggingface_hub import ModelCard
+from safetensors.torch import load_file
 from training_runs import in_two_processes, make_smoke_base, run_main
 
 pytest.importorskip("espeakng_loader", reason="espeak-ng comes with `pip install espeakng-loader`")
@@ -16,7 +17,8 @@ import eat_hf  # noqa: E402
 from eat_hf import EATPipeline  # noqa: E402
 from eat_hf.adapters.emotion_adapter import CONFIG, WEIGHTS  # noqa: E402
 from eat_hf.adapters.fingerprint import adaptation_parts  # noqa: E402
-from eat_hf.errors import UserError  # noqa: E402
+from eat_hf.errors import UserError
+from eat_hf.media.videos import read_video  # noqa: E402
 from training import stage_2_emotion as train_emotion  # noqa: E402
 from training.corpus.build import Plan, build_corpus  # noqa: E402
 
@@ -61,8 +63,8 @@ def test_an_adapter_is_learnt_and_saved(base, learnt):
     assert config["emotions"] == ["smirk"] and config["base_model"] == base.name
     assert (facts["clips"], facts["people"], facts["steps"], facts["start"]) == (2, 1, 12, "neutral")
     assert facts["train_keypoints_px"] < 0.95 * facts["train_keypoints_before_px"]
-    assert facts["validation_keypoints_px"] > 0
-    assert 0 <= facts["validation_recognised"] <= 1 and facts["train_recognised"] > 0
+    assert facts["validation_keypoints_px"] < 0.95 * facts["validation_keypoints_before_px"]
+    assert facts["train_recognised"] >= 0.5  # of two clips
     lines = [json.loads(line) for line in (learnt / "log.jsonl").read_text().splitlines()]
     assert lines[-1]["latent"] < lines[0]["latent"]
 
@@ -97,7 +99,10 @@ def test_two_processes_learn_what_one_does(base, clips, learnt, tmp_path):
     logs = [(tmp_path / run / "log.jsonl").read_text().splitlines() for run in ("one", "two")]
     losses = [[json.loads(line)["latent"] for line in log] for log in logs]
     np.testing.assert_allclose(*losses, rtol=1e-3)
-    assert (tmp_path / "two" / "adapter" / WEIGHTS).is_file()
+    one, two = (load_file(tmp_path / run / "adapter" / WEIGHTS) for run in ("one", "two"))
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-3)
 
 
 PUSH = """
@@ -172,7 +177,7 @@ def test_a_learnt_adapter_goes_over_the_hub(base, learnt, portrait_file, recordi
     for name, emotion in {"smirk": "smirk", "mixture": {"smirk": 0.5, "happy": 0.5}}.items():
         frames = pipe(portrait_file, recording_file, emotion, head_motion="still", generator=1).frames
         np.testing.assert_array_equal(np.load(work / f"{name}.npy"), frames)
-    assert (work / "out.mp4").stat().st_size > 1000
+    assert len(list(read_video(work / "out.mp4"))) == len(frames)
 
 
 @pytest.mark.parametrize(

@@ -50,29 +50,35 @@ def recipe(corpus):
     return path
 
 
+def log_of(folder):
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
 def run(module, **options):
     module.main([part for name, value in options.items() for part in (f"--{name}", str(value))])
 
 
 @pytest.mark.parametrize("network", ["judge", "expert"])
-def test_sync_networks_train(network, corpus, recipe, tmp_path, monkeypatch):
-    options = {"config": recipe, "corpus": corpus, "output_dir": tmp_path, "steps": 2, "batch_size": 2, "log_every": 1}
-    run(train_sync, network=network, **options)
+def test_sync_networks_train(network, corpus, recipe, tmp_path):
+    options = {"config": recipe, "corpus": corpus, "output_dir": tmp_path, "steps": 8, "batch_size": 4, "log_every": 1}
+    run(train_sync, network=network, learning_rate=0.01, warmup_steps=0, **options)
     kind, name = (SyncNet, "syncnet") if network == "judge" else (SyncExpert, "sync_expert")
-    assert sum(p.numel() for p in kind.from_pretrained(tmp_path / name).parameters()) > 100
+    sizes = kind.from_pretrained(tmp_path / name).config
+    assert (sizes.embedding if network == "judge" else sizes.width) == (8 if network == "judge" else 0.0625)
+    first, *_, last = log_of(tmp_path)
+    assert last["units_heard"] < first["units_heard"]  # sound is learnt from first
     results = json.loads((tmp_path / "results.json").read_text())
-    assert results["training"]["steps"] == 2
-    prefix = "tracked_" if network == "judge" else ""
-    assert 0 <= results[f"{prefix}windows_in_sync_nearer"] <= 1
+    assert results["training"]["steps"] == 8
+    assert results["tracked_clips" if network == "judge" else "clips"] == 1  # of the one person who is held out
 
 
-def test_the_emotion_judge_trains(corpus, recipe, tmp_path, monkeypatch):
-    run(train_emotion_judge, config=recipe, corpus=corpus, output_dir=tmp_path, steps=2, batch_size=2,
-        image_size=64, held_out=0.5, log_every=1)  # fmt: skip
+def test_the_emotion_judge_trains(corpus, recipe, tmp_path):
+    run(train_emotion_judge, config=recipe, corpus=corpus, output_dir=tmp_path, steps=8, batch_size=4,
+        image_size=64, held_out=0.5, log_every=1, learning_rate=0.01, warmup_steps=0)  # fmt: skip
     judge = EmotionFAN.from_pretrained(tmp_path / "emotion_fan")
     assert judge.config.image_size == 64
-    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in log] == [1, 2] and {"emotion", "units"} <= set(log[0])
+    first, *_, last = log_of(tmp_path)
+    assert last["emotion"] < first["emotion"] and last["units"] < first["units"]
 
 
 def test_face_crops_are_made_once(corpus, monkeypatch):
@@ -108,7 +114,8 @@ def test_reproduce_writes_the_card(tmp_path, monkeypatch):
     assert "old" not in text and text.startswith("# tiny\n\nbefore") and text.endswith("after\n")
     for row in ("ground truth", "A2ET (stage 1, no emotion)", "EAT", "RePos-Net (true keypoints)"):
         assert f"| {row} |" in text
-    assert (tmp_path / "out" / "report.html").stat().st_size > 10_000
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "ground truth" in page and page.count("data:image/") >= 2  # strips of the real clip and of a made one
     measured = json.loads((model / "measured.json").read_text())
     methods = {method["name"]: method for method in measured["report"]["methods"]}
     assert methods["EAT"]["tuning"]["hours"] == 0.025 and methods["EAT"]["parameters"]

@@ -85,7 +85,9 @@ def test_words_become_emotions_of_a_model(wishes, clip, base, portrait, tmp_path
     first, *_, last = log_of(tmp_path)
     assert last["latent"] < first["latent"]
     results = json.loads((tmp_path / "results.json").read_text())
-    assert 0 <= results["recognised"] <= 1 and results["keypoints_px"] > 0
+    assert set(results) == {"keypoints_px", "keypoints_if_neutral_px", "recognised", "training"}
+    # an untrained model with a few steps of mapping shows others about the same, whatever is asked for
+    assert results["keypoints_px"] == pytest.approx(results["keypoints_if_neutral_px"], rel=0.5)
 
     torch.manual_seed(0)
     SyncExpert(width=0.0625).save_pretrained(tmp_path / "expert")
@@ -108,7 +110,7 @@ def test_words_become_emotions_of_a_model(wishes, clip, base, portrait, tmp_path
         next(pipe.stream(crop, (voice(0.2), 16000), generator=1, align=False, batch_size=1, emotion_text=text))
         for text in ("a broad smile", "a wrinkled nose", None)
     )
-    assert np.abs(smile.astype(int) - nose).max() > 0 and np.abs(smile.astype(int) - neutral).max() > 0
+    assert not np.array_equal(smile, nose) and not np.array_equal(smile, neutral)
     own = adaptation_parts(pipe.networks)
     shows = pipe.text_to_emotion.shows.parts
     assert any((shows["edn"].state_dict()[name] != value).any() for name, value in own["edn"].state_dict().items())
