@@ -23,6 +23,7 @@ lint: $(VENV)/ready-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 # measures the bundled checkpoint on the corpus' test split and refreshes its card: about an hour on two cores
 reproduce: $(VENV)/ready-test

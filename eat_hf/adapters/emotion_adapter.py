@@ -13,12 +13,13 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, cast
 
 import torch
+from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -26,9 +27,10 @@ from torch import Tensor, nn
 
 from ..animation.networks import Adaptation, Networks, Parts, graft
 from ..errors import InputWarning, RepositoryError, UserError
-from ..hub.cards import adapter_card
-from ..hub.client import fetch_folder
+from ..hub.cards import adapter_card, slug
+from ..hub.client import fetch_folder, push_saved
 from ..media.files import unfinished_file
+from ..media.pictures import read_image
 from ..models.parameters import parameter_shares
 from ..version import __version__
 from .fingerprint import Base, adaptation_parts, fingerprint
@@ -277,3 +279,48 @@ def find_adapter(
     if not (folder / CONFIG).is_file():
         raise RepositoryError(f"{path_or_id} is not an adapter: it has no {CONFIG}.")
     return folder
+
+
+def push_adapter(
+    adapter: EmotionAdapter,
+    repo_id: str,
+    *,
+    base_model: str | None = None,
+    private: bool | None = None,
+    token: str | bool | None = None,
+    revision: str | None = None,
+    commit_message: str = "Upload emotion adapter",
+    license: str | None = None,
+    metrics: Mapping[str, float] | None = None,
+    samples: Mapping[str, Any] | None = None,
+) -> str:
+    """Upload an adapter, with its card, to a repository of the Hub; the commit's address.
+
+    A card that the repository has already stays as it is.
+
+    Args:
+        repo_id: OWNER/NAME, or NAME alone; made if it does not exist.
+        base_model: repository of its base, for people who load the adapter; needed if that was loaded from a folder,
+            whose path means nothing to them.
+        private: whether only its owners see it, if it is made; None is what the owner's settings say.
+        token: of the Hub; None is the one that is logged in.
+        revision: branch to upload to, made if it does not exist. Default: main.
+        license: as the Hub names it, such as "cc0-1.0"; official weights pass theirs, cc-by-nc-4.0, on.
+        metrics: what was measured on held-out clips, by name, for the card.
+        samples: pictures for the card, by caption, such as frames of the emotion.
+
+    Raises:
+        UserError: a picture cannot be read.
+        RepositoryError: the Hub cannot be reached or refuses; or `private` is asked of a public repository.
+    """
+    if base_model is not None:
+        adapter = replace(adapter, config=adapter.config.changed(base_model=base_model))
+    pictures = {f"samples/{slug(caption)}.png": read_image(each) for caption, each in (samples or {}).items()}
+
+    def save(folder: Path, repo_id: str) -> None:
+        adapter.save(folder, repo_id=repo_id, license=license, metrics=metrics, samples=list(pictures))
+        for path, picture in pictures.items():
+            (folder / path).parent.mkdir(exist_ok=True)
+            Image.fromarray(picture).save(folder / path)
+
+    return push_saved(save, repo_id, private=private, token=token, revision=revision, commit_message=commit_message)

@@ -152,6 +152,19 @@ def find_clip(clip: str | CLIP | None, bundled: TextToEmotion | None, device: to
         return bundled.clip
 
 
+def find_sync_expert(
+    expert: str | SyncExpert | None, bundled: TextToEmotion | None, device: torch.device | str = "cpu"
+) -> SyncExpert | None:
+    """The expert of the sync loss: the one that was asked for, else the model's own, if it has one.
+
+    Raises:
+        RepositoryError: there is none where it was asked for.
+    """
+    if isinstance(expert, str):
+        return load_sync_expert(expert, device)
+    return expert or (bundled.sync_expert if bundled is not None else None)
+
+
 def load_sync_expert(path_or_id: str | Path, device: torch.device | str = "cpu") -> SyncExpert:
     """Read the expert of the sync loss: a folder, or a repository of the Hub; safetensors only.
 

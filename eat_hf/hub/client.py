@@ -281,8 +281,9 @@ def push_saved(
 
     Args:
         save: writes into a folder, for a repository of that full id.
-        private, token: as for `create_repository`.
-        revision, commit_message: as for `push_folder`.
+        private: whether only its owners see it, if it is made; None is what the owner's settings say.
+        token: of the Hub; None is the one that is logged in.
+        revision: branch to upload to, made if it does not exist. Default: main.
 
     Raises:
         RepositoryError: the Hub cannot be reached or refuses; or `private` is asked of a public repository.

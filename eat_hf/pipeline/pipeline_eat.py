@@ -11,20 +11,14 @@ from typing import Any
 import diffusers
 import numpy as np
 import torch
-from accelerate.hooks import (
-    AlignDevicesHook,
-    add_hook_to_module,
-    attach_align_device_hook,
-    remove_hook_from_submodules,
-)
 from diffusers import DiffusionPipeline
 from PIL import Image
 from torch import Tensor
 
 from ..adapters.clip import CLIP
-from ..adapters.emotion_adapter import EmotionAdapter, find_adapter
+from ..adapters.emotion_adapter import EmotionAdapter, find_adapter, push_adapter
 from ..adapters.fingerprint import Base, digest_of
-from ..adapters.from_text import FOLDER, BundledText, TextToEmotion, find_clip, load_sync_expert
+from ..adapters.from_text import FOLDER, BundledText, TextToEmotion, find_clip, find_sync_expert
 from ..adapters.loaded import LoadedAdapters
 from ..adapters.tuning import LearningOptions, LearningStep, PracticeClip, learn_emotion
 from ..animation.clip_plan import ClipPlan, plan_clip
@@ -35,7 +29,7 @@ from ..animation.portrait import Portrait, read_portrait, to_pixel_values
 from ..animation.rendering import render_plan
 from ..constants import FPS
 from ..errors import RepositoryError, UserError, explain_memory
-from ..hub.cards import base_card, find_card, slug
+from ..hub.cards import base_card, find_card
 from ..hub.client import explained, fetch_folder, push_saved
 from ..inputs.emotions import Emotion, Intensity
 from ..inputs.faces import Face, PasteBack, find_driver, find_portrait, load_face_models
@@ -51,6 +45,7 @@ from ..models.judges.sync_expert import SyncExpert
 from ..models.motion_estimator import MotionEstimator
 from ..models.parameters import parameter_shares
 from .arguments import AudioInput, ClipOptions, HeadMotionInput, ImageInput, OutputType, check_image, seeded
+from .offload import offload_submodules
 from .pipeline_output import EATPipelineOutput
 from .precision import renderer_dtype, saved_dtype
 
@@ -93,16 +88,8 @@ class EATPipeline(DiffusionPipeline):
         self._loaded = LoadedAdapters()
         self._bundled_text = BundledText()  # shared with views
         self._before_rounding: dict[str, str] = {}  # digests of components that are no longer what was loaded
-        components = {
-            "keypoint_detector": keypoint_detector,
-            "motion_estimator": motion_estimator,
-            "emotion_mapper": emotion_mapper,
-            "a2et": a2et,
-            "edn": edn,
-            "repos_net": repos_net,
-            "speech_encoder": speech_encoder,
-            "expression_basis": expression_basis,
-        }
+        given = locals()
+        components = {name: given[name] for name in self.component_names()}
         self.register_modules(**components)
         # name packages alone in model_index.json, so that saved models outlive a change of their inner layout
         classes = {name: type(value) for name, value in components.items() if value is not None}
@@ -156,9 +143,10 @@ class EATPipeline(DiffusionPipeline):
         `DiffusionPipeline.download` knows components of diffusers and transformers alone, and would run what Python
         it finds. Here configurations and safetensors come down, and the card; nothing else is ever asked for.
         """
+        files = ["model_index.json", "*/config.json", "*/*.safetensors", "*/*.safetensors.index*.json", "README.md"]
         folder = fetch_folder(
             pretrained_model_name,
-            ["model_index.json", "*/config.json", "*/*.safetensors", "*/*.safetensors.index*.json", "README.md"],
+            files,
             revision=revision,
             token=token,
             cache_dir=cache_dir,
@@ -205,9 +193,7 @@ class EATPipeline(DiffusionPipeline):
 
         Args:
             repo_id: OWNER/NAME, or NAME alone; made if it does not exist.
-            private: whether only its owners see it, if it is made; None is what the owner's settings say.
-            token: of the Hub; None is the one that is logged in.
-            revision: branch to upload to, made if it does not exist. Default: main.
+            private, token, revision: as for `hub.client.push_saved`.
             license: of a new card, as the Hub names it, such as "cc0-1.0".
 
         Raises:
@@ -266,16 +252,9 @@ class EATPipeline(DiffusionPipeline):
         Load adapters before: the weights that they are compared with are out of reach afterwards.
         """
         super().enable_sequential_cpu_offload(gpu_id, device)
-        at = self._offload_device
-        at = torch.device("cpu") if at.type == "cpu" else at  # not "cpu:0", which hooks take for another place
-        for name, module in self.components.items():
-            if isinstance(module, torch.nn.Module) and name not in self._exclude_from_cpu_offload:
-                remove_hook_from_submodules(module)
-                weights = {name: tensor.to("cpu") for name, tensor in module.state_dict().items()}
-                # without accelerate's `cpu_offload`, whose hooks cannot hand on outputs with names
-                add_hook_to_module(module, AlignDevicesHook(at))
-                whole = module._no_split_modules
-                attach_align_device_hook(module, at, True, weights, preload_module_classes=whole)
+        for name, module in self.networks.components.items():
+            if name not in self._exclude_from_cpu_offload:
+                offload_submodules(module, self._offload_device)
 
     def compile(self, **options: Any) -> "EATPipeline":
         """Have `torch.compile` make the renderer faster, in place; frames are the same but for rounding.
@@ -376,50 +355,20 @@ class EATPipeline(DiffusionPipeline):
             return EmotionAdapter.create(self.base, [name], name)
         return self._loaded.find(name)
 
-    def push_adapter_to_hub(
-        self,
-        name: str,
-        repo_id: str,
-        *,
-        base_model: str | None = None,
-        private: bool | None = None,
-        token: str | bool | None = None,
-        revision: str | None = None,
-        commit_message: str = "Upload emotion adapter",
-        license: str | None = None,
-        metrics: Mapping[str, float] | None = None,
-        samples: Mapping[str, ImageInput] | None = None,
-    ) -> str:
+    def push_adapter_to_hub(self, name: str, repo_id: str, **options: Any) -> str:
         """Upload a loaded adapter, or an emotion of the model's own as one, with its card; the commit's address.
-
-        A card that the repository has already stays as it is.
 
         Args:
             name: of the adapter, or of the model's own emotion.
             repo_id: OWNER/NAME, or NAME alone; made if it does not exist.
-            base_model: repository of this model, for people who load the adapter; needed if it was loaded from a
-                folder, whose path means nothing to them.
-            private, token, revision: as for `push_to_hub`.
-            license: as the Hub names it, such as "cc0-1.0"; official weights pass theirs, cc-by-nc-4.0, on.
-            metrics: what was measured on held-out clips, by name, for the card.
-            samples: pictures for the card, by caption, such as frames of the emotion.
+            options: base_model, private, token, revision, commit_message, license, metrics and samples, see
+                `adapters.emotion_adapter.push_adapter`.
 
         Raises:
             UserError: there is no adapter of that name, or a picture cannot be read.
             RepositoryError: the Hub cannot be reached or refuses; or `private` is asked of a public repository.
         """
-        adapter = self._adapter(name)
-        if base_model is not None:
-            adapter = replace(adapter, config=adapter.config.changed(base_model=base_model))
-        pictures = {f"samples/{slug(caption)}.png": read_image(each) for caption, each in (samples or {}).items()}
-
-        def save(folder: Path, repo_id: str) -> None:
-            adapter.save(folder, repo_id=repo_id, license=license, metrics=metrics, samples=list(pictures))
-            for path, picture in pictures.items():
-                (folder / path).parent.mkdir(exist_ok=True)
-                Image.fromarray(picture).save(folder / path)
-
-        return push_saved(save, repo_id, private=private, token=token, revision=revision, commit_message=commit_message)
+        return push_adapter(self._adapter(name), repo_id, **options)
 
     @property
     def text_to_emotion(self) -> TextToEmotion | None:
@@ -480,10 +429,7 @@ class EATPipeline(DiffusionPipeline):
         judge = find_clip(clip, bundled, self.device)
         judge.embed_text(text)  # a mistake in it shall be known before anything is read
         start = bundled.adapter(text, name) if bundled else EmotionAdapter.create(self.base, [name], "neutral")
-        if isinstance(sync_expert, str):
-            sync_expert = load_sync_expert(sync_expert, self.device)
-        elif sync_expert is None and bundled is not None:
-            sync_expert = bundled.sync_expert
+        expert = find_sync_expert(sync_expert, bundled, self.device)
         generator = seeded(generator)
         with explain_memory("Tuning needs about 3 GB beside what CLIP takes; a smaller CLIP needs less."):
             practice = self._practice(image, read_audio(audio), head_motion, generator)
@@ -497,7 +443,7 @@ class EATPipeline(DiffusionPipeline):
                 options or LearningOptions(),
                 generator=generator,
                 watch=watch,
-                sync_expert=sync_expert,
+                sync_expert=expert,
                 progress=self.progress_bar,
             )
         self.add_adapter(adapter)
@@ -540,22 +486,9 @@ class EATPipeline(DiffusionPipeline):
         Args:
             image: path, PIL picture or uint8 RGB array with a face in it.
             audio: path of anything FFmpeg reads, or (samples, sampling_rate).
-            emotion: one of `emotions`; weights {"happy": 0.7, "surprised": 0.3}; or a timeline
-                [(0.0, "neutral"), (1.5, "happy")] in seconds, cross-faded. None is the talking head before emotional
-                adaptation (stage 1 of the paper): no prompts, no EDN, no EAM.
-            intensity: 0 neutral, 1 as trained, up to 1.5 exaggerated; a number or a timeline [(seconds, value)].
-            head_motion: "natural", "still", the path of a driving video or of a saved `HeadMotion` (.safetensors), or
-                a `HeadMotion`.
-            generator: a `torch.Generator`, or its seed; the same seed gives the same frames.
+            emotion, intensity, head_motion, generator, batch_size, face, paste_back, align, emotion_text: how it shall
+                talk, see `ClipOptions`. Emotions are those of `emotions`.
             output_type: "np", "pil" or "pt".
-            batch_size: frames computed at a time: memory and speed, no difference in the frames.
-            face: which face to animate, counted from 0 in order of prominence, or one that `detect_faces` found; None
-                is the most prominent, with a warning if there are several.
-            paste_back: put the animated face back into the whole picture (at most 1920 pixels long).
-            align: find the face and bring it to where the network expects it; False takes a picture (and a driving
-                video) of 256 x 256 as it is, for data that was cropped before.
-            emotion_text: the emotion in words, such as "slightly smiling with raised eyebrows", or several phrasings
-                of one wish; in place of `emotion`, for models with `words`.
             return_dict: False gives a tuple of the output's values in its place.
             callback_on_chunk_end: called with the pipeline, the number of the chunk and {"frames": (n, H, W, 3) uint8}
                 after every chunk of up to `batch_size` frames; what it returns may hold other "frames" to go on with.

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tiny_renderers import DETAIL, PLAIN, clips
 
 from eat_hf import CanonicalKeypointDetector, DetailRenderer, LandmarkDetector, MotionEstimator, RePosNet
 from eat_hf.models.affine_motion import fit_affine
@@ -9,54 +10,12 @@ from eat_hf.models.components import load_component
 from eat_hf.models.detail_renderer import Crop, polygon_coverage
 from eat_hf.models.layers import conv_of_enlarged
 
-KEYPOINTS = 12
-PLAIN = dict(
-    keypoints=KEYPOINTS,
-    encoder_channels=(4, 8, 8),
-    volume_channels=4,
-    volume_depth=2,
-    volume_blocks=1,
-    guidance=6,
-    compress_channels=2,
-    hourglass_channels=(4, 8),
-    feature_channels=8,
-    decoder_channels=8,
-    decoder_blocks=1,
-    up_channels=(8, 4),
-    spade_hidden=4,
-)
-DETAIL = dict(
-    keypoints=KEYPOINTS,
-    encoder_channels=(4, 8),
-    volume_channels=4,
-    volume_depth=2,
-    volume_blocks=0,
-    guidance=6,
-    hourglass_channels=(4, 8),
-    feature_channels=8,
-    decoder_channels=8,
-    decoder_blocks=1,
-    up_channels=(8,),
-    spade_hidden=4,
-    rigid_keypoints=(0, 1, 2, 3, 4),
-    detail_channels=2,
-    inner_mouth=(5, 6, 7, 8),
-)
-
 
 def build(config, seed=0):
     torch.manual_seed(seed)
     model = (DetailRenderer if "inner_mouth" in config else RePosNet)(**config).eval()
     torch.nn.init.normal_(model.volume_eam.expand.weight)  # a fresh one is the identity
     return model
-
-
-def clips(count=2, frames=2, size=64, seed=1):
-    generator = torch.Generator().manual_seed(seed)
-    pictures = torch.rand(count, 3, size, size, generator=generator)
-    source = torch.rand(count, KEYPOINTS, 3, generator=generator) - 0.5
-    driving = source[:, None] + 0.1 * torch.randn(count, frames, KEYPOINTS, 3, generator=generator)
-    return pictures, source, driving, torch.randn(count, 6, generator=generator)
 
 
 # the detail renderer's flow has 64 cells across the frame, so it renders frames of 256

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_repos_net import DETAIL, KEYPOINTS, clips
+from tiny_renderers import DETAIL, KEYPOINTS, clips
 
 from eat_hf import DetailRenderer
 from eat_hf.keypoints import compose_keypoints, rotation_from_degrees

@@ -8,6 +8,8 @@ from accelerate import Accelerator
 from diffusers import ModelMixin
 from torch import nn
 
+from eat_hf.media.files import write_atomically
+
 from .options import LoopOptions
 
 WHOLE = "step.json"  # written last, at one go: a checkpoint without it was interrupted
@@ -19,8 +21,7 @@ def save_checkpoint(accelerator: Accelerator, reached: dict) -> None:
     folder = Path(accelerator.save_state())
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        (folder / "unfinished").write_text(json.dumps(reached))
-        (folder / "unfinished").rename(folder / WHOLE)
+        write_atomically(folder / WHOLE, json.dumps(reached))
     accelerator.wait_for_everyone()
 
 
@@ -52,8 +53,7 @@ def resume(accelerator: Accelerator, tasks: list[nn.Module], output: Path) -> di
             # a line at a time, so whatever a killed run wrote after the checkpoint's line is the end of the file
             lines = log.read_text().splitlines(keepends=True)
             kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= reached["step"]]
-            (output / "log.new").write_text("".join(kept))
-            (output / "log.new").rename(log)
+            write_atomically(log, "".join(kept))
     accelerator.wait_for_everyone()
     return reached
 

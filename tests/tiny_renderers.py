@@ -1,0 +1,45 @@
+"""Renderers of a few channels: their settings, and clips for them."""
+
+import torch
+
+KEYPOINTS = 12
+PLAIN = dict(
+    keypoints=KEYPOINTS,
+    encoder_channels=(4, 8, 8),
+    volume_channels=4,
+    volume_depth=2,
+    volume_blocks=1,
+    guidance=6,
+    compress_channels=2,
+    hourglass_channels=(4, 8),
+    feature_channels=8,
+    decoder_channels=8,
+    decoder_blocks=1,
+    up_channels=(8, 4),
+    spade_hidden=4,
+)
+DETAIL = dict(
+    keypoints=KEYPOINTS,
+    encoder_channels=(4, 8),
+    volume_channels=4,
+    volume_depth=2,
+    volume_blocks=0,
+    guidance=6,
+    hourglass_channels=(4, 8),
+    feature_channels=8,
+    decoder_channels=8,
+    decoder_blocks=1,
+    up_channels=(8,),
+    spade_hidden=4,
+    rigid_keypoints=(0, 1, 2, 3, 4),
+    detail_channels=2,
+    inner_mouth=(5, 6, 7, 8),
+)
+
+
+def clips(count=2, frames=2, size=64, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    pictures = torch.rand(count, 3, size, size, generator=generator)
+    source = torch.rand(count, KEYPOINTS, 3, generator=generator) - 0.5
+    driving = source[:, None] + 0.1 * torch.randn(count, frames, KEYPOINTS, 3, generator=generator)
+    return pictures, source, driving, torch.randn(count, 6, generator=generator)
