@@ -27,10 +27,10 @@ def build_component(section: Mapping[str, Any], **more: Any) -> ModelMixin:
 
     Args:
         section: its settings, and under "class" that of the network.
-        more: settings beside those.
+        more: settings beside those, or in place of them.
     """
-    settings = dict(section)
-    return component_class(settings.pop("class"))(**settings, **more)
+    settings = {**section, **more}
+    return component_class(settings.pop("class"))(**settings)
 
 
 def load_component(folder: str | os.PathLike) -> ModelMixin:

@@ -80,7 +80,7 @@ def test_from_model_and_corpus_to_table_and_page(corpus, tmp_path):
     assert found["tuning"]["happy"]["steps"] == 1 and found["tuning"]["happy"]["seconds"] > 0
     assert 0 <= found["summary"]["in words, tuned"]["right_and_recognised"] <= 12
     adapter = json.loads((tmp_path / "out/adapters/crying_hard/adapter_config.json").read_text())
-    assert adapter["emotions"] == ["crying_hard"]
+    assert adapter["emotions"] == ["crying hard in words"]
     assert Image.open(tmp_path / "out/words.png").size == (22 + 6 * 160, 22 + 12 * 160)
     with pytest.raises(UserError, match="people with neutral clips, not 9"):
         check_words.check_words(WordsCheckOptions(str(tmp_path / "model"), str(corpus), str(tmp_path / "judge"), 9))

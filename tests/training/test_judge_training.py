@@ -25,7 +25,6 @@ components:
   syncnet:
     {image_size: 64, lip_channels: [4, 4, 4, 4, 4, 8], audio_channels: [4, 4, 4, 4, 4, 8], hidden: 8, embedding: 8}
   emotion_fan: {base_width: 4, layers: [1, 1, 1, 1], classes: [%s]}
-pipeline: {}
 stages: {}
 """
 

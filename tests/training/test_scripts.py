@@ -39,7 +39,7 @@ def test_help_says_what_every_option_is(name, capsys):
 
 def write_config(folder, section):
     path = folder / "own.yaml"
-    path.write_text(f"components: {{}}\npipeline: {{}}\nstages: {{speech: {section}}}\n")
+    path.write_text(f"components: {{}}\nstages: {{speech: {section}}}\n")
     return str(path)
 
 

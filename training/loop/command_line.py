@@ -46,7 +46,7 @@ class Recipe:
 
         Args:
             keypoint_names: of the corpus; settings that are lists of such names become their indices.
-            more: settings beside those of the config.
+            more: settings beside those of the config, or in place of them.
 
         Raises:
             UserError: the corpus has no keypoint of a name.
