@@ -546,8 +546,8 @@ def test_two_visitors_at_once_get_their_own_videos(visit, files, tiny_pipeline, 
         for other in visitors:
             tiny_pipeline(files["face.png"], files["sentence.wav"], other, generator=0).save(tmp_path / "other.mp4")
             distance[other] = np.abs(got - frames_of(tmp_path / "other.mp4")).mean()
-        # the encoder makes 2 of a rounding; another emotion is 12 away
-        assert distance.pop(emotion) < 4 < 8 < min(distance.values())
+        own = distance.pop(emotion)  # nothing but what the encoder makes of a rounding
+        assert own < min(distance.values()) / 2, (own, distance)
         page.get_by_role("button", name="Use these settings in Python").click()
         assert f'emotion="{emotion}"' in page.inner_text("#code")
 

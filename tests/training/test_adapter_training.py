@@ -101,8 +101,8 @@ def test_two_processes_learn_what_one_does(base, clips, learnt, tmp_path):
     np.testing.assert_allclose(*losses, rtol=1e-3)
     one, two = (load_file(tmp_path / run / "adapter" / WEIGHTS) for run in ("one", "two"))
     assert one.keys() == two.keys()
-    for name, value in one.items():
-        torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-3)
+    for name, value in one.items():  # a gradient that is rounding alone moves a weight a whole step of Adam, 1e-3
+        torch.testing.assert_close(two[name], value, rtol=1e-3, atol=2e-3)
 
 
 PUSH = """
