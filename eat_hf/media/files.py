@@ -68,7 +68,8 @@ def unfinished_file(path: str | os.PathLike) -> Iterator[Path]:
         with explained_writing(path):
             os.replace(unfinished, path)
     finally:
-        unfinished.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a name that cannot be written cannot be removed either
+            unfinished.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -84,8 +85,8 @@ def whole_file(path: str | os.PathLike) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
-    """A hidden folder to fill; then it gets the name `path`, which must be free or an empty folder. On any error all of
-    it vanishes.
+    """A hidden folder to fill, by work that does nothing but write; then it gets the name `path`, which must be free or
+    an empty folder. On any error all of it vanishes.
 
     Raises:
         UserError: it cannot be written.

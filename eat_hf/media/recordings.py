@@ -1,6 +1,6 @@
-"""Pictures, recordings and videos: the one place that touches such files.
+"""Recordings, which become float32 samples in [-1, 1].
 
-Everything inside the package is uint8 RGB (H, W, 3) and float32 samples in [-1, 1]. PyAV carries FFmpeg's libraries,
+PyAV carries FFmpeg's libraries,
 so nothing here depends on a program installed on the machine.
 """
 
@@ -21,9 +21,6 @@ from ..errors import InputWarning, UserError
 from .files import existing_file, one_line
 
 SHORTEST_RECORDING = 0.2  # seconds
-
-
-# Pictures ------------------------------------------------------------------------------------------------------------
 
 
 # Recordings ----------------------------------------------------------------------------------------------------------
@@ -240,6 +237,3 @@ def resampled(pieces: Iterable[np.ndarray], rate: int, new_rate: int) -> Iterato
     missing = math.ceil(taken * new_rate / rate) - given
     rest = [part.to_ndarray() for part in resampler.resample(None)] if resampler else []
     yield np.concatenate([*rest, np.zeros((channels, max(missing, 0)), np.float32)], 1)[:, : max(missing, 0)]
-
-
-# Videos --------------------------------------------------------------------------------------------------------------

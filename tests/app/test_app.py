@@ -353,7 +353,7 @@ def chromium():
     playwright = pytest.importorskip("playwright.sync_api", reason="browser tests need the package playwright")
     program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if program is None:
-        pytest.skip("browser tests need Chromium: install the system's package chromium")
+        pytest.skip("browser tests need Chromium: `apt-get install chromium`")
     with playwright.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield browser

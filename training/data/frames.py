@@ -81,7 +81,7 @@ class FrameBank:
                     column.append(labels[name])
                 count += len(frames)
         labels = {name: np.concatenate(column) for name, column in columns.items()}
-        np.savez(cache / "labels.npz", allow_pickle=False, **labels)
+        np.savez(cache / "labels.npz", **labels)
         (cache / "done.json").write_text(json.dumps({"frames": count}))
 
     def pixel_values(self, index: np.ndarray) -> Tensor:
