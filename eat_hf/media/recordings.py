@@ -1,7 +1,6 @@
 """Recordings, which become float32 samples in [-1, 1].
 
-PyAV carries FFmpeg's libraries,
-so nothing here depends on a program installed on the machine.
+PyAV carries FFmpeg's libraries, so nothing here depends on a program installed on the machine.
 """
 
 import math

@@ -8,8 +8,8 @@ import socket
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import av
+import numpy as np
 import pytest
 import yaml
 from conftest import build_tiny_pipeline
@@ -19,6 +19,7 @@ from huggingface_hub import ModelCard
 from eat_hf.errors import RepositoryError, UserError
 from eat_hf.hub.cards import adapter_card, base_card
 from eat_hf.hub.client import fetch_folder
+from eat_hf.models.parameters import parameter_shares
 
 LICENCE = "cc0-1.0"
 
