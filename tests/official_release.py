@@ -1,6 +1,7 @@
 """Checkpoints in the layout of the authors' release: tiny ones made here, and the reference's pseudo ones."""
 
 import functools
+import os
 import struct
 from pathlib import Path
 
@@ -177,3 +178,13 @@ def deepspeech_constants(hidden: int = 6, lstm_input: int = 10, lstm_hidden: int
         cell = f"bidirectional_rnn/{direction}/basic_lstm_cell"
         shapes |= {f"{cell}/kernel": (lstm_input + lstm_hidden, 4 * lstm_hidden), f"{cell}/bias": (4 * lstm_hidden,)}
     return {name: (rng.normal(size=shape) / 3).astype(np.float32) for name, shape in shapes.items()}
+
+
+class RunsCode:
+    """A pickle of it makes a folder when it is read as Python would."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.marker),)

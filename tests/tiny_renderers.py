@@ -3,34 +3,22 @@
 import torch
 
 KEYPOINTS = 12
-PLAIN = dict(
+SMALL = dict(
     keypoints=KEYPOINTS,
-    encoder_channels=(4, 8, 8),
     volume_channels=4,
     volume_depth=2,
-    volume_blocks=1,
     guidance=6,
-    compress_channels=2,
     hourglass_channels=(4, 8),
     feature_channels=8,
     decoder_channels=8,
     decoder_blocks=1,
-    up_channels=(8, 4),
     spade_hidden=4,
 )
-DETAIL = dict(
-    keypoints=KEYPOINTS,
+PLAIN = SMALL | dict(encoder_channels=(4, 8, 8), volume_blocks=1, compress_channels=2, up_channels=(8, 4))
+DETAIL = SMALL | dict(
     encoder_channels=(4, 8),
-    volume_channels=4,
-    volume_depth=2,
     volume_blocks=0,
-    guidance=6,
-    hourglass_channels=(4, 8),
-    feature_channels=8,
-    decoder_channels=8,
-    decoder_blocks=1,
     up_channels=(8,),
-    spade_hidden=4,
     rigid_keypoints=(0, 1, 2, 3, 4),
     detail_channels=2,
     inner_mouth=(5, 6, 7, 8),

@@ -55,8 +55,12 @@ class ClipPlan:
         batch first, for whoever watches waits for it."""
         first, size = self.batch_size, _ahead(self.batch_size)
         for part in filter(len, (self.frames[:first], *self.frames[first:].split(size))):
-            changes = self.guidance is not None and self.guidance.dim() == 3
-            yield self.drive(part), self.guidance[:, part] if changes else self.guidance  # type: ignore[index]
+            yield self.drive(part), guidance_of(self.guidance, part)
+
+
+def guidance_of(guidance: Tensor | None, frames: Tensor | slice) -> Tensor | None:
+    """That of some frames: all of it, unless it is (1, F, width) and changes from frame to frame."""
+    return guidance[:, frames] if guidance is not None and guidance.dim() == 3 else guidance
 
 
 def plan_clip(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..errors import explain_memory
-from .clip_plan import ClipPlan
+from .clip_plan import ClipPlan, guidance_of
 from .expression import EmotionMix
 from .networks import MixedEAM, Networks, Renderer, graft
 from .portrait import Portrait
@@ -47,7 +47,7 @@ def render_frames(
     """
     for start in range(0, driving.shape[1], batch_size):
         part = slice(start, start + batch_size)
-        e = guidance[:, part] if guidance is not None and guidance.dim() == 3 else guidance
+        e = guidance_of(guidance, part)
         with torch.no_grad(), explain_memory("Ask for a smaller batch_size."):
             rendered = renderer.render(portrait.features, portrait.keypoints, driving[:, part], e)
         yield to_uint8(rendered.frames[0])

@@ -72,7 +72,7 @@ def evaluate(
         parameters=parameters,
         workers=workers,
         device=None,
-        command="eat-hf " + " ".join(map(shlex.quote, sys.argv[1:])),
+        command=shlex.join(["eat-hf", *sys.argv[1:]]),
     )
     found.report.save(output)
     page = write_page(found.report, output.with_suffix(".html"), found.figures)
@@ -124,7 +124,7 @@ def benchmark(
         pipeline.to(device)
     dtypes = tuple(dtype.split(","))
     options = BenchmarkOptions(str(files[0]), str(files[1]), seconds, batches, dtypes, curves, compiled, long=lengths)
-    command = "eat-hf " + " ".join(map(shlex.quote, sys.argv[1:]))
+    command = shlex.join(["eat-hf", *sys.argv[1:]])
     report = run_benchmark(pipeline, place, options, command)
 
     from rich.console import Console

@@ -1,6 +1,6 @@
 """From the public checkpoints of the networks that judge or train a talking head to Hub-ready folders.
 
-Strict, as `eat_hf.convert` is: every tensor of a checkpoint is used, or it is known why it is not needed.
+Strict, as `official` is: every tensor of a checkpoint is used, or it is known why it is not needed.
 """
 
 import hashlib

@@ -20,11 +20,7 @@ from .recordings import Recording, resampled
 from .watermark import add_watermark
 
 AI_GENERATED = "AI-generated video: this face and its movements were made by a program (eat_hf)."
-
-
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
-
-
 BT709 = 1  # H.273's code for primaries, transfer and matrix alike
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 import torch
@@ -32,8 +33,10 @@ def expected_keypoints(prediction_map: Tensor, temperature: float) -> Tensor:
     return heat @ coordinate_grid(*prediction_map.shape[2:], like=heat).flatten(0, 2)
 
 
-def check_template(template_landmarks: Sequence[Sequence[float]] | None) -> None:
-    """Raise a ValueError for what is not 68 points."""
+def check_settings(keypoint_space: str, template_landmarks: Sequence[Sequence[float]] | None) -> None:
+    """Raise a ValueError for a space that there is not, or what is not 68 points."""
+    if keypoint_space not in get_args(KeypointSpace):
+        raise ValueError(f"keypoint_space must be canonical or posed, not {keypoint_space!r}.")
     if template_landmarks is not None and np.shape(template_landmarks) != (68, 2):
         raise ValueError(f"template_landmarks must be 68 pairs, not of shape {np.shape(template_landmarks)}.")
 
@@ -72,9 +75,7 @@ class CanonicalKeypointDetector(ModelMixin, ConfigMixin):
         template_landmarks: Sequence[Sequence[float]] | None = None,
     ):
         super().__init__()
-        if keypoint_space not in ("canonical", "posed"):
-            raise ValueError(f"keypoint_space must be canonical or posed, not {keypoint_space!r}.")
-        check_template(template_landmarks)
+        check_settings(keypoint_space, template_landmarks)
         self.downs = nn.ModuleList(ConvNormReLU(i, o) for i, o in zip((3, *down_channels), down_channels, strict=False))
         self.to_volume = nn.Conv2d(down_channels[-1], down_channels[-1] * depth, 1)
         self.ups = nn.ModuleList(

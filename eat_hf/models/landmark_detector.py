@@ -12,7 +12,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from ..keypoints import KeypointSpace
-from .keypoint_detector import KeypointDetectorOutput, check_template, expected_keypoints
+from .keypoint_detector import KeypointDetectorOutput, check_settings, expected_keypoints
 from .layers import ConvNormReLU, antialias_downscale
 
 
@@ -45,9 +45,7 @@ class LandmarkDetector(ModelMixin, ConfigMixin):
         template_landmarks: Sequence[Sequence[float]] | None = None,
     ):
         super().__init__()
-        if keypoint_space not in ("canonical", "posed"):
-            raise ValueError(f"keypoint_space must be canonical or posed, not {keypoint_space!r}.")
-        check_template(template_landmarks)
+        check_settings(keypoint_space, template_landmarks)
         self.downs = nn.ModuleList(ConvNormReLU(i, o) for i, o in zip((3, *down_channels), down_channels, strict=False))
         inputs = [a + b for a, b in zip((down_channels[-1], *up_channels), reversed(down_channels), strict=False)]
         self.ups = nn.ModuleList(ConvNormReLU(i, o) for i, o in zip(inputs, up_channels, strict=False))

@@ -11,8 +11,6 @@ if TYPE_CHECKING:
 
 
 MODEL_VARIABLE = "EAT_HF_MODEL"
-
-
 BUNDLED_MODEL = Path("checkpoints_card") / "eat-demo"
 
 

@@ -532,7 +532,7 @@ def test_comparison_in_the_page(visit, files):
 
 
 def test_two_visitors_at_once_get_their_own_videos(visit, files, tiny_pipeline, tmp_path):
-    visitors = {"disgusted": visit(), "neutral": visit()}  # the tiny pipeline's most different
+    visitors = {"angry": visit(), "surprised": visit()}
     for emotion, page in visitors.items():
         bring(page, files, "sentence.wav")
         page.locator(f"#emotion input[value={emotion}]").check(force=True)
@@ -546,8 +546,8 @@ def test_two_visitors_at_once_get_their_own_videos(visit, files, tiny_pipeline, 
         for other in visitors:
             tiny_pipeline(files["face.png"], files["sentence.wav"], other, generator=0).save(tmp_path / "other.mp4")
             distance[other] = np.abs(got - frames_of(tmp_path / "other.mp4")).mean()
-        own = distance.pop(emotion)  # nothing but what the encoder makes of a rounding
-        assert own < 0.7 * min(distance.values()), (own, distance)
+        # the encoder makes 2 of a rounding; another emotion is 12 away
+        assert distance.pop(emotion) < 4 < 8 < min(distance.values())
         page.get_by_role("button", name="Use these settings in Python").click()
         assert f'emotion="{emotion}"' in page.inner_text("#code")
 

@@ -2,14 +2,13 @@
 
 import dataclasses
 import hashlib
-import os
 import zlib
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from official_release import randomised
+from official_release import RunsCode, randomised
 from safetensors.torch import save_file
 from torch import nn
 
@@ -494,14 +493,6 @@ def test_inceptions_of_unknown_origin_are_refused():
         judge_of_tensors("inception", {"fc.weight": torch.zeros(10, 2048)})
     with pytest.raises(ConversionError, match="has no fc.weight"):
         judge_of_tensors("inception", {})
-
-
-class RunsCode:
-    def __init__(self, marker):
-        self.marker = marker
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.marker),)
 
 
 def test_code_in_pickles_is_never_run(tmp_path):

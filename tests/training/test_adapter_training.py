@@ -93,16 +93,18 @@ def test_it_is_an_emotion_of_the_base_which_stays_as_it_was(base, learnt, portra
 
 
 def test_two_processes_learn_what_one_does(base, clips, learnt, tmp_path):
+    """Of one that takes the same shares, which are all that batch norm sees on CPUs."""
     options = ("--steps", 2, "--checkpoint_every", 2)
-    learn(base, clips, tmp_path / "one", *options)
+    learn(base, clips, tmp_path / "one", *options, "--gradient_accumulation_steps", 2)
     assert in_two_processes(tmp_path / "two", learn, base, clips, tmp_path / "two", *options) == []
     logs = [(tmp_path / run / "log.jsonl").read_text().splitlines() for run in ("one", "two")]
     losses = [[json.loads(line)["latent"] for line in log] for log in logs]
     np.testing.assert_allclose(*losses, rtol=1e-3)
     one, two = (load_file(tmp_path / run / "adapter" / WEIGHTS) for run in ("one", "two"))
     assert one.keys() == two.keys()
-    for name, value in one.items():  # a gradient that is rounding alone moves a weight a whole step of Adam, 1e-3
-        torch.testing.assert_close(two[name], value, rtol=1e-3, atol=2e-3)
+    for name, value in one.items():
+        if not name.endswith("num_batches_tracked"):  # of which one process sees twice as many
+            torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-3)
 
 
 PUSH = """
