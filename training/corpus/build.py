@@ -42,8 +42,10 @@ from training.corpus import heads
 from training.corpus.animation import animate
 from training.corpus.captions import Wish, sample_wish
 from training.corpus.emotions import HELD_OUT, EmotionStyle, sample_style
-from training.corpus.heads import Motion, clip_labels, sample_identity
+from training.corpus.facekit_heads import FaceKit, find_facekit
+from training.corpus.heads import FRAME, Motion, clip_labels
 from training.corpus.looks import sample_scene
+from training.corpus.people import sample_identity
 from training.corpus.sentences import sentences
 from training.corpus.speech import VOICES, Prosody, Speech, prosody_of, room_tone, say
 from training.data.files import (
@@ -84,12 +86,22 @@ class Plan:
     frames_per_clip: int = field(default=75, metadata={"help": "Longest rendered speech clip, in frames."})
     range_frames: int = field(default=32, metadata={"help": "Unrelated frames per identity, 0 for none."})
     judge: bool = field(default=False, metadata={"help": "A corpus to train judges on, all of one split."})
+    size: int = field(default=FRAME, metadata={"help": "Side of the pictures, 256 or more."})
+    ict_facekit: str = field(
+        default="",
+        metadata={"help": "ICT FaceKit's npz file or its folder: half of the people are of that second family."},
+    )
     splits: tuple[Literal["train", "validation", "test"], ...] = field(
         default=(), metadata={"help": "Make only the identities of these splits; all by default."}
     )
     expression: str = field(
         default="", metadata={"help": "What all speech clips show: one that is none of the eight, or wishes."}
     )
+
+    @property
+    def families(self) -> list[str]:
+        """Of heads."""
+        return ["makehuman"] + ["facekit"] * bool(self.ict_facekit)
 
     def rng(self, *stream: int) -> np.random.Generator:
         """Random numbers of one purpose, e.g. (_SPEECH, identity, clip); the same on every machine."""
@@ -195,16 +207,16 @@ def _make_clip(plan: Plan, job: _ClipJob, identity: int, person: heads.Identity,
         a = animate(speech, "neutral" if wished else emotion, level, style, rng, draw_wish(rng) if wished else None)
         motion = Motion(a.arkit, a.yaw, a.pitch, a.roll, a.translation)
 
-    labels = clip_labels(person, motion.arkit, motion.yaw, motion.pitch, motion.roll, motion.translation)
+    # The first clip of a person has the person's own scene, the others a new one.
+    scene = person.scene if job.stream == _RANGE or not job.rendered else sample_scene(rng)
+    labels = clip_labels(person, **vars(motion), distance=scene.distance if job.rendered else None)
     labels["phonemes"] = np.array(speech.phonemes if speech else [], dtype=np.str_)
     labels["phoneme_times"] = speech.times.astype(np.float32) if speech else np.zeros((0, 2), np.float32)
     clips = plan.output / "clips"
     if job.rendered:
         from training.corpus.render import ClipRenderer  # numba compiles on import: only when pictures are wanted
 
-        # The first clip of a person has the person's own scene, the others a new one.
-        scene = person.scene if job.stream == _RANGE else sample_scene(rng)
-        renderer = ClipRenderer(person, scene)
+        renderer = ClipRenderer(person, scene, plan.size)
         frames = renderer.clip(motion)
         # Unrelated frames cannot lean on their neighbours and get more bits.
         write_video(clips / f"{job.name}.mp4", frames, crf=10 if job.kind == "range_of_motion" else 12)
@@ -221,6 +233,7 @@ def _make_clip(plan: Plan, job: _ClipJob, identity: int, person: heads.Identity,
         "labels": f"clips/{job.name}.npz",
         "kind": job.kind,
         "identity": identity,
+        "family": person.family,
         "split": split,
         "emotion": emotion,
         "level": level,
@@ -241,7 +254,8 @@ def _make_identity(task: tuple[Plan, int, str]) -> tuple[int, int, int, int]:
     found = len(_jobs(plan, identity)) - len(missing)
     rendered = labelled = 0
     if missing:
-        person = sample_identity(plan.rng(_IDENTITY, identity))
+        facekit = FaceKit.load(find_facekit(plan.ict_facekit)) if plan.ict_facekit else None
+        person = sample_identity(plan.rng(_IDENTITY, identity), facekit)
         style = sample_style(plan.rng(_STYLE, identity))
         for job in missing:
             frames = _make_clip(plan, job, identity, person, style, split)
@@ -250,13 +264,16 @@ def _make_identity(task: tuple[Plan, int, str]) -> tuple[int, int, int, int]:
 
 
 # --- corpus -----------------------------------------------------------------------------------------------------------
+_WITHOUT = {"families": ["makehuman"]}  # what corpora were before it was written down
+
+
 def _check_resumable(plan: Plan) -> None:
     """A folder is continued only with what decides its content; more clips may be added."""
     existing = plan.output / "corpus.json"
     if existing.is_file():
         was = json.loads(existing.read_text(encoding="utf8"))
-        for name in ("seed", "identities", "frames_per_clip", "range_frames", "judge", "expression"):
-            if was.get(name, getattr(Plan, name, None)) != getattr(plan, name):
+        for name in ("seed", "identities", "frames_per_clip", "range_frames", "size", "families", "judge", "expression"):
+            if was.get(name, _WITHOUT.get(name, getattr(Plan, name, None))) != getattr(plan, name):
                 raise UserError(f"{plan.output} was made with {name} {was[name]}, not {getattr(plan, name)}: "
                                  "use another --output, or the same value to continue it")  # fmt: skip
     elif (plan.output / "clips").is_dir() and any((plan.output / "clips").iterdir()):
@@ -268,6 +285,10 @@ def build_corpus(plan: Plan, workers: int = 1, progress: bool = True) -> None:
     ImportError without espeak-ng."""
     if plan.identities < 1 or plan.speech_clips < 0 or plan.latent_clips < 0:
         raise UserError("a corpus needs at least 1 identity and 0 or more clips")
+    if not FRAME <= plan.size <= 1024:
+        raise UserError(f"pictures must have a side of {FRAME} to 1024 pixels, not {plan.size}")
+    if plan.ict_facekit:
+        FaceKit.load(find_facekit(plan.ict_facekit))  # fails here, in one process, where it is missing
     if plan.frames_per_clip < 10 or plan.range_frames < 0:
         raise UserError("speech clips need at least 10 frames, range-of-motion clips 0 (none) or more")
     if plan.expression not in ("", *HELD_OUT, WISHES):
@@ -281,12 +302,13 @@ def build_corpus(plan: Plan, workers: int = 1, progress: bool = True) -> None:
     remove_leftovers(plan.output / "clips")
     write_atomically(plan.output / "corpus.json", json.dumps({
         "seed": plan.seed, "identities": plan.identities, "speech_clips": plan.speech_clips,
-        "latent_clips": plan.latent_clips, "frames_per_clip": plan.frames_per_clip, "range_frames": plan.range_frames,
-        "judge": plan.judge, "splits": list(plan.splits), "expression": plan.expression,
+        "latent_clips": plan.latent_clips, "frames_per_clip": plan.frames_per_clip, "range_frames": plan.range_frames, "size": plan.size,
+        "families": plan.families, "judge": plan.judge, "splits": list(plan.splits), "expression": plan.expression,
         "fps": FPS, "sampling_rate": SAMPLING_RATE, "versions": package_versions(*PACKAGES),
         "command": f"python -m training.corpus.build --output DIR --identities {plan.identities} --speech-clips "
         f"{plan.speech_clips} --latent-clips {plan.latent_clips} --seed {plan.seed} --frames-per-clip "
-        f"{plan.frames_per_clip} --range-frames {plan.range_frames}" + " --judge" * plan.judge
+        f"{plan.frames_per_clip} --range-frames {plan.range_frames} --size {plan.size}" + " --judge" * plan.judge
+        + " --ict-facekit ict_facekit.npz" * bool(plan.ict_facekit)
         + " ".join(["", "--splits", *plan.splits] if plan.splits else [])
         + f" --expression {plan.expression}" * bool(plan.expression),
         "keypoint_names": list(heads.KEYPOINT_NAMES), "landmark_names": list(heads.LANDMARK_NAMES),

@@ -1,4 +1,4 @@
-"""Hair and clothes: thin shells around the head and torso, cut to shape by the alpha of their textures.
+"""Hair, clothes, glasses and hats: thin shells around the head and torso, cut to shape by the alpha of their textures.
 
 Hair is a height field in the capsule space of `skin`: a few nested shells follow the scalp at a distance that grows
 with the hair's volume, and hang down freely where the hair is long. Strands come from the alpha and the streaks of the
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .heads import KEYPOINT_NAMES, KEYPOINT_VERTICES, HeadAssets, Identity
-from .looks import Hair, Scene
+from .heads import Identity
+from .looks import Glasses, Hair, Hat, Scene
 from .rasteriser import vertex_normals
 from .skin import (
     CAP_LEVEL,
@@ -20,6 +20,9 @@ from .skin import (
     COLUMNS,
     HAIR_ROWS,
     HAIR_TOP,
+    PATCH,
+    PATCH_TOP,
+    PATCHES,
     SKIN_ROWS,
     TexelMap,
     capsule_point,
@@ -52,8 +55,7 @@ def hair_level(rows: int = SKIN_ROWS) -> np.ndarray:
 def hairline(identity: Identity) -> np.ndarray:
     """(COLUMNS,) height (y) down to which hair covers the head in every direction around its axis."""
     hair = identity.look.hair
-    points = identity.vertices[list(KEYPOINT_VERTICES)]
-    keypoints = dict(zip(KEYPOINT_NAMES, points, strict=True))
+    keypoints = identity.named_keypoints
     eyes = 0.5 * (keypoints["lid_upper_left"][1] + keypoints["lid_upper_right"][1])
     front = eyes - 0.57 - hair.hairline
     receded = front - hair.recession
@@ -66,8 +68,9 @@ def hairline(identity: Identity) -> np.ndarray:
         nodes += [(86, eyes + 0.1), (92, eyes - 0.2), (110, eyes - 0.12), (122, eyes + 0.3), (145, 0.36), (180, 0.38)]
     if hair.fringe > 0:
         nodes[:2] = [(0, front + hair.fringe), (34, front + hair.fringe)]
-    angle = np.abs((np.arange(COLUMNS) + 0.5) / COLUMNS - 0.5) * 360
-    return np.interp(angle, *np.transpose(nodes)).astype(np.float32)
+    angle = ((np.arange(COLUMNS) + 0.5) / COLUMNS - 0.5) * 360
+    swept = hair.sweep * np.tanh(angle / 20) * np.exp(-((angle / 55) ** 2))
+    return (np.interp(np.abs(angle), *np.transpose(nodes)) + swept).astype(np.float32)
 
 
 def grow_hair(identity: Identity, texels: TexelMap) -> tuple[list[Shell], np.ndarray, np.ndarray]:
@@ -76,7 +79,7 @@ def grow_hair(identity: Identity, texels: TexelMap) -> tuple[list[Shell], np.nda
     hair = identity.look.hair
     rng = np.random.default_rng(identity.look.seed + 2)
     level = hair_level()[:, None]
-    edge = noise(rng, 1, COLUMNS, (2, 40, 0.012), (2, 160, 0.012))
+    edge = noise(rng, 1, COLUMNS, (2, 12, 0.02), (2, 40, 0.016), (2, 160, 0.016))
     inside = hairline(identity)[None] + edge - level
     strands = _strands(hair, rng)
     if hair.style == "buzz":  # too short to lie in any direction
@@ -86,7 +89,9 @@ def grow_hair(identity: Identity, texels: TexelMap) -> tuple[list[Shell], np.nda
     brightness = 1 + hair.streaks * strands + depth
     texture[..., :3] = np.asarray(hair.colour, np.float32) * np.clip(brightness, 0.3, 2.2)[..., None]
     softness = 0.03 + 0.05 * hair.curl + 0.12 * (hair.fringe > 0)
-    texture[..., 3] = 0.5 + inside / softness + 0.9 * strands
+    # single hairs at the ends: what a texel covers in part, it covers in a part of the places
+    ends = rng.uniform(-0.45, 0.45, inside.shape).astype(np.float32)
+    texture[..., 3] = 0.5 + inside / softness + 0.9 * strands + ends * (inside < 1.5 * softness)
     if hair.style == "bald":
         return [], texture, np.zeros((SKIN_ROWS, COLUMNS), np.float32)
     on_skin = ramp(-0.02, 0.05, inside + 0.03 * strands) * (0.75 if hair.style == "buzz" else 1.0)
@@ -195,15 +200,87 @@ def cut_clothes(identity: Identity, scene: Scene) -> tuple[Shell | None, np.ndar
     if scene.collar == "bare":
         return None, texture
 
-    assets = HeadAssets.load()
-    outer = (assets.groups == 0) & (identity.vertices[assets.faces][..., 1].max(1) > CLOTHES_START)
-    chosen = np.flatnonzero(outer & (identity.vertices[assets.faces][..., 1].max(1) > chin + 0.05))
-    used, faces = np.unique(assets.faces[chosen], return_inverse=True)
+    mesh = identity.mesh
+    lowest = identity.vertices[mesh.faces][..., 1].max(1)
+    chosen = mesh.is_part("skin") & (lowest > max(CLOTHES_START, chin + 0.05))
+    used, faces = np.unique(mesh.faces[chosen], return_inverse=True)
     faces = faces.reshape(-1, 3).astype(np.int32)
     vertices = identity.vertices[used]
-    normals = vertex_normals(identity.vertices, assets.faces)[used]
+    normals = vertex_normals(identity.vertices, mesh.faces)[used]
     vertices = vertices + normals * np.float32(0.025)
     column = (vertices[:, 0] / CLOTHES_REACH * 0.5 + 0.5) * (COLUMNS - 1)
     row = (vertices[:, 1] - CLOTHES_START) / (2 * CLOTHES_REACH) * (COLUMNS - 1)
     uv = np.stack([np.clip(column, 0, COLUMNS - 2), np.clip(row, 0, CLOTHES_ROWS - 1) + CLOTHES_TOP], -1)[faces]
     return Shell(vertices.astype(np.float32), faces, uv.astype(np.float32)), texture
+
+
+def put_on_glasses(identity: Identity, glasses: Glasses) -> Shell:
+    """Two rims, a bridge and the temples, as ribbons before the face."""
+    keypoints, landmarks = identity.named_keypoints, identity.landmarks
+    front = max(keypoints["nose_bridge"][2], landmarks[17:27, 2].max()) + 0.03
+    ears = landmarks[[0, 16]]
+    turn = np.linspace(0, 2 * np.pi, 33)
+    power = 2 / glasses.squareness
+    shape = np.stack([np.sign(np.cos(turn)) * np.abs(np.cos(turn)) ** power,
+                      np.sign(np.sin(turn)) * np.abs(np.sin(turn)) ** power], -1)  # fmt: skip
+    size = np.array([glasses.width, glasses.height])
+    ribbons = []
+
+    def ribbon(one: np.ndarray, other: np.ndarray) -> None:
+        """Between two lines (n, 2 or 3); in front of the face where they have no depth."""
+        lines = []
+        for line in (one, other):
+            if line.shape[1] == 2:  # bent round the face a little
+                line = np.column_stack([line, front - 0.18 * line[:, 0] ** 2])
+            lines.append(line)
+        ribbons.append(np.stack(lines))
+
+    middles = [landmarks[eye, :2].mean(0) + [0, 0.02] for eye in (slice(36, 42), slice(42, 48))]
+    for middle, ear, side in zip(middles, ears, (-1, 1), strict=True):
+        ribbon(middle + shape * size, middle + shape * (size + glasses.thickness))
+        hinge = np.array([middle[0] + side * (size[0] + glasses.thickness), middle[1] - 0.5 * size[1]])
+        back = np.array([ear[0] + 0.06 * side, hinge[1], ear[2] - 0.1])
+        start = np.array([*hinge, front - 0.18 * hinge[0] ** 2])
+        arm = start + np.linspace(0, 1, 6)[:, None] * (back - start)
+        ribbon(arm, arm + [0, max(glasses.thickness, 0.012), 0])
+    left, right = (m[0] - s * size[0] for m, s in zip(middles, (-1, 1), strict=True))
+    x = np.linspace(left, right, 7)
+    y = np.mean([m[1] for m in middles]) - 0.25 * size[1] - 0.02 * np.sin(np.linspace(0, np.pi, 7))
+    ribbon(np.column_stack([x, y]), np.column_stack([x, y + glasses.thickness]))
+
+    vertices, faces, start = [], [], 0
+    for lines in ribbons:
+        n = lines.shape[1]
+        i = start + np.arange(n - 1)
+        faces += [np.stack([i, i + 1, i + n], -1), np.stack([i + 1, i + n + 1, i + n], -1)]
+        vertices.append(lines.reshape(-1, 3))
+        start += 2 * n
+    index = np.concatenate(faces).astype(np.int32)
+    middle = np.array([(PATCHES["frames"] + 0.5) * PATCH, PATCH_TOP + 0.5 * PATCH], np.float32)
+    return Shell(np.concatenate(vertices).astype(np.float32), index, np.broadcast_to(middle, (len(index), 3, 2)).copy())
+
+
+def put_on_hat(identity: Identity, texels: TexelMap, hat: Hat) -> Shell:
+    """A cap from the crown down to its edge, over the hair."""
+    columns, rows = 64, 16
+    eyes = identity.landmarks[36:48, 1].mean()
+    column = np.arange(columns + 1) * (COLUMNS / columns)
+    angle = (column / COLUMNS - 0.5) * 2 * np.pi
+    edge = eyes - hat.edge + 0.22 * (1 - np.cos(angle)) / 2 - hat.tilt * np.sin(angle)
+    level = hair_level()
+    last = np.interp(edge, level, np.arange(SKIN_ROWS))
+    row = np.linspace(0.02, 1, rows)[:, None] * last
+    radius = np.where(texels.covered, texels.radius, 0).astype(np.float32)
+    radius = cv2.dilate(cv2.GaussianBlur(np.tile(radius, (1, 3)), (0, 0), 12), np.ones((25, 25)))[:, COLUMNS : 2 * COLUMNS]
+    column = np.broadcast_to(column, row.shape)
+    own = radius[row.astype(int), np.minimum(column.astype(int), COLUMNS - 1)]
+    bulge = hat.thickness + identity.look.hair.volume * 0.6
+    vertices = capsule_point(column, row, np.maximum(own, 0.5) + bulge).reshape(-1, 3)
+    index = np.arange(rows * (columns + 1)).reshape(rows, columns + 1)
+    faces = np.concatenate([
+        np.stack([index[:-1, :-1], index[1:, :-1], index[:-1, 1:]], -1).reshape(-1, 3),
+        np.stack([index[:-1, 1:], index[1:, :-1], index[1:, 1:]], -1).reshape(-1, 3),
+    ]).astype(np.int32)  # fmt: skip
+    across, down = np.meshgrid(np.linspace(0, 1, columns + 1), np.linspace(0, 1, rows))
+    place = np.stack([across.ravel(), down.ravel()], -1) * (PATCH - 4) + 2 + [PATCHES["hat"] * PATCH, PATCH_TOP]
+    return Shell(vertices.astype(np.float32), faces, place[faces].astype(np.float32))

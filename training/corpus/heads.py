@@ -1,189 +1,129 @@
-"""Heads with exact labels: identities sampled from CC0 MakeHuman shapes, moved by the 52 ARKit units.
+"""What rendered heads of every family share: names, a person, motion, and exact labels.
 
-Everything is in picture coordinates: x right, y down, z towards the viewer, [-1, 1] across the 256-pixel frame. The
-rotation centre of the head is the origin, and since the corpus is rendered without perspective, the x and y of a posed
-point are its place in the picture. A point moves as `R (P_c + E) + t`, with `E = sum_i w_i B_i` linear in the weights.
+Everything is in picture coordinates: x right, y down, z towards the viewer, [-1, 1] across the frame. The
+rotation centre of the head is the origin. A point moves as `R (P_c + E) + t`, with `E = sum_i w_i B_i` linear in the
+weights; its place in the picture is what `in_perspective` makes of it.
 
 The subject faces the camera, so the subject's right side is on the picture's left.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 
-from .looks import Look, Scene, sample_look, sample_scene
+from .looks import Look, Scene
 
-FRAME = 256
-ASSETS = Path(__file__).parent / "assets" / "head.npz"
-TARGET_UNIT = 1e-3  # target displacements are stored in thousandths of a mesh unit
+FRAME = 256  # the side of the picture that pixel labels refer to; pictures may be denser
 
 EYE_LINE = -0.12  # where the eyes are, in picture units above the head's rotation centre
 LANDMARK_SPREAD = 0.4195  # r.m.s. distance of the 68 landmarks from their mean, in picture units
 
-# Vertices on the picture's left half (the subject's right) and on the middle line; the other half is found by symmetry.
-_JAW = (870, 868, 270, 912, 895, 893, 743, 1951, 1954)  # iBUG 0-8
-_BROW = (262, 224, 204, 205, 208)  # 17-21
-_BRIDGE = (132, 1721, 201, 302)  # 27-30
-_NOSTRILS = (286, 314, 343)  # 31-33
-_EYE = (1663, 1656, 1673, 2442, 1670, 1668)  # 36-41
-_OUTER_UPPER, _OUTER_LOWER = (425, 2009, 457, 466), (492, 486, 406)  # 48-51, 57-59
-_INNER_UPPER, _INNER_LOWER = (1595, 470, 474), (493, 481)  # 60-62, 66-67
-
-# iBUG-68 point -> the point on the other side of the face
-_LANDMARK_MIRROR = {**{i: 16 - i for i in range(17)}, **{i: 43 - i for i in range(17, 27)}, 31: 35, 32: 34}
-_LANDMARK_MIRROR |= {36: 45, 37: 44, 38: 43, 39: 42, 40: 47, 41: 46, 48: 54, 49: 53, 50: 52, 58: 56, 59: 55}
-_LANDMARK_MIRROR |= {60: 64, 61: 63, 67: 65}
+ARKIT_NAMES: tuple[str, ...] = (
+    "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight", "cheekPuff",
+    "cheekSquintLeft", "cheekSquintRight", "eyeBlinkLeft", "eyeBlinkRight", "eyeLookDownLeft", "eyeLookDownRight",
+    "eyeLookInLeft", "eyeLookInRight", "eyeLookOutLeft", "eyeLookOutRight", "eyeLookUpLeft", "eyeLookUpRight",
+    "eyeSquintLeft", "eyeSquintRight", "eyeWideLeft", "eyeWideRight", "jawForward", "jawLeft", "jawOpen", "jawRight",
+    "mouthClose", "mouthDimpleLeft", "mouthDimpleRight", "mouthFrownLeft", "mouthFrownRight", "mouthFunnel",
+    "mouthLeft", "mouthLowerDownLeft", "mouthLowerDownRight", "mouthPressLeft", "mouthPressRight", "mouthPucker",
+    "mouthRight", "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper", "mouthSmileLeft",
+    "mouthSmileRight", "mouthStretchLeft", "mouthStretchRight", "mouthUpperUpLeft", "mouthUpperUpRight",
+    "noseSneerLeft", "noseSneerRight", "tongueOut",
+)  # fmt: skip
+ARKIT_INDEX: dict[str, int] = {name: i for i, name in enumerate(ARKIT_NAMES)}
+LANDMARK_NAMES: tuple[str, ...] = tuple(f"ibug_{i:02d}" for i in range(68))
 
 # Keypoints of the motion model: features of the face only, none on the neck. "left" and "right" are the picture's.
-_MIDDLE_KEYPOINTS = {
-    "outer_lip_upper_middle": 466,
-    "outer_lip_lower_middle": 492,
-    "inner_lip_upper_middle": 474,
-    "inner_lip_lower_middle": 493,
-    "nose_tip": 302,
-    "nose_bridge": 131,
-    "chin": 1869,
-    "forehead": 1978,
-}
-_LEFT_KEYPOINTS = {
-    "mouth_corner": 425,
-    "outer_lip_upper": 457,
-    "outer_lip_lower": 480,
-    "inner_lip_upper": 470,
-    "inner_lip_lower": 481,
-    "lid_upper": 1655,
-    "lid_lower": 1669,
-    "eye_inner_corner": 2442,
-    "eye_outer_corner": 1663,
-    "pupil": None,  # front pole of the eyeball, found on the mesh
-    "brow_inner": 208,
-    "brow_middle": 204,
-    "brow_outer": 262,
-    "nose_wing": 1753,
-    "jaw_outer": 1898,
-    "jaw_inner": 1881,
-    "temple": 1857,
-}
+_MIDDLE_KEYPOINTS = (
+    "outer_lip_upper_middle", "outer_lip_lower_middle", "inner_lip_upper_middle", "inner_lip_lower_middle",
+    "nose_tip", "nose_bridge", "chin", "forehead",
+)  # fmt: skip
+_PAIRED_KEYPOINTS = (
+    "mouth_corner", "outer_lip_upper", "outer_lip_lower", "inner_lip_upper", "inner_lip_lower",
+    "lid_upper", "lid_lower", "eye_inner_corner", "eye_outer_corner", "pupil",
+    "brow_inner", "brow_middle", "brow_outer", "nose_wing", "jaw_outer", "jaw_inner", "temple",
+)  # fmt: skip
+KEYPOINT_NAMES: tuple[str, ...] = _MIDDLE_KEYPOINTS + tuple(
+    f"{name}_{side}" for name in _PAIRED_KEYPOINTS for side in ("left", "right")
+)
 
-# Upper-lid margin vertex -> the lower-lid vertex it meets, along the right eye: sizes the blink of every identity.
-_LID_PAIRS = ((1657, 1667), (1656, 1668), (1655, 1669), (1673, 1670))
+PARTS = (
+    "skin", "lining", "gums", "upper_teeth", "lower_teeth", "tongue", "left_eye", "right_eye", "lashes",
+)  # fmt: skip
+"""Of a head's mesh. The lining is that of the mouth, the lashes are sheets, left and right are the picture's."""
 
 
-class HeadAssets:
-    """The packed head: mesh, groups, masks and targets, in mesh units (y up). Use `HeadAssets.load()`.
+@dataclass(frozen=True)
+class HeadMesh:
+    """What all heads of a family share.
 
-    vertices (V,3), faces (F,3) int32 wound so that normals point outwards in picture coordinates, groups (F,),
-    group_names, masks {name: (V,) in [0, 1]}, mirror (V,): the vertex at the same place on the other side.
+    faces (F,3) int32, clockwise as seen from outside; part (F,): the place in `PARTS` of each; lips, eyelids, ears
+    (V,): share in [0, 1] of a vertex in them; keypoints (K,) and landmarks (68,): their vertices.
     """
 
-    def __init__(self, path: Path = ASSETS):
-        with np.load(path) as packed:
-            self.vertices = packed["vertices"]
-            self.faces = np.ascontiguousarray(packed["faces"][:, ::-1].astype(np.int32))
-            self.groups = packed["groups"]
-            self.group_names = tuple(packed["group_names"].tolist())
-            self.masks = {n: packed[f"mask_{n}"] / np.float32(255) for n in ("lips", "eyelids", "mouth", "ears")}
-            names = packed["target_names"].tolist()
-            offsets, steps, deltas = packed["target_offsets"], packed["target_steps"], packed["target_deltas"]
-        self._targets = {}
-        for name, start, stop in zip(names, offsets[:-1], offsets[1:], strict=True):
-            index = np.cumsum(steps[start:stop], dtype=np.int64)
-            self._targets[name] = (index, deltas[:, start:stop].T.astype(np.float32) * np.float32(TARGET_UNIT))
-        self.target_names = tuple(names)
-        self.mirror = self._find_mirror()
+    faces: np.ndarray
+    part: np.ndarray
+    lips: np.ndarray
+    eyelids: np.ndarray
+    ears: np.ndarray
+    keypoints: np.ndarray
+    landmarks: np.ndarray
 
-    @staticmethod
-    @lru_cache(maxsize=1)
-    def load() -> "HeadAssets":
-        """The bundled head, read once."""
-        return HeadAssets()
+    def is_part(self, *names: str) -> np.ndarray:
+        """(F,) bool"""
+        return np.isin(self.part, [PARTS.index(name) for name in names])
 
-    def group_vertices(self, name: str) -> np.ndarray:
-        """Indices of the vertices of a mesh group such as "helper-l-eye"."""
-        return np.unique(self.faces[self.groups == self.group_names.index(name)])
-
-    def add_target(self, vertices: np.ndarray, name: str, weight: float) -> None:
-        """Add `weight` times a target to `vertices` (V,3) in place."""
-        index, delta = self._targets[name]
-        vertices[index] += np.float32(weight) * delta
-
-    def _find_mirror(self) -> np.ndarray:
-        from scipy.spatial import cKDTree
-
-        return cKDTree(self.vertices).query(self.vertices * np.array([-1, 1, 1], np.float32))[1]
-
-
-def _landmark_vertices(assets: HeadAssets) -> tuple[int, ...]:
-    left = dict(enumerate(_JAW)) | {17 + i: v for i, v in enumerate(_BROW)} | {27 + i: v for i, v in enumerate(_BRIDGE)}
-    left |= {31 + i: v for i, v in enumerate(_NOSTRILS)} | {36 + i: v for i, v in enumerate(_EYE)}
-    left |= {48 + i: v for i, v in enumerate(_OUTER_UPPER)} | {57 + i: v for i, v in enumerate(_OUTER_LOWER)}
-    left |= {60 + i: v for i, v in enumerate(_INNER_UPPER)} | {66 + i: v for i, v in enumerate(_INNER_LOWER)}
-    mirrored = {_LANDMARK_MIRROR[i]: int(assets.mirror[v]) for i, v in left.items() if i in _LANDMARK_MIRROR}
-    vertices = mirrored | left
-    return tuple(vertices[i] for i in range(68))
-
-
-def _keypoint_vertices(assets: HeadAssets) -> dict[str, int]:
-    eye = assets.group_vertices("helper-r-eye")
-    ball = assets.vertices[eye]
-    off_axis = np.hypot(*(ball[:, :2] - ball[:, :2].mean(0)).T) + (ball[:, 2] < ball[:, 2].mean())
-    pupil = int(eye[np.argmin(off_axis)])
-    keypoints = dict(_MIDDLE_KEYPOINTS)
-    for name, vertex in _LEFT_KEYPOINTS.items():
-        vertex = pupil if vertex is None else vertex
-        keypoints[f"{name}_left"] = vertex
-        keypoints[f"{name}_right"] = int(assets.mirror[vertex])
-    return keypoints
-
-
-_assets = HeadAssets.load()
-ARKIT_NAMES: tuple[str, ...] = tuple(n.removeprefix("arkit/") for n in _assets.target_names if n.startswith("arkit/"))
-ARKIT_INDEX: dict[str, int] = {name: i for i, name in enumerate(ARKIT_NAMES)}
-LANDMARKS_68: tuple[int, ...] = _landmark_vertices(_assets)
-LANDMARK_NAMES: tuple[str, ...] = tuple(f"ibug_{i:02d}" for i in range(68))
-_keypoints = _keypoint_vertices(_assets)
-KEYPOINT_NAMES: tuple[str, ...] = tuple(_keypoints)
-KEYPOINT_VERTICES: tuple[int, ...] = tuple(_keypoints.values())
-_LOCAL_TARGETS = tuple(n for n in _assets.target_names if n.startswith("local/") and "/asym/" not in n)
-_ASYMMETRIES = tuple(n for n in _assets.target_names if "/asym/" in n)
+    def vertices_of(self, *names: str) -> np.ndarray:
+        """Indices of the vertices of parts."""
+        return np.unique(self.faces[self.is_part(*names)])
 
 
 @dataclass(frozen=True)
 class Identity:
     """One person.
 
-    vertices (V,3) canonical and neutral; basis (52,V,3) displacement per unit of each ARKit weight; look; scene, a
-    default one; attributes: plain floats (race weights, female, age, weight) for the corpus' metadata.
+    mesh of the family; vertices (V,3) canonical and neutral; basis (52,V,3) displacement per unit of each ARKit
+    weight; look; scene, a default one; attributes: plain floats (female, age, ...) and the family's name, for the
+    corpus' metadata.
     """
 
+    mesh: HeadMesh
     vertices: np.ndarray
     basis: np.ndarray
     look: Look
     scene: Scene
+    family: str
     attributes: dict[str, float]
 
     @property
     def keypoints(self) -> np.ndarray:
         """Canonical keypoints K_c (K,3)."""
-        return self.vertices[list(KEYPOINT_VERTICES)]
+        return self.vertices[self.mesh.keypoints]
 
     @property
     def keypoint_basis(self) -> np.ndarray:
         """(52,K,3)"""
-        return self.basis[:, list(KEYPOINT_VERTICES)]
+        return self.basis[:, self.mesh.keypoints]
+
+    @property
+    def named_keypoints(self) -> dict[str, np.ndarray]:
+        """Name -> canonical keypoint (3,)."""
+        return dict(zip(KEYPOINT_NAMES, self.keypoints, strict=True))
 
     @property
     def landmarks(self) -> np.ndarray:
         """Canonical iBUG landmarks (68,3)."""
-        return self.vertices[list(LANDMARKS_68)]
+        return self.vertices[self.mesh.landmarks]
+
+    @property
+    def face_plane(self) -> float:
+        """Depth of the face in picture units, where a camera sees sizes as they are."""
+        return float(self.landmarks[:, 2].mean())
 
     @property
     def landmark_basis(self) -> np.ndarray:
         """(52,68,3)"""
-        return self.basis[:, list(LANDMARKS_68)]
+        return self.basis[:, self.mesh.landmarks]
 
 
 @dataclass
@@ -230,16 +170,26 @@ def posed(points, basis, arkit, rotation, translation) -> np.ndarray:
     return (moved @ rotation.T + translation).astype(np.float32)
 
 
+def in_perspective(points: np.ndarray, distance: float, plane: float) -> np.ndarray:
+    """Points (..., 3) as a camera sees them that is `distance` away from the plane z = `plane`, where sizes stay: x and
+    y are places in the picture, z stays."""
+    nearness = np.float32(distance) / (np.float32(distance + plane) - points[..., 2:])
+    return np.concatenate([points[..., :2] * nearness, points[..., 2:]], -1)
+
+
 def to_pixels(points: np.ndarray) -> np.ndarray:
     """Pixel coordinates (pixel centres are whole numbers) of picture coordinates' x and y."""
     return (points[..., :2] + 1) * (FRAME / 2) - 0.5
 
 
-def clip_labels(identity: Identity, arkit, yaw, pitch, roll, translation) -> dict[str, np.ndarray]:
+def clip_labels(
+    identity: Identity, arkit, yaw, pitch, roll, translation, distance: float | None = None
+) -> dict[str, np.ndarray]:
     """Exact labels of a clip of T frames: the arrays of a corpus npz file.
 
-    arkit (T,52), angles (T,) in degrees, translation (T,3). Returns these and canonical (K,3), expression (T,K,3) in
-    the head's frame, keypoints (T,K,3), landmarks (T,68,3), face_box (T,4) as left, top, right, bottom in pixels,
+    arkit (T,52), angles (T,) in degrees, translation (T,3); distance of the camera, None for one that sees without
+    perspective. Returns these and canonical (K,3), expression (T,K,3) in the head's frame, keypoints (T,K,3) and
+    landmarks (T,68,3) as the camera sees them, face_box (T,4) as left, top, right, bottom in pixels of a 256 frame,
     arkit_names; all arrays float32.
     """
     arkit, translation = np.asarray(arkit, np.float32), np.asarray(translation, np.float32)
@@ -248,7 +198,8 @@ def clip_labels(identity: Identity, arkit, yaw, pitch, roll, translation) -> dic
     landmark_motion = np.tensordot(arkit, identity.landmark_basis, 1)
 
     def pose(points):
-        return points @ rotation.transpose(0, 2, 1) + translation[:, None]
+        posed = points @ rotation.transpose(0, 2, 1) + translation[:, None]
+        return posed if distance is None else in_perspective(posed, distance, identity.face_plane)
 
     keypoints = pose(identity.keypoints + expression)
     landmarks = pose(identity.landmarks + landmark_motion)
@@ -268,88 +219,9 @@ def clip_labels(identity: Identity, arkit, yaw, pitch, roll, translation) -> dic
     return {name: np.asarray(a, np.float32) for name, a in labels.items()} | {"arkit_names": np.array(ARKIT_NAMES)}
 
 
-def sample_identity(rng: np.random.Generator) -> Identity:
-    """A new person; the same generator state gives the same person."""
-    assets = HeadAssets.load()
-    vertices = assets.vertices.copy()
-    attributes = _add_macros(vertices, assets, rng)
-    _add_local_targets(vertices, assets, rng)
-    basis = _sample_basis(vertices, assets, rng)
-
-    scale, origin = _framing(vertices, rng)
-    to_picture = scale * np.array([1, -1, 1], np.float32)
-    look = sample_look(rng, attributes["african"], attributes["female"], attributes["age"])
-    return Identity(
-        vertices=((vertices - origin) * to_picture).astype(np.float32),
-        basis=basis * to_picture,
-        look=look,
-        scene=sample_scene(rng),
-        attributes=attributes,
-    )
-
-
-def _add_macros(vertices, assets, rng) -> dict[str, float]:
-    races = dict(zip(("caucasian", "african", "asian"), rng.dirichlet([0.55] * 3), strict=True))
-    female = rng.beta(0.4, 0.4)
-    age = 0.9 * rng.beta(0.5, 1.0)
-    weight = rng.triangular(-0.8, 0, 0.9)  # -1 thin, 1 heavy
-    genders = {"male": 1 - female, "female": female}
-    ages = {"young": 1 - age, "old": age}
-    weights = {"minweight": max(-weight, 0), "averageweight": 1 - abs(weight), "maxweight": max(weight, 0)}
-    for gender, gender_weight in genders.items():
-        for years, age_weight in ages.items():
-            both = gender_weight * age_weight
-            for race, race_weight in races.items():
-                assets.add_target(vertices, f"macro/{race}-{gender}-{years}", both * race_weight)
-            for name, amount in weights.items():
-                if amount > 0:
-                    assets.add_target(vertices, f"macro/universal-{gender}-{years}-averagemuscle-{name}", both * amount)
-    attributes = {**races, "female": female, "age": age, "weight": weight}
-    return {name: round(float(value), 4) for name, value in attributes.items()}
-
-
-def _add_local_targets(vertices, assets, rng, count: int = 20) -> None:
-    for name in rng.choice(_LOCAL_TARGETS, count, replace=False):
-        weight = rng.uniform(0, 0.6)
-        assets.add_target(vertices, name, weight)
-        folder, _, file = name.rpartition("/")
-        if file[:2] in ("l-", "r-"):  # both sides alike, but never exactly
-            other = f"{folder}/{'r' if file[0] == 'l' else 'l'}{file[1:]}"
-            assets.add_target(vertices, other, weight * rng.uniform(0.85, 1.15))
-    for name in rng.choice(_ASYMMETRIES, 3, replace=False):
-        assets.add_target(vertices, name, rng.uniform(0, 0.4))
-
-
-def _sample_basis(vertices, assets, rng) -> np.ndarray:
-    """ARKit basis (52,V,3) in mesh units: personal strength of every unit, and blinks that close these very lids."""
-    strength = rng.uniform(0.9, 1.25, len(ARKIT_NAMES))
-    basis = np.zeros((len(ARKIT_NAMES), *vertices.shape), np.float32)
-    for i, name in enumerate(ARKIT_NAMES):
-        other = name.replace("Left", "Right") if "Left" in name else name
-        gain = strength[ARKIT_INDEX[other]] * (1 if other == name else rng.uniform(0.95, 1.05))
-        if name.startswith(("eyeLook", "jawOpen", "mouthClose", "tongueOut")):
-            gain = 1.0  # anatomy, not temperament
-        if name.startswith("eyeBlink"):
-            gain = 1.0
-        assets.add_target(basis[i], f"arkit/{name}", gain)
-        if name.startswith("eyeBlink"):
-            _close_lids(basis[i], vertices, assets.mirror if name.endswith("Left") else np.arange(len(vertices)))
-    return basis
-
-
-def _close_lids(blink, vertices, side) -> None:
-    """Scale a blink (V,3) in place, smoothly along the eye, so that a weight of 1 brings these very lids together."""
-    upper, lower = side[np.array(_LID_PAIRS)].T
-    gap = vertices[upper, 1] - vertices[lower, 1]
-    closing = blink[lower, 1] - blink[upper, 1]
-    order = np.argsort(vertices[upper, 0])
-    along = vertices[upper, 0][order]
-    blink *= np.interp(vertices[:, 0], along, ((gap + 0.004) / closing)[order])[:, None].astype(np.float32)
-
-
-def _framing(vertices, rng) -> tuple[np.float32, np.ndarray]:
-    """Scale (picture units per mesh unit) and rotation centre: faces fill the frame alike, as aligned portraits do."""
-    landmarks = vertices[list(LANDMARKS_68)]
+def framing(landmarks: np.ndarray, rng: np.random.Generator) -> tuple[np.float32, np.ndarray]:
+    """Scale (picture units per mesh unit) and rotation centre (3,) of a head whose landmarks (68,3) are in mesh units,
+    y up: faces fill the frame alike, as aligned portraits do."""
     spread = np.sqrt(((landmarks - landmarks.mean(0))[:, :2] ** 2).sum(1).mean())
     scale = LANDMARK_SPREAD / spread * rng.uniform(0.96, 1.04)
     eye_line = landmarks[36:48, 1].mean()

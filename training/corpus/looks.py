@@ -22,10 +22,11 @@ HAIR_COLOURS = {
     "white": (0.82, 0.81, 0.78),
     "dyed": (0.35, 0.25, 0.45),
 }
-IRIS_COLOURS = ((0.10, 0.06, 0.04), (0.24, 0.14, 0.07), (0.30, 0.24, 0.12), (0.28, 0.40, 0.52), (0.28, 0.40, 0.26))
+IRIS_COLOURS = ((0.20, 0.12, 0.08), (0.34, 0.21, 0.12), (0.42, 0.34, 0.19), (0.40, 0.52, 0.63), (0.40, 0.50, 0.36))
 HAIR_STYLES = ("bald", "buzz", "short", "swept", "curly", "bob", "long")
 COLLARS = ("crew", "v", "wide", "high", "bare")
-BACKGROUNDS = ("plain", "gradient", "noise", "leaves", "shapes", "room")
+BACKGROUNDS = ("plain", "studio", "noise", "leaves", "shapes", "room", "lights", "outdoors")
+FILTERS = ("none", "grey", "sepia", "faded", "painted")
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,29 @@ class Hair:
     length: float  # how far it falls below the ears, 0 (short) to 1.2 (past the shoulders)
     parting: float  # where the hair divides, -0.5 (picture left) to 0.5
     curl: float  # 0 straight to 1 curls
+    sweep: float  # how far the front falls to the picture's left (-) or right (+), picture units
     streaks: float  # contrast of the strands
+
+
+@dataclass(frozen=True)
+class Glasses:
+    """Sizes in picture units."""
+
+    width: float  # half of a rim's
+    height: float
+    squareness: float  # exponent of the rim's superellipse, 2 (round) to 5
+    thickness: float
+    colour: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Hat:
+    """A cap of cloth."""
+
+    edge: float  # how far above the eyes it ends in front, picture units
+    tilt: float  # how much higher it is on the picture's left
+    thickness: float
+    colour: tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -67,7 +90,10 @@ class Look:
     wrinkles: float  # 0 to 1, grows with age
     gloss: float  # strength of the skin's highlight
     teeth: tuple[float, float, float]
+    gap: float  # darkness between the teeth, 0 to 1
     hair: Hair
+    glasses: Glasses | None
+    hat: Hat | None
     seed: int
 
 
@@ -83,13 +109,17 @@ class Scene:
     clothes_pattern: str  # "plain", "stripes", "checks" or "blotches"
     light: tuple[float, float, float]  # unit vector towards the key light, picture coordinates
     light_colour: tuple[float, float, float]
-    sky: tuple[float, float, float]  # ambient light from above and from below
-    ground: tuple[float, float, float]
+    ambient: tuple[tuple[float, float, float], ...]  # (9, 3) all other light, see `irradiance`
+    mouth_light: float  # how deep light gets into an open mouth, picture units
+    distance: float  # of the camera from the face, picture units: 3 is an arm's length, 20 a long lens
     exposure: float
     contrast: float
     saturation: float
-    blur: float  # pixels
+    vignette: float  # how much darker the corners are
+    filter: str  # one of FILTERS
+    blur: float  # pixels of the 256 frame
     noise: float  # standard deviation, of 1
+    jpeg: int  # quality, 0 for none
     seed: int
 
 
@@ -115,7 +145,7 @@ def sample_hair(rng: np.random.Generator, female: float, age: float, darkness: f
     grey = age > 0.5 and rng.random() < age
     blond_odds = 0.2 * (1 - darkness)
     names = ("grey", "white") if grey else ("black", "dark brown", "brown", "blond", "red", "dyed")
-    shares = (0.6, 0.4) if grey else (0.3 + 0.5 * darkness, 0.25, 0.2, blond_odds, blond_odds / 2, 0.04)
+    shares = (0.6, 0.4) if grey else (0.3 + 0.5 * darkness, 0.25, 0.2, blond_odds, blond_odds / 2, 0.015)
     colour = HAIR_COLOURS[names[rng.choice(len(names), p=np.array(shares) / sum(shares))]]
 
     short = style in ("bald", "buzz", "short")
@@ -127,11 +157,35 @@ def sample_hair(rng: np.random.Generator, female: float, age: float, darkness: f
         volume=float(volume),
         hairline=float(rng.uniform(-0.06, 0.06) + 0.06 * age * (1 - female)),
         recession=float(rng.uniform(-0.14, 0.18) - 0.06 * female),
-        fringe=float(rng.uniform(0.06, 0.2)) if not short and rng.random() < 0.35 else 0.0,
+        fringe=float(rng.uniform(0.06, 0.2)) if not short and rng.random() < 0.22 else 0.0,
         length=float(length.get(style, 0.0)),
         parting=float(rng.uniform(-0.45, 0.45)),
         curl=float(rng.uniform(0.7, 1.0) if style == "curly" else rng.uniform(0, 0.45)),
+        sweep=float(rng.normal(0, 0.05)),
         streaks=float(rng.uniform(0.2, 0.6)),
+    )
+
+
+def sample_glasses(rng: np.random.Generator) -> Glasses:
+    """Thin metal or thick plastic, round or square."""
+    metal = rng.random() < 0.4
+    grey = rng.uniform(0.25, 0.8)
+    plastic = np.array(((0.05, 0.05, 0.06), (0.25, 0.13, 0.07), rng.uniform(0.1, 0.7, 3)))[rng.integers(3)]
+    return Glasses(
+        width=float(rng.uniform(0.18, 0.235)),
+        height=float(rng.uniform(0.105, 0.19)),
+        squareness=float(rng.uniform(2.0, 4.5)),
+        thickness=float(rng.uniform(0.007, 0.012) if metal else rng.uniform(0.014, 0.034)),
+        colour=_colour(np.array([grey, 0.9 * grey, 0.75 * grey]) if metal else plastic),
+    )
+
+
+def sample_hat(rng: np.random.Generator) -> Hat:
+    return Hat(
+        edge=float(rng.uniform(0.24, 0.46)),
+        tilt=float(rng.normal(0, 0.03)),
+        thickness=float(rng.uniform(0.03, 0.08)),
+        colour=_colour(rng.uniform(0.05, 0.9, 3) * rng.uniform(0.4, 1)),
     )
 
 
@@ -171,10 +225,35 @@ def sample_look(rng: np.random.Generator, african: float, female: float, age: fl
         stubble=float(max(0.0, rng.uniform(-0.6, 1.0)) if female < 0.4 else 0.0),
         wrinkles=float(np.clip(age * rng.uniform(0.5, 1.2), 0, 1)),
         gloss=float(rng.uniform(0.03, 0.22)),
-        teeth=_colour(np.array([0.93, 0.90, 0.82]) * rng.uniform(0.85, 1.03)),
+        teeth=_colour(np.array([0.93, 0.90, 0.90 - rng.beta(1.5, 3) * 0.3]) * rng.uniform(0.82, 1.03)),
+        gap=float(rng.beta(1.2, 2.5)),
         hair=hair,
+        glasses=sample_glasses(rng) if rng.random() < 0.14 + 0.12 * age else None,
+        hat=sample_hat(rng) if rng.random() < 0.06 else None,
         seed=int(rng.integers(2**31)),
     )
+
+
+def irradiance(directions: np.ndarray, colours: np.ndarray) -> np.ndarray:
+    """Light that reaches a surface from lights far away, as a function of its unit normal (x, y, z): (9, 3), factors of
+    1, x, y, z, xy, yz, xz, 3z^2 - 1, x^2 - y^2 (spherical harmonics up to the second degree; Ramamoorthi and Hanrahan
+    2001). directions (n, 3) unit vectors towards the lights, colours (n, 3)."""
+    x, y, z = directions.T
+    basis = np.stack([np.ones_like(x), x, y, z, x * y, y * z, x * z, 3 * z * z - 1, x * x - y * y])
+    weights = np.array([1 / 4, 1 / 2, 1 / 2, 1 / 2, 15 / 16, 15 / 16, 15 / 16, 5 / 64, 15 / 64])
+    return (weights[:, None] * (basis @ colours)).astype(np.float32)
+
+
+def _sample_surroundings(rng: np.random.Generator, brightness: float) -> np.ndarray:
+    """Irradiance (9, 3) of a sky or ceiling, a floor, and a few windows or lamps; `brightness` on average."""
+    count = int(rng.integers(2, 6))
+    directions = rng.normal(0, 1, (count, 3)) * [1, 0.7, 0.8] + [0, -0.2, 0.3]
+    directions = np.concatenate([directions, [[0, -1, 0.2], [0, 1, 0.2], [0, 0, 1]]])
+    strengths = np.concatenate([rng.exponential(0.7, count), rng.uniform(0.5, 2.0, 1), rng.uniform(0.2, 0.8, 2)])
+    tints = 1 + rng.normal(0, 0.07, (len(strengths), 1)) * [1, 0, -1] + rng.normal(0, 0.03, (len(strengths), 3))
+    colours = strengths[:, None] * tints / strengths.sum()
+    light = irradiance(directions / np.linalg.norm(directions, axis=1, keepdims=True), colours)
+    return light * brightness / light[0].mean()
 
 
 def sample_scene(rng: np.random.Generator) -> Scene:
@@ -183,28 +262,37 @@ def sample_scene(rng: np.random.Generator) -> Scene:
     light = np.array([np.sin(angle), -height, np.cos(angle)])
     warmth = rng.normal(0, 0.07)
     tint = np.array([1 + warmth, 1, 1 - warmth])
-    ambient = rng.uniform(0.28, 0.6)
+    ambient = rng.uniform(0.28, 0.75)
     key = (1.12 - ambient) * rng.uniform(0.85, 1.15)
     cloth, surroundings = rng.uniform(0.03, 0.95, (3, 3)), rng.uniform(0.02, 0.98, (6, 3))
-    for colours in (cloth, surroundings):
-        if rng.random() < 0.65:  # muted colours are more usual than bright ones
+    for colours, share in ((cloth, 0.7), (surroundings, 0.85)):
+        if rng.random() < share:  # muted colours are more usual than bright ones
             grey = colours.mean(1, keepdims=True)
-            colours += rng.uniform(0.5, 0.9) * (grey - colours)
+            colours += rng.uniform(0.5, 0.95) * (grey - colours)
+    surroundings_light = _sample_surroundings(rng, ambient)
+    light /= np.linalg.norm(light)
+    # a camera exposes for the face: what a surface that faces it reflects
+    frontal = key * max(light[2], 0.3) + (surroundings_light * [[1], [0], [0], [1], [0], [0], [0], [2], [0]]).sum(0).mean()
+    picture_filter = str(rng.choice(FILTERS, p=(0.82, 0.07, 0.03, 0.05, 0.03)))
     return Scene(
-        background=BACKGROUNDS[rng.choice(len(BACKGROUNDS), p=(0.18, 0.22, 0.15, 0.15, 0.15, 0.15))],
+        background=BACKGROUNDS[rng.choice(len(BACKGROUNDS), p=(0.12, 0.18, 0.06, 0.08, 0.08, 0.2, 0.13, 0.15))],
         background_colours=tuple(_colour(c) for c in surroundings),
-        background_blur=float(rng.choice((0.0, 1.0)) * rng.uniform(0.5, 7)),
+        background_blur=float(rng.choice((0.0, 1.0), p=(0.25, 0.75)) * rng.uniform(0.5, 8)),
         collar=COLLARS[rng.choice(len(COLLARS), p=(0.35, 0.25, 0.15, 0.2, 0.05))],
         clothes_colours=tuple(_colour(c) for c in cloth),
-        clothes_pattern=str(rng.choice(("plain", "stripes", "checks", "blotches"), p=(0.6, 0.15, 0.1, 0.15))),
-        light=_three(light / np.linalg.norm(light)),
+        clothes_pattern=str(rng.choice(("plain", "stripes", "checks", "blotches"), p=(0.68, 0.12, 0.08, 0.12))),
+        light=_three(light),
         light_colour=_three(key * tint),
-        sky=_three(ambient * rng.uniform(0.9, 1.15) * (1 + rng.normal(0, 0.04, 3))),
-        ground=_three(ambient * rng.uniform(0.5, 0.95) * (1 + rng.normal(0, 0.04, 3))),
-        exposure=float(rng.uniform(0.82, 1.2)),
-        contrast=float(rng.uniform(0.85, 1.15)),
-        saturation=float(rng.choice((1.0, rng.uniform(0.0, 1.25)), p=(0.5, 0.5))),
-        blur=float(rng.choice((0.0, rng.uniform(0.3, 0.9)), p=(0.6, 0.4))),
+        ambient=tuple(_three(row) for row in surroundings_light),
+        mouth_light=float(rng.uniform(0.12, 0.3)),
+        distance=float(1 / rng.uniform(1 / 22, 1 / 4.2)),
+        exposure=float(rng.uniform(0.72, 1.12) / frontal),
+        contrast=float(rng.uniform(0.85, 1.18)),
+        saturation=float(rng.choice((1.0, rng.uniform(0.4, 1.3)), p=(0.5, 0.5))),
+        vignette=float(max(0.0, rng.uniform(-0.3, 0.3))),
+        filter=picture_filter,
+        blur=float(rng.choice((0.0, rng.uniform(0.3, 1.0)), p=(0.55, 0.45))),
         noise=float(rng.choice((0.0, rng.uniform(0.002, 0.02)), p=(0.5, 0.5))),
+        jpeg=int(rng.choice((0, rng.integers(35, 96)), p=(0.5, 0.5))),
         seed=int(rng.integers(2**31)),
     )

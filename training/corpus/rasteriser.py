@@ -10,7 +10,7 @@ import numpy as np
 _jit = nb.njit(cache=True, fastmath=True, error_model="numpy")
 
 # Plain literals would turn the arithmetic below into float64.
-_ZERO, _HALF, _ONE, _TINY = np.float32(0), np.float32(0.5), np.float32(1), np.float32(1e-9)
+_ZERO, _HALF, _ONE, _THREE, _TINY = np.float32(0), np.float32(0.5), np.float32(1), np.float32(3), np.float32(1e-9)
 _EDGE = np.float32(-1e-4)  # pixels on a shared edge belong to both triangles: no cracks
 
 
@@ -92,14 +92,14 @@ def vertex_normals(vertices, faces):
 @_jit
 def shade(
     triangle, weights, faces, uv, normals, openness, gloss, softness, texture,
-    light, light_colour, sky, ground, lit, background,
+    light, light_colour, ambient, lit, background,
 ):  # fmt: skip
     """Colour every pixel: (height,width,3) float32 linear RGB.
 
     triangle, weights from `rasterise`; normals (V,3); openness (V,), how much ambient light reaches a vertex, 0 to 1;
     per face gloss (F,2) (strength, exponent) and softness (F,), how far light wraps round the terminator (skin lets red
     through most); texture (h,w,3) uint8, whose square is the albedo; light, unit vector towards the key light, with its
-    colour; sky and ground, ambient colours; lit (height,width), 0 where the key light is shadowed; background
+    colour; ambient (9,3), irradiance of all other light in spherical harmonics (`looks.irradiance`); lit (height,width), 0 where the key light is shadowed; background
     (height,width,3).
     """
     height, width = triangle.shape
@@ -141,7 +141,6 @@ def shade(
             highlight = _ZERO
             if gloss[f, 0] > _ZERO and half > _HALF:
                 highlight = gloss[f, 0] * half ** gloss[f, 1] * shadow
-            up = _HALF - _HALF * ny
             w00, w01, w10, w11 = (_ONE - fx) * (_ONE - fy), fx * (_ONE - fy), (_ONE - fx) * fy, fx * fy
             for k in range(3):
                 shown = (
@@ -152,8 +151,12 @@ def shade(
                 ) * level
                 wrap = softness[f] * (_ONE - third * np.float32(k))
                 key = max((facing + wrap) / (_ONE + wrap), _ZERO) * light_colour[k] * shadow
-                ambient = (sky[k] * up + ground[k] * (_ONE - up)) * open_
-                out[y, x, k] = shown * shown * (key + ambient) + highlight * light_colour[k]
+                around = (
+                    ambient[0, k] + ambient[1, k] * nx + ambient[2, k] * ny + ambient[3, k] * nz
+                    + ambient[4, k] * nx * ny + ambient[5, k] * ny * nz + ambient[6, k] * nx * nz
+                    + ambient[7, k] * (_THREE * nz * nz - _ONE) + ambient[8, k] * (nx * nx - ny * ny)
+                )  # fmt: skip
+                out[y, x, k] = shown * shown * (key + max(around, _ZERO) * open_) + highlight * light_colour[k]
     return out
 
 

@@ -1,14 +1,14 @@
 """Clips of one rendered person: `ClipRenderer(identity).frame(arkit, rotation, translation)`.
 
-The camera is orthographic, so labels and pictures agree exactly (`heads.clip_labels`). The neck bends between the
-moving head and a nearly still torso.
+Labels and pictures agree exactly (`heads.clip_labels`). The neck bends between the moving head and a nearly still
+torso.
 """
 
 import cv2
 import numpy as np
 
-from .hair import Shell, cut_clothes, grow_hair
-from .heads import FRAME, KEYPOINT_NAMES, KEYPOINT_VERTICES, LANDMARKS_68, HeadAssets, Identity, Motion, head_rotation
+from .hair import Shell, cut_clothes, grow_hair, put_on_glasses, put_on_hat
+from .heads import FRAME, Identity, Motion, head_rotation, in_perspective
 from .looks import Scene
 from .rasteriser import rasterise, shade, shadow_test, vertex_normals
 from .skin import (
@@ -24,7 +24,6 @@ from .skin import (
     SKIN_ROWS,
     TEXTURE_ROWS,
     capsule,
-    inner_mouth_faces,
     map_texels,
     noise,
     paint_patches,
@@ -46,28 +45,26 @@ _SURFACES = {
     "hair": (0.10, 16.0, 0.3),
     "cloth": (0.0, 1.0, 0.15),
     "matt": (0.0, 1.0, 0.2),
+    "frames": (0.5, 40.0, 0.1),
 }
-_GROUP_PARTS = {
-    "helper-l-eye": ("left_eye", "eye"),
-    "helper-r-eye": ("right_eye", "eye"),
-    "helper-upper-teeth": ("upper_teeth", "wet"),
-    "helper-lower-teeth": ("lower_teeth", "wet"),
-    "helper-tongue": ("tongue", "wet"),
-}
-_UPPER_LASHES = ("helper-l-eyelashes-2", "helper-r-eyelashes-2")
-_NOT_SHOWN = ("helper-hair", "helper-l-eyelashes-1", "helper-r-eyelashes-1")  # lower lashes are finer than a pixel
+_PART_SURFACES = {
+    "left_eye": "eye", "right_eye": "eye", "upper_teeth": "wet", "lower_teeth": "wet", "tongue": "wet", "gums": "wet",
+    "lining": "wet", "lashes": "matt",
+}  # fmt: skip
+_INSIDE_MOUTH = ("upper_teeth", "lower_teeth", "tongue", "gums", "lining")
 
 
 class ClipRenderer:
     """Paints a person once, then renders any number of frames.
 
-    identity: the person. scene: place, light, clothes and camera; the identity's own when None.
+    identity: the person. scene: place, light, clothes and camera; the identity's own when None. size: side of the
+    pictures, 256 or more.
     """
 
-    def __init__(self, identity: Identity, scene: Scene | None = None):
+    def __init__(self, identity: Identity, scene: Scene | None = None, size: int = FRAME):
         self.identity = identity
+        self.size = size
         self.scene = scene = identity.scene if scene is None else scene
-        assets = HeadAssets.load()
         texels = map_texels(identity)
 
         shells, hair, on_scalp = grow_hair(identity, texels)
@@ -82,35 +79,42 @@ class ClipRenderer:
         self._solid = texture[..., 3] > 0.5
 
         self._faces: np.ndarray
-        self._build_head(assets)
+        self._build_head()
         self._vertices = identity.vertices
         self._head_vertices = len(identity.vertices)
         for shell in shells:
             self._add_shell(shell, "hair")
         if clothes is not None:
             self._add_shell(clothes, "cloth")
+        if identity.look.hat:
+            self._add_shell(put_on_hat(identity, texels, identity.look.hat), "cloth")
+        if identity.look.glasses:
+            self._add_shell(put_on_glasses(identity, identity.look.glasses), "frames")
         self._faces = np.ascontiguousarray(self._faces)
         self._follow = self._head_share(self._vertices)[:, None]
         self._openness = self._ambient_openness()
         self._background = self._upscale(paint_background(scene)) ** 2
-        self._colours = tuple(np.asarray(c, np.float32) for c in (scene.light_colour, scene.sky, scene.ground))
+        self._colours = tuple(np.asarray(c, np.float32) for c in (scene.light_colour, scene.ambient))
         self._light = np.asarray(scene.light, np.float32)
         self._light_view = _look_along(self._light)
-        grain = np.random.default_rng(scene.seed).standard_normal((FRAME, FRAME, 3), dtype=np.float32)
+        grain = np.random.default_rng(scene.seed).standard_normal((size, size, 3), dtype=np.float32)
         self._grain = np.float32(scene.noise) * grain
+        down, across = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j].astype(np.float32)
+        self._vignette = 1 - np.float32(scene.vignette) * (down**2 + across**2)[..., None]
 
     def frame(self, arkit, rotation, translation, frame_seed: int = 0) -> np.ndarray:
-        """One picture (256,256,3) uint8 RGB.
+        """One picture (size,size,3) uint8 RGB.
 
         arkit (52,), rotation (3,3) and translation (3,) of the head; frame_seed changes the sensor noise alone.
         """
         return self.frame_with_mask(arkit, rotation, translation, frame_seed)[0]
 
     def frame_with_mask(self, arkit, rotation, translation, frame_seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """The picture and the person's silhouette (256,256) bool."""
+        """The picture and the person's silhouette (size,size) bool."""
         posed = self._pose(arkit, np.asarray(rotation, np.float32), np.asarray(translation, np.float32))
-        size = FRAME * SUPERSAMPLING
-        xy = (posed[:, :2] + 1) * np.float32(size / 2) - np.float32(0.5)
+        size = self.size * SUPERSAMPLING
+        seen = in_perspective(posed, self.scene.distance, self.identity.face_plane)
+        xy = (seen[:, :2] + 1) * np.float32(size / 2) - np.float32(0.5)
         depth_values = np.ascontiguousarray(posed[:, 2])
         triangle, weights, _ = self._rasterise(xy, depth_values, size)
         lit = self._shadows(posed, triangle, weights)
@@ -118,24 +122,24 @@ class ClipRenderer:
             triangle, weights, self._faces, self._uv, vertex_normals(posed, self._faces), self._openness_when(posed),
             self._gloss, self._softness, self._texture, self._light, *self._colours, lit, self._background,
         )  # fmt: skip
-        covered = cv2.resize((triangle >= 0).astype(np.float32), (FRAME, FRAME), interpolation=cv2.INTER_AREA)
+        covered = (triangle >= 0).astype(np.float32)
+        covered = cv2.resize(covered, (self.size, self.size), interpolation=cv2.INTER_AREA)
         return self._develop(picture, frame_seed), covered > 0.5
 
     def clip(self, motion: Motion) -> np.ndarray:
-        """All pictures of a motion: (T,256,256,3) uint8 RGB."""
+        """All pictures of a motion: (T,size,size,3) uint8 RGB."""
         rotations = head_rotation(motion.yaw, motion.pitch, motion.roll)
         steps = zip(motion.arkit, rotations, motion.translation, strict=True)
         return np.stack([self.frame(*step, frame_seed=i) for i, step in enumerate(steps)])
 
-    def _build_head(self, assets: HeadAssets) -> None:
-        vertices, look = self.identity.vertices, self.identity.look
+    def _build_head(self) -> None:
+        mesh, vertices, look = self.identity.mesh, self.identity.vertices, self.identity.look
         column, row, _ = capsule(vertices)
-        faces = assets.faces
+        faces = mesh.faces
         uv = unwrap(column, row, faces)
         strength, exponent, soft = _SURFACES["skin"]
         gloss = np.tile(np.array([strength * look.gloss, exponent], np.float32), (len(faces), 1))
         softness = np.full(len(faces), soft, np.float32)
-        sheet = np.zeros(len(faces), bool)
 
         def assign(chosen, part, surface, place):
             """Give faces a patch: `place` (V,2) in [0, 1] across and down it."""
@@ -145,36 +149,29 @@ class ClipRenderer:
             gloss[chosen] = (strength * (look.gloss if surface == "skin" else 1), exponent)
             softness[chosen] = soft
 
-        for name, (part, surface) in _GROUP_PARTS.items():
-            members = assets.group_vertices(name)
-            chosen = assets.groups == assets.group_names.index(name)
-            own = vertices[members]
-            if surface == "eye":
-                # The subject's right eye is on the picture's left. The iris sits on the pupil keypoint.
-                side = "left" if name == "helper-r-eye" else "right"
-                pupil = vertices[KEYPOINT_VERTICES[KEYPOINT_NAMES.index(f"pupil_{side}")]]
-                place = 0.5 + (vertices - pupil)[:, :2] / (EYE_PATCH_REACH * np.ptp(own[:, 0]))
-            else:
-                low, span = own.min(0), np.ptp(own, axis=0) + 1e-6
-                place = (vertices - low)[:, :2] / span[:2]
-                if part == "lower_teeth":
-                    place[:, 1] = 1 - place[:, 1]
-            assign(chosen, part, surface, place)
-        mouth = inner_mouth_faces(assets)
-        assign(mouth, "mouth", "wet", np.stack([vertices[:, 0] * 2 + 0.5, vertices[:, 1] * 2], 1) % 1)
-        assign((assets.masks["ears"] > 0.5)[faces].all(1), "ears", "skin", vertices[:, [2, 1]] * 1.5 + 0.5)
         lid_margin = self.identity.landmarks[36:48]
-        for name in _UPPER_LASHES:
-            chosen = assets.groups == assets.group_names.index(name)
-            own = vertices[assets.group_vertices(name)]
-            across = (vertices[:, 0] - own[:, 0].min()) / np.ptp(own[:, 0])
-            from_lid = np.min(np.linalg.norm(vertices[:, None] - lid_margin, axis=-1), axis=1) / 0.06
-            assign(chosen, "lashes", "matt", np.stack([across, from_lid], 1))
-            sheet[chosen] = True
-
-        keep = ~np.isin(assets.groups, [assets.group_names.index(name) for name in _NOT_SHOWN])
-        self._faces, self._uv, self._sheet = faces[keep], np.ascontiguousarray(uv[keep]), sheet[keep]
-        self._gloss, self._softness = gloss[keep], softness[keep]
+        for part, surface in _PART_SURFACES.items():
+            members = mesh.vertices_of(part)
+            if not len(members):
+                continue
+            low, span = vertices[members].min(0), np.ptp(vertices[members], axis=0) + 1e-6
+            place = (vertices - low)[:, :2] / span[:2]
+            if surface == "eye":  # the iris sits on the pupil keypoint
+                pupil = self.identity.named_keypoints[f"pupil_{part.removesuffix('_eye')}"]
+                place = 0.5 + (vertices - pupil)[:, :2] / (EYE_PATCH_REACH * span[0])
+            elif part == "lower_teeth":
+                place[:, 1] = 1 - place[:, 1]
+            elif part in ("lining", "gums"):
+                place = vertices[:, :2] * 2 % 1
+            elif part == "lashes":
+                inwards = np.abs(vertices[:, 0]) - np.abs(vertices[members, 0]).min()
+                from_lid = np.min(np.linalg.norm(vertices[:, None] - lid_margin, axis=-1), axis=1) / 0.06
+                place = np.stack([inwards / np.ptp(np.abs(vertices[members, 0])), from_lid], 1)
+            assign(mesh.is_part(part), part, surface, place)
+        ears = mesh.is_part("skin") & (mesh.ears > 0.5)[faces].all(1)
+        assign(ears, "ears", "skin", vertices[:, [2, 1]] * 1.5 + 0.5)
+        self._faces, self._uv, self._sheet = faces, np.ascontiguousarray(uv), mesh.is_part("lashes")
+        self._gloss, self._softness = gloss, softness
 
     def _add_shell(self, shell: Shell, surface: str) -> None:
         strength, exponent, softness = _SURFACES[surface]
@@ -226,17 +223,14 @@ class ClipRenderer:
         openness = 0.3 + 0.7 * np.clip(1.15 * seen / total, 0, 1)
 
         # Inside the mouth it gets darker with the distance behind the lips, whether they are open or not.
-        assets = HeadAssets.load()
+        mesh, landmarks = self.identity.mesh, self.identity.landmarks
         inside = np.zeros(len(vertices), bool)
-        for name in ("helper-upper-teeth", "helper-lower-teeth", "helper-tongue"):
-            inside[assets.group_vertices(name)] = True
-        inside[np.unique(assets.faces[inner_mouth_faces(assets)])] = True
-        lips = self.identity.vertices[[LANDMARKS_68[51], LANDMARKS_68[57]], 2].mean()
-        depth_behind = lips - vertices[:, 2]
-        openness = np.where(inside, np.clip(1.4 - depth_behind / 0.19, 0.02, 1.1), openness)
+        inside[mesh.vertices_of(*_INSIDE_MOUTH)] = True
+        depth_behind = landmarks[[51, 57], 2].mean() - vertices[:, 2]
+        openness = np.where(inside, np.exp(-np.maximum(depth_behind - 0.09, 0) / self.scene.mouth_light), openness)
         self._inside_mouth = np.flatnonzero(inside)
         lips = np.zeros(len(vertices), bool)
-        lips[: self._head_vertices] = assets.masks["lips"] > 0.5
+        lips[: self._head_vertices] = mesh.lips > 0.5
         return np.where(lips & ~inside, np.maximum(openness, 0.5), openness).astype(np.float32)
 
     def _rasterise(self, xy, nearness, size: int):
@@ -244,7 +238,7 @@ class ClipRenderer:
 
     def _openness_when(self, posed: np.ndarray) -> np.ndarray:
         """Ambient openness of a pose: no light gets between closed lips."""
-        upper, lower = posed[LANDMARKS_68[62]], posed[LANDMARKS_68[66]]
+        upper, lower = posed[self.identity.mesh.landmarks[[62, 66]]]
         openness = self._openness.copy()
         openness[self._inside_mouth] *= ramp(0.01, 0.06, np.linalg.norm(upper - lower)).astype(np.float32)
         return openness
@@ -257,25 +251,35 @@ class ClipRenderer:
         light_depth = self._rasterise(xy, nearness, SHADOW_SIZE)[2]
         return shadow_test(triangle, weights, self._faces, points, light_depth, np.float32(0.045))
 
-    @staticmethod
-    def _upscale(picture: np.ndarray) -> np.ndarray:
-        size = FRAME * SUPERSAMPLING
+    def _upscale(self, picture: np.ndarray) -> np.ndarray:
+        size = self.size * SUPERSAMPLING
         return cv2.resize(picture.astype(np.float32), (size, size), interpolation=cv2.INTER_LINEAR)
 
     def _develop(self, picture: np.ndarray, frame_seed: int) -> np.ndarray:
         """Linear supersampled light to an 8-bit photograph."""
         scene = self.scene
-        picture = cv2.resize(picture, (FRAME, FRAME), interpolation=cv2.INTER_AREA)
-        picture = np.sqrt(np.maximum(picture * np.float32(scene.exposure), 0))
+        picture = cv2.resize(picture, (self.size, self.size), interpolation=cv2.INTER_AREA)
+        picture = np.sqrt(np.maximum(picture * np.float32(scene.exposure) * self._vignette, 0))
         grey = picture.mean(-1, keepdims=True)
-        picture = grey + np.float32(scene.saturation) * (picture - grey)
+        picture = grey + np.float32(scene.saturation * (scene.filter not in ("grey", "sepia"))) * (picture - grey)
         picture = 0.5 + np.float32(scene.contrast) * (picture - 0.5)
+        if scene.filter == "sepia":
+            picture = picture * np.array([1.0, 0.87, 0.70], np.float32)
+        elif scene.filter == "faded":
+            picture = 0.12 + 0.8 * picture
+        elif scene.filter == "painted":
+            shown = (np.clip(picture, 0, 1) * 255).astype(np.uint8)
+            picture = cv2.edgePreservingFilter(shown, sigma_s=12, sigma_r=0.25).astype(np.float32) / 255
         if scene.blur > 0:
-            picture = cv2.GaussianBlur(picture, (0, 0), scene.blur)
+            picture = cv2.GaussianBlur(picture, (0, 0), scene.blur * self.size / FRAME)
         if scene.noise > 0:
-            shift = np.random.default_rng((scene.seed, frame_seed)).integers(0, FRAME, 2)
+            shift = np.random.default_rng((scene.seed, frame_seed)).integers(0, self.size, 2)
             picture = picture + np.roll(self._grain, tuple(shift), (0, 1))
-        return (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
+        shown = (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
+        if scene.jpeg:
+            data = cv2.imencode(".jpg", shown[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, scene.jpeg])[1]
+            shown = np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
+        return shown
 
 
 def _look_along(towards: np.ndarray) -> np.ndarray:
@@ -291,33 +295,73 @@ def paint_background(scene: Scene) -> np.ndarray:
     colours = np.asarray(scene.background_colours, np.float32)
     down, across = np.mgrid[-1 : 1 : FRAME * 1j, -1 : 1 : FRAME * 1j].astype(np.float32)
     turn = rng.uniform(0, 2 * np.pi)
-    ramp = np.clip(0.5 + 0.5 * (across * np.cos(turn) + down * np.sin(turn)), 0, 1)[..., None]
+    slope = np.clip(0.5 + 0.5 * (across * np.cos(turn) + down * np.sin(turn)), 0, 1)[..., None]
+    picture = colours[0] * (1 - 0.5 * slope) + 0.5 * colours[1] * slope
+
+    def rectangle(place, size, colour, border: int = 0) -> None:
+        (left, top), (width, height) = place, size
+        box = (int(left), int(top)), (int(left + width), int(top + height))
+        cv2.rectangle(picture, *box, tuple(float(c) for c in colour), -1)
+        if border:
+            cv2.rectangle(picture, *box, tuple(float(c) for c in colour * 0.6), border)
+
+    def disc(centre, radius: float, colour) -> None:
+        cv2.circle(picture, centre, max(int(radius), 1), tuple(float(c) for c in colour), -1, cv2.LINE_AA)
+
     if scene.background == "plain":
-        picture = np.broadcast_to(colours[0] * (0.9 + 0.1 * ramp), (FRAME, FRAME, 3)).copy()
-    else:
-        picture = colours[0] * (1 - ramp) + colours[1] * ramp
-    if scene.background == "noise":
-        for channel in range(3):
-            picture[..., channel] += noise(rng, FRAME, FRAME, (5, 5, 0.15), (25, 25, 0.08), (110, 110, 0.05))
+        picture = np.broadcast_to(colours[0] * (0.9 + 0.1 * slope), (FRAME, FRAME, 3)).copy()
+    elif scene.background == "studio":  # a lamp on a paper wall
+        centre = rng.uniform(-0.5, 0.5, 2)
+        glow = np.exp(-((across - centre[0]) ** 2 + (down - centre[1]) ** 2) / rng.uniform(0.5, 2.0))[..., None]
+        picture = colours[0] * (rng.uniform(0.25, 0.8) + rng.uniform(0.2, 0.8) * glow)
+    elif scene.background == "noise":
+        picture += noise(rng, FRAME, FRAME, (5, 5, 0.15), (25, 25, 0.06))[..., None]
+        picture += np.stack([noise(rng, FRAME, FRAME, (8, 8, 0.04)) for _ in range(3)], -1)
     elif scene.background == "leaves":  # overlapping discs of every size, like a crowd of objects
         for size in np.sort(rng.pareto(1.3, 260) * 5 + 3)[::-1]:
             colour = colours[rng.integers(len(colours))] * rng.uniform(0.5, 1.3)
-            centre = tuple(int(c) for c in rng.integers(0, FRAME, 2))
-            cv2.circle(picture, centre, int(min(size, 90)), tuple(float(c) for c in colour), -1, cv2.LINE_AA)
+            disc(tuple(int(c) for c in rng.integers(0, FRAME, 2)), min(size, 90), colour)
     elif scene.background == "shapes":
         for _ in range(rng.integers(4, 14)):
             corners = rng.integers(-40, FRAME + 40, (rng.integers(3, 6), 1, 2)).astype(np.int32)
             colour = colours[rng.integers(len(colours))] * rng.uniform(0.6, 1.2)
             cv2.fillPoly(picture, [corners], tuple(float(c) for c in colour), cv2.LINE_AA)
-    elif scene.background == "room":  # walls, window or shelves: upright rectangles
-        for _ in range(rng.integers(3, 10)):
-            left, top = rng.integers(-40, FRAME, 2)
-            width, height = rng.integers(15, 150), rng.integers(20, 220)
-            colour = colours[rng.integers(len(colours))] * rng.uniform(0.6, 1.3)
-            box = (int(left), int(top)), (int(left + width), int(top + height))
-            cv2.rectangle(picture, *box, tuple(float(c) for c in colour), -1)
-            cv2.rectangle(picture, *box, tuple(float(c) for c in colour * 0.6), int(rng.integers(1, 4)))
-    picture += noise(rng, FRAME, FRAME, (60, 60, 0.008), (250, 250, 0.008))[..., None]
+    elif scene.background == "room":  # a wall with pictures, shelves with things, a window
+        for _ in range(rng.integers(1, 6)):
+            size = rng.integers(25, 150), rng.integers(30, 200)
+            rectangle(rng.integers(-40, FRAME, 2), size, colours[rng.integers(6)] * rng.uniform(0.6, 1.2), 2)
+        if rng.random() < 0.4:
+            for shelf in range(int(rng.integers(10, 60)), FRAME, int(rng.integers(45, 90))):
+                rectangle((-5, shelf), (FRAME + 10, 5), colours[2] * 0.5)
+                left = -5.0
+                while left < FRAME:
+                    width, height = rng.uniform(5, 22), rng.uniform(15, 42)
+                    rectangle((left, shelf - height), (width, height), colours[rng.integers(6)] * rng.uniform(0.4, 1.3))
+                    left += width + (rng.uniform(5, 60) if rng.random() < 0.15 else 1)
+        if rng.random() < 0.4:
+            place, size = rng.integers(-60, 200, 2), rng.integers(60, 140, 2)
+            rectangle(place, size, np.array([0.95, 0.97, 1.0]) * rng.uniform(0.8, 1.0), 3)
+            rectangle((place[0] + size[0] // 2, place[1]), (3, size[1]), colours[3])
+    elif scene.background == "lights":  # lamps out of focus, by night
+        picture *= rng.uniform(0.1, 0.6)
+        radius = rng.uniform(4, 18)
+        for _ in range(rng.integers(8, 40)):
+            glow = np.array([1.0, 0.85, 0.6]) * rng.uniform(0.5, 1) + 0.2 * colours[rng.integers(6)]
+            layer = picture.copy()
+            disc(tuple(int(c) for c in rng.integers(0, FRAME, 2)), radius * rng.uniform(0.7, 1.1), glow)
+            picture = layer + rng.uniform(0.2, 0.8) * (picture - layer)
+    elif scene.background == "outdoors":  # sky, hills or houses, leaves
+        horizon = rng.uniform(-0.6, 0.5)
+        sky = np.array([0.62, 0.78, 0.95]) * rng.uniform(0.7, 1.05) + 0.25 * (colours[0] - 0.5)
+        picture = sky * (1 - 0.25 * (down[..., None] + 1) / 2) + noise(rng, FRAME, FRAME, (4, 6, 0.06))[..., None]
+        green = np.array([0.30, 0.42, 0.20]) * rng.uniform(0.5, 1.3) + 0.2 * (colours[1] - 0.5)
+        ridge = horizon + noise(rng, 1, FRAME, (2, 6, 0.12), (2, 40, 0.03))
+        leaves = 1 + noise(rng, FRAME, FRAME, (12, 12, 0.2), (60, 60, 0.2), (120, 120, 0.15))[..., None]
+        ground = ramp(-0.01, 0.01, down - ridge)[..., None]
+        picture += ground * (green * leaves - picture)
+        for _ in range(rng.integers(0, 5)):
+            rectangle(rng.integers(-30, FRAME, 2), rng.integers(30, 110, 2), colours[rng.integers(6)], 1)
+    picture = picture + noise(rng, FRAME, FRAME, (60, 60, 0.008), (250, 250, 0.008))[..., None]
     if scene.background_blur > 0:
-        picture = cv2.GaussianBlur(picture, (0, 0), scene.background_blur)
+        picture = cv2.GaussianBlur(picture.astype(np.float32), (0, 0), scene.background_blur)
     return np.clip(picture, 0, 1)

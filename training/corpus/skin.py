@@ -16,7 +16,7 @@ import numpy as np
 
 from eat_hf.easing import smoothstep
 
-from .heads import KEYPOINT_NAMES, KEYPOINT_VERTICES, LANDMARKS_68, HeadAssets, Identity
+from .heads import Identity
 from .looks import Look
 from .rasteriser import rasterise
 
@@ -24,7 +24,7 @@ COLUMNS = 1024
 SKIN_ROWS = 768
 HAIR_ROWS = 768
 CLOTHES_ROWS = 320
-PATCH_ROWS = 128
+PATCH_ROWS = 92
 SKIN_TOP, HAIR_TOP = 0, SKIN_ROWS
 CLOTHES_TOP = SKIN_ROWS + HAIR_ROWS
 PATCH_TOP = CLOTHES_TOP + CLOTHES_ROWS
@@ -37,10 +37,10 @@ CAPSULE_BOTTOM = 1.25
 _CAP_ARC = CAP_RADIUS * np.pi / 2
 _ARC = _CAP_ARC + CAPSULE_BOTTOM - CAP_LEVEL
 
-PATCH = 128
-_PATCH_NAMES = ("left_eye", "right_eye", "upper_teeth", "lower_teeth", "tongue", "mouth", "lashes", "ears")
+PATCH = 92  # eleven of them across the texture
+_PATCH_NAMES = ("left_eye", "right_eye", "upper_teeth", "lower_teeth", "tongue", "lining", "lashes", "ears", "gums", "frames", "hat")
 PATCHES = {name: number for number, name in enumerate(_PATCH_NAMES)}
-EYE_PATCH_REACH = PATCH / 120  # diameters of the eyeball that an eye's patch spans
+EYE_PATCH_REACH = 16 / 15  # diameters of the eyeball that an eye's patch spans
 _FRONT = slice(COLUMNS // 4, COLUMNS - COLUMNS // 4)  # columns that face the viewer
 
 
@@ -125,9 +125,8 @@ class TexelMap:
 
 def map_texels(identity: Identity) -> TexelMap:
     """Rasterise the body in texture space; where the surface folds over itself its outermost sheet counts."""
-    assets = HeadAssets.load()
-    outside = (assets.groups == 0) & ~inner_mouth_faces(assets)
-    faces = assets.faces[outside]
+    mesh = identity.mesh
+    faces = mesh.faces[mesh.is_part("skin")]
     column, row, radius = capsule(identity.vertices)
     uv = unwrap(column, row, faces)
     over = uv[..., 0].max(1) >= COLUMNS
@@ -150,16 +149,10 @@ def map_texels(identity: Identity) -> TexelMap:
     return TexelMap(
         position=interpolate(identity.vertices),
         radius=interpolate(radius.astype(np.float32)),
-        lips=interpolate(assets.masks["lips"]),
-        eyelids=interpolate(assets.masks["eyelids"]),
+        lips=interpolate(mesh.lips),
+        eyelids=interpolate(mesh.eyelids),
         covered=triangle >= 0,
     )
-
-
-def inner_mouth_faces(assets: HeadAssets) -> np.ndarray:
-    """(F,) faces of the mouth's lining."""
-    inside = (assets.masks["mouth"] > 0.5) & (assets.masks["lips"] < 0.5)
-    return inside[assets.faces].all(1) & (assets.groups == 0)
 
 
 def paint_skin(identity: Identity, texels: TexelMap) -> np.ndarray:
@@ -174,8 +167,7 @@ def paint_skin(identity: Identity, texels: TexelMap) -> np.ndarray:
 
     front = skin[:, _FRONT]  # a view: what follows paints on `skin`
     place = texels.position[:, _FRONT]
-    landmarks = identity.vertices[list(LANDMARKS_68)]
-    keypoints = dict(zip(KEYPOINT_NAMES, identity.vertices[list(KEYPOINT_VERTICES)], strict=True))
+    landmarks, keypoints = identity.landmarks, identity.named_keypoints
     facing = ramp(0.05, 0.25, place[..., 2])
     _paint_cheeks(front, place, facing, keypoints, look, rng)
     _paint_wrinkles(front, place, facing, landmarks, look, rng)
@@ -282,19 +274,25 @@ def paint_patches(look: Look) -> np.ndarray:
         patch(side)[..., :3] = _paint_teeth(look, rng)
     bumps = noise(rng, PATCH, PATCH, (30, 30, 0.04), (6, 6, 0.05))[..., None]
     patch("tongue")[..., :3] = np.array([0.68, 0.33, 0.33]) * (1 + bumps)
-    patch("mouth")[..., :3] = np.array([0.42, 0.15, 0.15]) * (1 + bumps)
+    patch("lining")[..., :3] = np.array([0.42, 0.15, 0.15]) * (1 + bumps)
+    patch("gums")[..., :3] = np.array([0.66, 0.34, 0.33]) * (1 + bumps)
     blotches = 1 + look.mottling * noise(rng, PATCH, PATCH, (5, 5, 0.03), (40, 40, 0.02))[..., None]
     patch("ears")[..., :3] = np.asarray(look.tone) * np.array([1.0, 0.93, 0.92]) * blotches
+    if look.glasses:
+        patch("frames")[..., :3] = look.glasses.colour
+    if look.hat:
+        knit = 1 + noise(rng, PATCH, PATCH, (8, 8, 0.06), (40, 90, 0.12))[..., None]
+        patch("hat")[..., :3] = np.asarray(look.hat.colour) * knit
     hairs = noise(rng, PATCH, PATCH, (3, 60, 1.0))
     tip = np.linspace(0, 1, PATCH, dtype=np.float32)[:, None]
-    shade_of_lashes = 0.35 * np.asarray(look.tone) * (1 - look.lashes)
-    patch("lashes")[..., :3] = np.array([0.07, 0.055, 0.05]) * look.lashes + shade_of_lashes
+    dark = 0.35 + 0.55 * look.lashes  # a lash is finer than a pixel: the skin behind it shows
+    patch("lashes")[..., :3] = 0.06 * dark + 0.6 * np.asarray(look.tone) * (1 - dark)
     patch("lashes")[..., 3] = hairs > 4.5 * (tip - 0.15 - 0.45 * look.lashes)
     return np.clip(patches, 0, 1)
 
 
 def _paint_eye(look: Look, rng) -> np.ndarray:
-    down, across = (np.mgrid[:PATCH, :PATCH].astype(np.float32) - 63.5) / 60
+    down, across = (np.mgrid[:PATCH, :PATCH].astype(np.float32) - (PATCH - 1) / 2) * (2 * EYE_PATCH_REACH / PATCH)
     radius, angle = np.hypot(across, down), np.arctan2(down, across)
     iris = np.sin(np.radians(look.iris_size))
     white = np.array([0.93, 0.91, 0.90]) - 0.10 * ramp(0.5, 1, radius)[..., None] * np.array([0.3, 1, 1])
@@ -305,7 +303,7 @@ def _paint_eye(look: Look, rng) -> np.ndarray:
     )
     inside = radius / iris
     fibre = np.asarray(look.iris) * ((0.85 + 0.55 * ramp(0.35, 0.9, inside)) * (1 + rays))[..., None]
-    fibre *= (1 - 0.65 * ramp(0.82, 1.0, inside))[..., None]
+    fibre *= (1 - rng.uniform(0.3, 0.75) * ramp(rng.uniform(0.7, 0.86), 1.0, inside))[..., None]  # the limbal ring
     eye += ramp(1.04, 0.96, inside)[..., None] * (fibre - eye)
     pupil = rng.uniform(0.34, 0.46)
     eye += ramp(pupil + 0.06, pupil, inside)[..., None] * (np.array([0.015, 0.015, 0.02]) - eye)
@@ -315,9 +313,11 @@ def _paint_eye(look: Look, rng) -> np.ndarray:
 def _paint_teeth(look: Look, rng) -> np.ndarray:
     """Across: around the arch; down: from the gum to the edge."""
     down, across = np.mgrid[:PATCH, :PATCH].astype(np.float32) / PATCH
-    teeth = np.asarray(look.teeth) * (1 + noise(rng, PATCH, PATCH, (6, 14, 0.03)))[..., None]
-    gaps = np.abs(((across - 0.5) * 12 + 0.5) % 1 - 0.5) * 2  # 1 between two teeth, 0 in their middle
-    gaps = np.abs(1 - gaps)
-    teeth = teeth * (1 - 0.22 * ramp(0.2, 0.0, gaps))[..., None]
+    position = (across - 0.5) * 12 + 0.5
+    own = rng.uniform(0.93, 1.03, 14)[np.clip(np.floor(position).astype(int) + 6, 0, 13)]  # no two are quite alike
+    teeth = np.asarray(look.teeth) * (own * (1 + noise(rng, PATCH, PATCH, (6, 14, 0.03))))[..., None]
+    teeth *= 1 - 0.18 * ramp(0.75, 0.3, down)[..., None] * np.array([0.1, 0.35, 1.0])  # yellower towards the gum
+    gaps = np.abs(1 - np.abs(position % 1 - 0.5) * 2)  # 0 between two teeth, 1 in their middle
+    teeth = teeth * (1 - (0.12 + 0.4 * look.gap) * ramp(0.22, 0.0, gaps))[..., None]
     gum = ramp(0.42, 0.34, down + 0.06 * np.cos(gaps * np.pi))
     return teeth + gum[..., None] * (np.array([0.62, 0.32, 0.31]) - teeth)
