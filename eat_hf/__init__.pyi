@@ -6,6 +6,7 @@ from .models.detail_renderer import DetailRenderer as DetailRenderer
 from .models.edn import EDN as EDN
 from .models.emotion_mapper import EmotionMapper as EmotionMapper
 from .models.expression_basis import ExpressionBasis as ExpressionBasis
+from .models.face_landmarks import FaceLandmarks as FaceLandmarks
 from .models.judges.emotion_fan import EmotionFAN as EmotionFAN
 from .models.judges.sync_expert import SyncExpert as SyncExpert
 from .models.judges.syncnet import SyncNet as SyncNet

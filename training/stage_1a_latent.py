@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
+from accelerate import PartialState
 from torch import Tensor, nn
 
 from eat_hf import MotionEstimator
@@ -154,6 +155,7 @@ def main(argv: list[str] | None = None) -> None:
     with main_process_first():
         bank = FrameBank.load(options.corpus, "train")
         held_out = FrameBank.load(options.corpus, "validation")
+    bank = bank.to(PartialState().device)
     torch.manual_seed(options.seed)
     detector = estimator = None
     if options.part != "estimator":

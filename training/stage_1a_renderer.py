@@ -15,6 +15,7 @@ from functools import partial
 import numpy as np
 import torch
 import torch.nn.functional as F
+from accelerate import PartialState
 from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
@@ -33,6 +34,8 @@ from .losses.pictures import feature_weight, flow_loss, gradient_l1, picture_gri
 OCCLUDED = ("jaw", "temple", "chin", "forehead")  # the outline slides over the surface as the head turns
 FINE = ("lip", "mouth", "lid", "brow", "nose")  # what speech and expressions move
 CELLS = 64  # of the feature map across the frame
+MOST_TURNED = 28.0  # degrees
+FITTED = 20_000  # frames that the guide to the teeth is fitted to
 OPEN = 500  # colour values inside mouths below which a batch of them counts for less
 
 
@@ -53,7 +56,7 @@ class RendererOptions(LoopOptions):
 
 
 def draw(bank: FrameBank, rng: np.random.Generator, count: int, calm_share: float) -> Batch:
-    source, driving = bank.draw_pairs(rng, count, calm_share)
+    source, driving = bank.draw_pairs(rng, count, calm_share, MOST_TURNED)
     pictures = torch.stack([bank.pixel_values(source), bank.pixel_values(driving)], 1)
     return {
         "pictures": pictures,
@@ -97,8 +100,8 @@ class RendererTask(nn.Module):
             "landmarks_visible": visibility(pairs["landmarks"][:, 1], torch.arange(68) >= 17),
         }
         if not self.options.motion_only:
-            centre = exact[:, 1, self.drawn][:, torch.randint(len(self.drawn), (1,)), :2].squeeze(1)
-            elsewhere = torch.rand(len(centre), 1) < 0.25
+            centre = exact[:, 1, self.drawn[int(torch.randint(len(self.drawn), ()))], :2]
+            elsewhere = torch.rand(len(centre), 1, device=centre.device) < 0.25
             anywhere = torch.empty_like(centre).uniform_(-1, 1)
             centre = torch.where(elsewhere, anywhere, centre + 0.15 * torch.randn_like(centre))
             size = self.options.crop_cells
@@ -143,14 +146,24 @@ class RendererTask(nn.Module):
         # nothing else that is drawn is seen; openings are small, so their pixels count for more
         lips = batch["keypoints"][:, 1, self.drawn, :2]
         opening = crop.cut(polygon_coverage(lips, driving.shape[-1]), driving.shape[-1] // CELLS)
+        mouths, found = opening.sum().clamp_min(OPEN), (frames - target).abs()
+        edges = (difference(frames) - difference(target)).abs() * opening[..., 1:, 1:]
         return {
-            "picture": 8 * ((frames - target).abs() * weight).mean(),
+            "picture": 8 * (found * weight).mean(),
             "gradient": 4 * gradient_l1(frames, target),
             "synthesised": 3 * ((synthesised - target).abs() * weight * (0.5 + 15 * warp_error)).mean(),
             "warp": 2 * ((warped - target).abs() * weight).clamp(max=1).mean(),
             "flow": 2 * self.flow(out.displacement[:, 0], batch),
-            "mouth": 4 * ((frames - target).abs() * opening).sum() / opening.sum().clamp_min(OPEN),
+            "mouth": 4 * (found * opening).sum() / mouths,
+            "mouth_gradient": 4 * edges.sum() / mouths,
         }
+
+
+def difference(pictures: Tensor) -> Tensor:
+    """Horizontal and vertical differences (N, 6, H - 1, W - 1) of pictures (N, 3, H, W)."""
+    across = pictures[..., 1:, 1:] - pictures[..., 1:, :-1]
+    down = pictures[..., 1:, 1:] - pictures[..., :-1, 1:]
+    return torch.cat([across, down], 1)
 
 
 @torch.no_grad()
@@ -189,11 +202,17 @@ def main(argv: list[str] | None = None) -> None:
     with main_process_first():
         bank = FrameBank.load(options.corpus, "train")
         held_out = FrameBank.load(options.corpus, "validation")
+    bank = bank.to(PartialState().device)
     torch.manual_seed(options.seed)
     names = bank.keypoint_names
     model = load_component(options.initial) if options.initial else recipe.build("repos_net", names)
     if not isinstance(model, DetailRenderer):
         raise UserError(f"This stage learns from exact motion: it trains a DetailRenderer, no {type(model).__name__}.")
+    if model.mouth_guide is not None and not options.initial:
+        if "arches" not in bank.labels:
+            raise UserError(f"{options.corpus} does not say where the teeth are; a renderer with teeth needs it.")
+        index = np.linspace(0, len(bank.identity) - 1, min(FITTED, len(bank.identity))).astype(int)
+        model.mouth_guide.fit(*(torch.from_numpy(bank.labels[name][index]) for name in ("keypoints", "arches")))
     model.to(memory_format=torch.channels_last)
     for parameter in model.volume_eam.parameters():
         parameter.requires_grad_(False)  # emotional adaptation comes in stage 2

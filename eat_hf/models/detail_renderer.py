@@ -27,6 +27,7 @@ from .layers import (
     pixel_grid,
     repeat_per_frame,
 )
+from .mouth_guide import MouthGuide
 from .repos_net import SourceFeatures
 from .spade import OnePlusConv2d, SPADEBlock
 
@@ -165,6 +166,8 @@ class DetailDecoder(CheckpointedBlocks):
         up_channels: tuple[int, ...],
         detail_channels: int,
         hidden: int,
+        guide_channels: int = 0,
+        refine_channels: tuple[int, ...] = (16,),
     ):
         super().__init__()
         self.stem = nn.Conv2d(features, channels, 3, padding=1)
@@ -172,16 +175,19 @@ class DetailDecoder(CheckpointedBlocks):
         self.middle = nn.ModuleList(block(channels, channels) for _ in range(blocks))
         widths = (channels, *up_channels)
         self.ups = nn.ModuleList(block(i, o) for i, o in zip(widths, up_channels, strict=False))
-        self.merge = nn.Conv2d(widths[-1] + detail_channels + 13, 48, 3, padding=1)
-        self.refine = nn.Conv2d(12 + 4, 16, 3, padding=1)
-        self.to_rgb_and_mask = nn.Conv2d(16, 4, 3, padding=1)  # the mask is no longer used
+        self.merge = nn.Conv2d(widths[-1] + detail_channels + 13 + guide_channels, 48, 3, padding=1)
+        self.refine = nn.Conv2d(12 + 4 + guide_channels, refine_channels[0], 3, padding=1)
+        self.refine_more = nn.ModuleList(
+            nn.Conv2d(i, o, 3, padding=1) for i, o in zip(refine_channels, refine_channels[1:], strict=False)
+        )
+        self.to_rgb_and_mask = nn.Conv2d(refine_channels[-1], 4, 3, padding=1)  # the mask is no longer used
 
     @property
     def reach(self) -> int:
         """Cells of the feature map around a pixel that it depends on."""
         middle = 2 + 2 * len(self.middle)  # the first block's scale and shift look further than the stem
         ups = sum(2 * 0.5 ** (n + 1) for n in range(len(self.ups)))
-        return math.ceil(middle + ups + 0.5 + 2 * 0.25)  # merge; refine and to_rgb_and_mask
+        return math.ceil(middle + ups + 0.5 + (2 + len(self.refine_more)) * 0.25)  # merge; refine and to_rgb_and_mask
 
     def forward(
         self,
@@ -190,6 +196,7 @@ class DetailDecoder(CheckpointedBlocks):
         warped_picture: Tensor,
         mouth: Tensor,
         hidden: Tensor,
+        guide: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """For a feature map of (N, C, H, W):
 
@@ -198,6 +205,7 @@ class DetailDecoder(CheckpointedBlocks):
             warped_picture: (N, 3, 4H, 4W).
             mouth: (N, 1, 4H, 4W), 0 to 1, the opening of the mouth.
             hidden: (N, 1, 4H, 4W), 0 to 1, what of the mouth the portrait does not show.
+            guide: (N, G, 4H, 4W), where the teeth are, of a decoder that has one (`mouth_guide`).
 
         Returns:
             the picture, and the synthesised picture before blending.
@@ -209,10 +217,13 @@ class DetailDecoder(CheckpointedBlocks):
             x = self._run(block, F.interpolate(x, scale_factor=2), feature_map)
         # hidden from the network, so that lips stretched by the warp are never taken for a cavity
         visible = warped_picture * (1 - hidden)
-        parts = warped_details, F.pixel_unshuffle(visible, 2), F.avg_pool2d(mouth, 2)
+        guides = () if guide is None else (guide,)
+        parts = warped_details, F.pixel_unshuffle(visible, 2), *(F.avg_pool2d(part, 2) for part in (mouth, *guides))
         x = torch.cat([F.leaky_relu(x, 0.2), *(part.to(x.dtype) for part in parts)], 1)
         x = F.pixel_shuffle(F.leaky_relu(self.merge(x), 0.2), 2)
-        x = F.leaky_relu(self.refine(torch.cat([x, visible.to(x.dtype), mouth.to(x.dtype)], 1)), 0.2)
+        x = torch.cat([x, *(part.to(x.dtype) for part in (visible, mouth, *guides))], 1)
+        for refine in (self.refine, *self.refine_more):
+            x = F.leaky_relu(refine(x), 0.2)
         synthesised = torch.sigmoid(self.to_rgb_and_mask(x).float()[:, :3])
         return warped_picture + mouth * (synthesised - warped_picture), synthesised
 
@@ -234,6 +245,8 @@ class DetailRenderer(ModelMixin, ConfigMixin):
         feature_channels: width of the flattened, warped features, which are the decoder's map.
         decoder_channels, decoder_blocks, up_channels, spade_hidden: of the decoder.
         detail_channels: width of the shallow features that are carried over.
+        teeth: of an arch, that a guide to where they are may show (`MouthGuide`); 0 for no guide.
+        refine_channels: widths of the decoder's last layers, at the density of the picture.
     """
 
     _supports_gradient_checkpointing = True
@@ -257,6 +270,8 @@ class DetailRenderer(ModelMixin, ConfigMixin):
         up_channels: tuple[int, ...] = (48,),
         spade_hidden: int = 32,
         detail_channels: int = 16,
+        teeth: int = 0,
+        refine_channels: tuple[int, ...] = (16,),
     ):
         super().__init__()
         if len(rigid_keypoints) < 4 or len(inner_mouth) < 3:
@@ -280,8 +295,16 @@ class DetailRenderer(ModelMixin, ConfigMixin):
         self.heat_features = nn.Conv2d(keypoints, 16, 1)
         self.flatten = ConvNormReLU(flat + 17, feature_channels, slope=0.01)
         self.decoder = DetailDecoder(
-            feature_channels, decoder_channels, decoder_blocks, up_channels, detail_channels, spade_hidden
+            feature_channels,
+            decoder_channels,
+            decoder_blocks,
+            up_channels,
+            detail_channels,
+            spade_hidden,
+            guide_channels=MouthGuide.channels if teeth else 0,
+            refine_channels=refine_channels,
         )
+        self.mouth_guide = MouthGuide(keypoints, rigid_keypoints, teeth) if teeth else None
 
     @property
     def per_frame(self) -> tuple[nn.Module, ...]:
@@ -341,7 +364,10 @@ class DetailRenderer(ModelMixin, ConfigMixin):
         pictures = repeat_per_frame(torch.cat([source.picture, own_mouth], 1), count)
         picture, shown = warp_picture(pictures, motion.displacement).split([3, 1], 1)
         details = warp_picture(repeat_per_frame(source.details.float(), count), motion.displacement, cut)
-        frames, synthesised = self.decoder(feature_map, details, cut(picture), cut(mouth), cut(mouth * (1 - shown)))
+        guide = self._draw_guide(driving, picture, cut)
+        frames, synthesised = self.decoder(
+            feature_map, details, cut(picture), cut(mouth), cut(mouth * (1 - shown)), guide
+        )
         if crop is None:
             output = {"frames": drawn.paste(frames, picture, picture.shape[-1] // size), "warped_picture": picture}
         else:
@@ -358,6 +384,16 @@ class DetailRenderer(ModelMixin, ConfigMixin):
         warped = F.grid_sample(volume.float(), deformation, padding_mode="border", align_corners=False)
         parts = warped.flatten(1, 2).to(dtype), self.heat_features(cut(heat).to(dtype)), cut(mouth).to(dtype)
         return self.flatten(torch.cat(parts, 1)) * cut(motion.occlusion).to(dtype)
+
+    def _draw_guide(
+        self, keypoints: Tensor, picture: Tensor, cut: Callable[[Tensor], Tensor]
+    ) -> Tensor | None:
+        if self.mouth_guide is None:
+            return None
+        with torch.autocast(picture.device.type, enabled=False):
+            grid = pixel_grid(*picture.shape[2:], like=picture.float()).movedim(-1, 0)
+            places = cut(grid.expand(len(keypoints), -1, -1, -1)).movedim(1, -1)
+            return self.mouth_guide.draw(self.mouth_guide.points(keypoints.float()), places)
 
     def _mouth_polygon(self, keypoints: Tensor) -> Tensor:
         """Keypoints (N, K, 3) -> (N, P, 2), the opening of the mouth."""

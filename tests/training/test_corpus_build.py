@@ -77,7 +77,7 @@ def test_stored_pictures_are_the_rendered_ones(tiny):
     from training.corpus.render import ClipRenderer
 
     clip = Corpus(tiny.output).clips(kind="range_of_motion", identity=1)[0]
-    person = heads.sample_identity(tiny.rng(build._IDENTITY, 1))
+    person = sample_identity(tiny.rng(build._IDENTITY, 1))
     motion = heads.range_of_motion(person, tiny.rng(build._RANGE, 1, 0), 4)
     error = clip.frames().astype(float) - ClipRenderer(person).clip(motion)
     assert 10 * np.log10(255**2 / np.mean(error**2)) > 27

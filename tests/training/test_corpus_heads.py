@@ -9,6 +9,8 @@ import pytest
 pytest.importorskip("numba")
 
 from training.corpus import heads, looks
+from training.corpus.makehuman_heads import ASSETS, HeadAssets, makehuman_mesh
+from training.corpus.people import sample_identity
 from training.corpus.render import ClipRenderer, paint_background
 
 STILL = np.zeros(3, np.float32)
@@ -17,7 +19,7 @@ FRONTAL = heads.head_rotation(0, 0, 0)
 
 @pytest.fixture(scope="module")
 def identity():
-    return heads.sample_identity(np.random.default_rng(15))
+    return sample_identity(np.random.default_rng(15))
 
 
 @pytest.fixture(scope="module")
@@ -34,24 +36,25 @@ def landmarks_of(identity, arkit):
 
 
 def test_assets_are_small_and_say_where_they_come_from():
-    folder = heads.ASSETS.parent
+    folder = ASSETS.parent
     assert sum(path.stat().st_size for path in folder.iterdir()) < 3e6
     assert "CC0" in (folder / "NOTICE").read_text()
 
 
 def test_names_and_symmetry():
     assert len(heads.ARKIT_NAMES) == 52 and {"jawOpen", "eyeBlinkLeft", "tongueOut"} <= set(heads.ARKIT_NAMES)
-    assert len(set(heads.KEYPOINT_VERTICES)) == len(heads.KEYPOINT_NAMES)
-    assert len(set(heads.LANDMARKS_68)) == 68
-    template = heads.HeadAssets.load().vertices
-    for name, vertex in zip(heads.KEYPOINT_NAMES, heads.KEYPOINT_VERTICES, strict=True):
+    mesh = makehuman_mesh()
+    assert len(set(mesh.keypoints)) == len(heads.KEYPOINT_NAMES)
+    assert len(set(mesh.landmarks)) == 68
+    template = HeadAssets.load().vertices
+    for name, vertex in zip(heads.KEYPOINT_NAMES, mesh.keypoints, strict=True):
         x = template[vertex, 0]
         assert (x < 0) == name.endswith("_left") and (x > 0) == name.endswith("_right")
 
 
 def test_same_seed_same_person(identity, renderer):
-    again = heads.sample_identity(np.random.default_rng(15))
-    other = heads.sample_identity(np.random.default_rng(16))
+    again = sample_identity(np.random.default_rng(15))
+    other = sample_identity(np.random.default_rng(16))
     assert np.array_equal(again.vertices, identity.vertices) and np.array_equal(again.basis, identity.basis)
     assert again.look == identity.look and again.scene == identity.scene
     assert not np.array_equal(other.vertices, identity.vertices) and other.look != identity.look
@@ -61,7 +64,7 @@ def test_same_seed_same_person(identity, renderer):
 
 def test_faces_fill_the_frame_alike():
     for seed in range(4):
-        points = heads.to_pixels(heads.sample_identity(np.random.default_rng(seed)).landmarks)
+        points = heads.to_pixels(sample_identity(np.random.default_rng(seed)).landmarks)
         eyes = points[42:48].mean(0) - points[36:42].mean(0)
         assert 52 < eyes[0] < 70 and abs(points[36:48, 1].mean() - 112) < 1.5
         assert np.all(np.diff(points[:17, 0]) > -2)  # the jaw runs from the picture's left to its right
@@ -114,7 +117,7 @@ def test_keypoints_are_on_the_rendered_face(identity, renderer):
 def test_pupil_keypoint_is_where_the_pupil_is_drawn():
     seen = []
     for seed in (13, 15):
-        person = heads.sample_identity(np.random.default_rng(seed))
+        person = sample_identity(np.random.default_rng(seed))
         pictures = ClipRenderer(person)
         for gaze in ({}, {"eyeLookOutLeft": 0.8, "eyeLookInRight": 0.8}):
             arkit = heads.arkit_weights(**gaze)
@@ -142,7 +145,7 @@ def test_open_jaw_shows_the_inside_of_the_mouth(identity, renderer):
 
 def test_blink_closes_the_lids(identity, renderer):
     for seed in range(6):
-        person = heads.sample_identity(np.random.default_rng(seed))
+        person = sample_identity(np.random.default_rng(seed))
         shut = heads.arkit_weights(eyeBlinkLeft=1, eyeBlinkRight=1)
         wide, closed = (heads.to_pixels(landmarks_of(person, a)) for a in (heads.arkit_weights(), shut))
         for upper, lower in ((37, 41), (38, 40), (43, 47), (44, 46)):

@@ -26,7 +26,7 @@ def inner_lip_gap(identity, arkit):
 
 @pytest.fixture(scope="module")
 def identities():
-    return [heads.sample_identity(np.random.default_rng(seed)) for seed in range(3)]
+    return [sample_identity(np.random.default_rng(seed)) for seed in range(3)]
 
 
 def test_phonemes_tile_the_sound():

@@ -68,7 +68,7 @@ SILENT_SHARE = 0.04  # of the speech clips contain no speech
 # the voice and turn a deaf ear to the one it is asked for
 MIXED_PROSODY = 0.6
 
-PACKAGES = ("numpy", "scipy", "soxr", "numba", "espeakng-loader", "imageio-ffmpeg")
+PACKAGES = ("numpy", "scipy", "soxr", "numba", "espeakng-loader", "av")
 
 # Independent streams of random numbers under one seed.
 _IDENTITY, _STYLE, _SPLIT, _RANGE, _SPEECH, _LATENT, _DECK, _VOICE = range(8)

@@ -14,10 +14,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from eat_hf.errors import UserError
 
-from .heads import ARKIT_NAMES, KEYPOINT_NAMES, PARTS, HeadMesh, Identity, framing
+from .heads import ARKIT_NAMES, KEYPOINT_NAMES, PARTS, TEETH, HeadMesh, Identity, arch_vertices, framing
 from .looks import sample_look, sample_scene
 
 WHERE = "ICT FaceKit is read from an npz file of its light model, see training/corpus/facekit_heads.py"
@@ -42,6 +44,7 @@ _LANDMARKS = {
     "inner_lip_upper_left": 61, "inner_lip_lower_left": 67, "eye_inner_corner_left": 39, "eye_outer_corner_left": 36,
     "brow_inner_left": 21, "brow_middle_left": 19, "brow_outer_left": 17,
 }  # fmt: skip
+_CROWN = 0.85  # height of a tooth above its gum, in centimetres
 _TONGUE = slice(16611, 17039)  # its vertices among those of gums and tongue
 _TONGUE_REACH = 3.0  # centimetres that the tip of the tongue comes forward at a weight of 1
 
@@ -113,7 +116,9 @@ def _prepare(neutral, identity, expression, expression_names, quads, material, m
         ears=_ears(neutral),
         keypoints=np.array(_keypoint_vertices(neutral, landmarks68, faces, part)),
         landmarks=landmarks68.astype(int),
-    )
+        arches=arch_vertices(neutral, *(_teeth(neutral, faces[part == PARTS.index(f"{arch}_teeth")])
+                                        for arch in ("upper", "lower")), crown=_CROWN),
+    )  # fmt: skip
     return FaceKit(mesh, neutral.astype(np.float32), identity.astype(np.float32), units)
 
 
@@ -175,6 +180,18 @@ def _tongue(neutral: np.ndarray) -> np.ndarray:
     share = np.zeros(len(neutral), np.float32)
     share[_TONGUE] = np.clip((neutral[_TONGUE, 2] - 3.0) / 6.5, 0.02, 1)
     return share
+
+
+def _teeth(neutral: np.ndarray, faces: np.ndarray) -> list[np.ndarray]:
+    """Vertices of each of the front teeth of an arch, from the picture's left to its right."""
+    ends = faces[:, [0, 1, 1, 2]].reshape(-1, 2).T
+    graph = coo_array((np.ones(ends.shape[1]), ends), shape=(len(neutral),) * 2)
+    tooth_of = connected_components(graph, directed=False)[1]
+    used = np.unique(faces)
+    teeth = [used[tooth_of[used] == tooth] for tooth in np.unique(tooth_of[used])]
+    teeth.sort(key=lambda tooth: np.arctan2(neutral[tooth, 0].mean(), neutral[tooth, 2].mean() - 4))
+    back = (len(teeth) - TEETH - 2) // 2
+    return teeth[back : back + TEETH + 2]
 
 
 def _keypoint_vertices(neutral, landmarks, faces, part) -> list[int]:

@@ -30,6 +30,7 @@ ARKIT_NAMES: tuple[str, ...] = (
     "mouthSmileRight", "mouthStretchLeft", "mouthStretchRight", "mouthUpperUpLeft", "mouthUpperUpRight",
     "noseSneerLeft", "noseSneerRight", "tongueOut",
 )  # fmt: skip
+FAR_SHARE = 0.2  # of a range of motion's frames, turned further than talking heads usually are
 ARKIT_INDEX: dict[str, int] = {name: i for i, name in enumerate(ARKIT_NAMES)}
 LANDMARK_NAMES: tuple[str, ...] = tuple(f"ibug_{i:02d}" for i in range(68))
 
@@ -47,6 +48,10 @@ KEYPOINT_NAMES: tuple[str, ...] = _MIDDLE_KEYPOINTS + tuple(
     f"{name}_{side}" for name in _PAIRED_KEYPOINTS for side in ("left", "right")
 )
 
+TEETH = 10  # of either arch that may be seen between the lips
+ARCH_POINTS = 2 * (TEETH + 1) * 2
+"""Of upper and lower arch, from the picture's left to its right where two teeth meet, at the gum and at the edge."""
+
 PARTS = (
     "skin", "lining", "gums", "upper_teeth", "lower_teeth", "tongue", "left_eye", "right_eye", "lashes",
 )  # fmt: skip
@@ -58,7 +63,8 @@ class HeadMesh:
     """What all heads of a family share.
 
     faces (F,3) int32, clockwise as seen from outside; part (F,): the place in `PARTS` of each; lips, eyelids, ears
-    (V,): share in [0, 1] of a vertex in them; keypoints (K,) and landmarks (68,): their vertices.
+    (V,): share in [0, 1] of a vertex in them; keypoints (K,) and landmarks (68,): their vertices; arches
+    (ARCH_POINTS, 2): pairs of vertices, between which the points of the dental arches lie.
     """
 
     faces: np.ndarray
@@ -68,6 +74,7 @@ class HeadMesh:
     ears: np.ndarray
     keypoints: np.ndarray
     landmarks: np.ndarray
+    arches: np.ndarray
 
     def is_part(self, *names: str) -> np.ndarray:
         """(F,) bool"""
@@ -114,6 +121,16 @@ class Identity:
     def landmarks(self) -> np.ndarray:
         """Canonical iBUG landmarks (68,3)."""
         return self.vertices[self.mesh.landmarks]
+
+    @property
+    def arches(self) -> np.ndarray:
+        """Canonical points of the dental arches (ARCH_POINTS,3)."""
+        return self.vertices[self.mesh.arches].mean(1)
+
+    @property
+    def arch_basis(self) -> np.ndarray:
+        """(52,ARCH_POINTS,3)"""
+        return self.basis[:, self.mesh.arches].mean(2)
 
     @property
     def face_plane(self) -> float:
@@ -173,7 +190,7 @@ def posed(points, basis, arkit, rotation, translation) -> np.ndarray:
 def in_perspective(points: np.ndarray, distance: float, plane: float) -> np.ndarray:
     """Points (..., 3) as a camera sees them that is `distance` away from the plane z = `plane`, where sizes stay: x and
     y are places in the picture, z stays."""
-    nearness = np.float32(distance) / (np.float32(distance + plane) - points[..., 2:])
+    nearness = 1 / (1 - (points[..., 2:] - np.float32(plane)) / np.float32(distance))
     return np.concatenate([points[..., :2] * nearness, points[..., 2:]], -1)
 
 
@@ -189,8 +206,9 @@ def clip_labels(
 
     arkit (T,52), angles (T,) in degrees, translation (T,3); distance of the camera, None for one that sees without
     perspective. Returns these and canonical (K,3), expression (T,K,3) in the head's frame, keypoints (T,K,3) and
-    landmarks (T,68,3) as the camera sees them, face_box (T,4) as left, top, right, bottom in pixels of a 256 frame,
-    arkit_names; all arrays float32.
+    landmarks (T,68,3), arches (T,ARCH_POINTS,3) as the camera sees them, camera (2,), its distance from the face and that plane's depth (see
+    `in_perspective`), face_box (T,4) as left, top, right, bottom in pixels of a 256 frame, arkit_names; all arrays
+    float32.
     """
     arkit, translation = np.asarray(arkit, np.float32), np.asarray(translation, np.float32)
     rotation = head_rotation(yaw, pitch, roll)
@@ -199,7 +217,7 @@ def clip_labels(
 
     def pose(points):
         posed = points @ rotation.transpose(0, 2, 1) + translation[:, None]
-        return posed if distance is None else in_perspective(posed, distance, identity.face_plane)
+        return in_perspective(posed, np.inf if distance is None else distance, identity.face_plane)
 
     keypoints = pose(identity.keypoints + expression)
     landmarks = pose(identity.landmarks + landmark_motion)
@@ -214,6 +232,8 @@ def clip_labels(
         "expression": expression,
         "keypoints": keypoints,
         "landmarks": landmarks,
+        "arches": pose(identity.arches + np.tensordot(arkit, identity.arch_basis, 1)),
+        "camera": (np.inf if distance is None else distance, identity.face_plane),
         "face_box": np.concatenate([around.min(1), around.max(1)], 1),
     }
     return {name: np.asarray(a, np.float32) for name, a in labels.items()} | {"arkit_names": np.array(ARKIT_NAMES)}
@@ -298,12 +318,36 @@ def random_expression(rng: np.random.Generator) -> np.ndarray:
 
 def range_of_motion(identity: Identity, rng: np.random.Generator, frames: int = 32,
                     expression: Callable[[np.random.Generator], np.ndarray] = random_expression) -> Motion:  # fmt: skip
-    """Unrelated frames of one person over the range talking heads use; the first 3 are near neutral and frontal.
+    """Unrelated frames of one person over the range talking heads use and some beyond it; the first 3 are near neutral
+    and frontal.
 
     expression: draws the ARKit weights (52,) of each."""
     calm = np.minimum(np.arange(frames) * 0.12, 1.0) * (np.arange(frames) < 3) + (np.arange(frames) >= 3)
     arkit = np.stack([expression(rng) * amount for amount in calm])
-    yaw, pitch, roll = (rng.uniform(-limit, limit, frames) * calm for limit in (15, 8, 6))
+    far = rng.random(frames) < FAR_SHARE
+    yaw, pitch, roll = (
+        np.where(far, rng.uniform(-most, most, frames), rng.uniform(-usual, usual, frames)) * calm
+        for usual, most in ((18, 45), (10, 22), (8, 15))
+    )
     translation = rng.uniform(-0.06, 0.06, (frames, 3)) * calm[:, None]
     translation[:, 2] = 0  # the camera is orthographic: depth could not be seen
     return Motion(*(np.asarray(a, np.float32) for a in (arkit, yaw, pitch, roll, translation)))
+
+
+def arch_vertices(points: np.ndarray, upper: list[np.ndarray], lower: list[np.ndarray], crown: float) -> np.ndarray:
+    """`HeadMesh.arches`: points (V,3) of the mean head, y up; the vertices of each of `TEETH` + 2 teeth of an arch, from
+    the picture's left to its right; crown: height of a tooth above its gum."""
+    pairs = []
+    for teeth, direction in ((upper, -1), (lower, 1)):  # where the edge is
+        for one, other in zip(teeth[:-1], teeth[1:], strict=True):
+            for height in (crown, 0.0):
+                between = points[one].mean(0) * 0.5 + points[other].mean(0) * 0.5
+                pair = []
+                for tooth in (one, other):
+                    edge = (points[tooth, 1] * direction).max()
+                    off_height = np.abs(points[tooth, 1] * direction - (edge - height))
+                    sideways = np.linalg.norm((points[tooth] - between)[:, [0, 2]], axis=1)
+                    outwards = points[tooth, 2] + np.abs(points[tooth, 0])
+                    pair.append(tooth[np.argmin(off_height + 0.7 * sideways - 0.3 * outwards)])
+                pairs.append(pair)
+    return np.array(pairs)

@@ -5,7 +5,17 @@ from pathlib import Path
 
 import numpy as np
 
-from .heads import ARKIT_INDEX, ARKIT_NAMES, KEYPOINT_NAMES, PARTS, HeadMesh, Identity, framing
+from .heads import (
+    ARKIT_INDEX,
+    ARKIT_NAMES,
+    KEYPOINT_NAMES,
+    PARTS,
+    TEETH,
+    HeadMesh,
+    Identity,
+    arch_vertices,
+    framing,
+)
 from .looks import sample_look, sample_scene
 
 ASSETS = Path(__file__).parent / "assets" / "head.npz"
@@ -63,6 +73,8 @@ _GROUPS = {
     "helper-l-eyelashes-2": "lashes",
     "helper-r-eyelashes-2": "lashes",
 }
+
+_CROWN = 0.06  # height of a tooth above its gum, in mesh units
 
 # Upper-lid margin vertex -> the lower-lid vertex it meets, along the right eye: sizes the blink of every identity.
 _LID_PAIRS = ((1657, 1667), (1656, 1668), (1655, 1669), (1673, 1670))
@@ -131,6 +143,15 @@ def _keypoint_vertices(assets: HeadAssets) -> list[int]:
     return [(mirrored | left)[name] for name in KEYPOINT_NAMES]
 
 
+def _teeth(assets: HeadAssets, arch: str) -> list[np.ndarray]:
+    """Vertices of each of the front teeth, which the texture paints on one strip (`skin`): slices of it."""
+    strip = assets.group_vertices(f"helper-{arch}-teeth")
+    x = assets.vertices[strip, 0]
+    place = (x - x.min()) / np.ptp(x) * (TEETH + 2)
+    nearest = [np.argsort(np.abs(place - (tooth + 0.5)))[:6] for tooth in range(TEETH + 2)]
+    return [strip[chosen] for chosen in nearest]
+
+
 @cache
 def makehuman_mesh() -> HeadMesh:
     """The mesh of the first family."""
@@ -149,6 +170,7 @@ def makehuman_mesh() -> HeadMesh:
         ears=assets.masks["ears"],
         keypoints=np.array(_keypoint_vertices(assets)),
         landmarks=np.array(_landmark_vertices(assets)),
+        arches=arch_vertices(assets.vertices, _teeth(assets, "upper"), _teeth(assets, "lower"), crown=_CROWN),
     )
 
 

@@ -32,7 +32,7 @@ from .skin import (
     unwrap,
 )
 
-SUPERSAMPLING = 2
+SUPERSAMPLING = 1.5
 SHADOW_SIZE = 224  # pixels of the key light's depth picture
 SHADOW_REACH = 1.7  # picture units it covers to each side
 TORSO_SHARE = 0.5  # how much of the head's translation the shoulders follow
@@ -112,7 +112,7 @@ class ClipRenderer:
     def frame_with_mask(self, arkit, rotation, translation, frame_seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """The picture and the person's silhouette (size,size) bool."""
         posed = self._pose(arkit, np.asarray(rotation, np.float32), np.asarray(translation, np.float32))
-        size = self.size * SUPERSAMPLING
+        size = round(self.size * SUPERSAMPLING)
         seen = in_perspective(posed, self.scene.distance, self.identity.face_plane)
         xy = (seen[:, :2] + 1) * np.float32(size / 2) - np.float32(0.5)
         depth_values = np.ascontiguousarray(posed[:, 2])
@@ -252,7 +252,7 @@ class ClipRenderer:
         return shadow_test(triangle, weights, self._faces, points, light_depth, np.float32(0.045))
 
     def _upscale(self, picture: np.ndarray) -> np.ndarray:
-        size = self.size * SUPERSAMPLING
+        size = round(self.size * SUPERSAMPLING)
         return cv2.resize(picture.astype(np.float32), (size, size), interpolation=cv2.INTER_LINEAR)
 
     def _develop(self, picture: np.ndarray, frame_seed: int) -> np.ndarray:

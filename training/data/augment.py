@@ -15,31 +15,35 @@ Labels = dict[str, Tensor]
 YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 
 
-def uniform(count: int, low: float, high: float, *shape: int) -> Tensor:
-    return torch.empty(count, *shape).uniform_(low, high)
+def uniform(count: int, low: float, high: float, *shape: int, like: Tensor) -> Tensor:
+    return torch.empty(count, *shape, device=like.device).uniform_(low, high)
+
+
+def normal(count: int, *shape: int, like: Tensor) -> Tensor:
+    return torch.randn(count, *shape, device=like.device)
 
 
 def jitter_colour(pictures: Tensor) -> Tensor:
     """Gain per channel, brightness, contrast and gamma, drawn per picture: (N, 3, H, W) in [0, 1] -> same."""
     n = len(pictures)
-    x = pictures * (1 + 0.12 * torch.randn(n, 3, 1, 1)) + 0.05 * torch.randn(n, 1, 1, 1)
-    x = (x - 0.5) * (1 + 0.2 * torch.randn(n, 1, 1, 1)) + 0.5
-    return x.clamp(1e-4, 1).pow(uniform(n, 0.75, 1.35, 1, 1, 1))
+    x = pictures * (1 + 0.12 * normal(n, 3, 1, 1, like=pictures)) + 0.05 * normal(n, 1, 1, 1, like=pictures)
+    x = (x - 0.5) * (1 + 0.2 * normal(n, 1, 1, 1, like=pictures)) + 0.5
+    return x.clamp(1e-4, 1).pow(uniform(n, 0.75, 1.35, 1, 1, 1, like=pictures))
 
 
 def vary_colour(pictures: Tensor, amount: float = 0.1) -> Tensor:
     """The published colour jitter: brightness, contrast and saturation by up to 1 +- amount, hue by up to +- amount of
     a turn, drawn per picture: (N, 3, H, W) in [0, 1] -> same. Hue turns around the grey axis, in YIQ."""
     n = len(pictures)
-    brightness, contrast, saturation = (uniform(n, 1 - amount, 1 + amount, 1, 1, 1) for _ in range(3))
-    turn = uniform(n, -2 * math.pi * amount, 2 * math.pi * amount, 1, 1)
+    brightness, contrast, saturation = (uniform(n, 1 - amount, 1 + amount, 1, 1, 1, like=pictures) for _ in range(3))
+    turn = uniform(n, -2 * math.pi * amount, 2 * math.pi * amount, 1, 1, like=pictures)
     x = brightness * pictures
-    y, i, q = torch.einsum("ij,njhw->nihw", YIQ, x).unbind(1)
+    y, i, q = torch.einsum("ij,njhw->nihw", YIQ.to(x), x).unbind(1)
     mean = y.mean((1, 2), keepdim=True)
     y = mean + contrast[:, 0] * (y - mean)
     chroma = (contrast * saturation)[:, 0]
     i, q = (chroma * (turn.cos() * i - turn.sin() * q), chroma * (turn.sin() * i + turn.cos() * q))
-    return torch.einsum("ij,njhw->nihw", torch.linalg.inv(YIQ), torch.stack([y, i, q], 1)).clamp(0, 1)
+    return torch.einsum("ij,njhw->nihw", torch.linalg.inv(YIQ).to(x), torch.stack([y, i, q], 1)).clamp(0, 1)
 
 
 def mirror(pictures: Tensor, angles: Tensor, landmarks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -52,13 +56,13 @@ def degrade(pictures: Tensor) -> Tensor:
     """Blur, sensor noise and an opaque patch (hair, a hand, a hat), each on some of the pictures."""
     n, _, height, width = pictures.shape
     blurred = F.avg_pool2d(F.pad(pictures, (1, 1, 1, 1), mode="replicate"), 3, 1)
-    x = torch.where(torch.rand(n, 1, 1, 1) < 0.4, blurred, pictures)
-    x = x + uniform(n, 0, 0.04, 1, 1, 1) * torch.randn_like(x)
+    x = torch.where(uniform(n, 0, 1, 1, 1, 1, like=pictures) < 0.4, blurred, pictures)
+    x = x + uniform(n, 0, 0.04, 1, 1, 1, like=pictures) * torch.randn_like(x)
     for picture in (x[i] for i in range(n) if torch.rand(()) < 0.25):
         h, w = (int(size) for size in torch.randint(height // 12, height // 3, (2,)))
         top = int(torch.randint(0, height // 3 if torch.rand(()) < 0.7 else height - h, ()))
         left = int(torch.randint(0, width - w, ()))
-        picture[:, top : top + h, left : left + w] = torch.rand(3, 1, 1)
+        picture[:, top : top + h, left : left + w] = torch.rand(3, 1, 1).to(x)
     return x.clamp(0, 1)
 
 
@@ -79,9 +83,9 @@ def transform_similarity(
     labels holds keypoints (N, K, 3), yaw, pitch, roll (N,), translation (N, 3), expression and canonical (N, K, 3).
     """
     n = len(pictures)
-    angle = uniform(n, -max_roll, max_roll) * math.pi / 180
-    scale = uniform(n, 1 - max_scale, 1 + max_scale)[:, None, None]
-    shift = F.pad(uniform(n, -max_shift, max_shift, 2), (0, 1))
+    angle = uniform(n, -max_roll, max_roll, like=pictures) * math.pi / 180
+    scale = uniform(n, 1 - max_scale, 1 + max_scale, like=pictures)[:, None, None]
+    shift = F.pad(uniform(n, -max_shift, max_shift, 2, like=pictures), (0, 1))
     zero, one = torch.zeros_like(angle), torch.ones_like(angle)
     c, s = angle.cos(), angle.sin()
     turn = torch.stack([c, -s, zero, s, c, zero, zero, zero, one], -1).view(n, 3, 3)

@@ -110,6 +110,7 @@ def train(
             can reach the weights. The message names the loss and the step.
     """
     accelerator = make_accelerator(options)
+    torch.backends.cudnn.benchmark = True  # every batch has the same sizes
     share = share_of_batch(options, accelerator.num_processes)
     kind = torch.cuda.get_device_name() if accelerator.device.type == "cuda" else platform.machine()
     device = f"{accelerator.num_processes} x {kind}, {torch.get_num_threads()} threads"
@@ -137,7 +138,7 @@ def train(
         batch_size=None,
         sampler=range(start, options.steps),
         num_workers=options.workers,
-        pin_memory=accelerator.device.type == "cuda",
+        pin_memory=accelerator.device.type == "cuda" and options.workers > 0,  # else they may be there already
     )
     part = share // options.gradient_accumulation_steps
     bar = tqdm(batches, disable=not accelerator.is_main_process, mininterval=10, initial=start, total=options.steps)

@@ -67,7 +67,7 @@ def feature_matching(real: list[Tensor], fake: list[Tensor]) -> Tensor:
 
 def visibility(driving: Tensor, visible: Tensor) -> Tensor:
     """(N, P) weights of driving points (N, P, 3), zero off the frame and where not `visible` (P,), of mean 1."""
-    inside = (driving[..., :2].abs().amax(-1) < 0.97) & visible
+    inside = (driving[..., :2].abs().amax(-1) < 0.97) & visible.to(driving.device)
     return inside * (inside.numel() / inside.sum().clamp_min(1))
 
 

@@ -52,7 +52,7 @@ from ..loop.command_line import read_options, run_script
 from .clips import Options, Outcome, metadata_of, prepare_in_worker
 from .layouts import LAYOUTS, SPLITS, SourceClip, find_clips
 
-PACKAGES = ("eat_hf", "torch", "numpy", "opencv-python-headless", "dlib-bin", "av", "imageio-ffmpeg")
+PACKAGES = ("eat_hf", "torch", "numpy", "opencv-python-headless", "dlib-bin", "av")
 ALWAYS_MISSING = ("depth of landmarks", "arkit", "arkit_names", "phonemes", "phoneme_times")
 CACHES = ("frames", "latents", "faces")  # of `FrameBank`, `MotionData` and `FaceBank`
 WITHOUT_MODEL = ("yaw", "pitch", "roll", "translation", "canonical", "expression", "keypoints")

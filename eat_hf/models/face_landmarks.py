@@ -1,0 +1,80 @@
+"""The 68 iBUG landmarks of a face, how sure they are, and whether the mouth is covered.
+
+Not a part of the paper: it stands on the way from a picture to an aligned portrait.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.utils import BaseOutput
+from torch import Tensor, nn
+
+from .keypoint_detector import expected_keypoints
+from .layers import ConvNormReLU
+
+LANDMARKS = 68
+
+
+@dataclass
+class FaceLandmarksOutput(BaseOutput):
+    """Attributes:
+    landmarks: (B, 68, 2), x and y in [-1, 1] across the crop; points beyond its border are extrapolated.
+    deviation: (B, 68), expected distance of each from the truth, in the same units.
+    covered: (B,) logit of the mouth being covered, by a hand, a mask or anything else.
+    """
+
+    landmarks: Tensor
+    deviation: Tensor
+    covered: Tensor
+
+
+class FaceLandmarks(ModelMixin, ConfigMixin):
+    """A small U-Net over a square crop around a face.
+
+    Args:
+        input_size: side of the crop in pixels.
+        down_channels, up_channels: widths of the encoder and of the decoder; each level halves or doubles the size.
+        hidden: width of the layer that judges deviation and cover.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        input_size: int = 128,
+        down_channels: tuple[int, ...] = (16, 32, 64, 96, 128),
+        up_channels: tuple[int, ...] = (96, 64, 48),
+        hidden: int = 128,
+    ):
+        super().__init__()
+        self.downs = nn.ModuleList(ConvNormReLU(i, o) for i, o in zip((3, *down_channels), down_channels, strict=False))
+        self.deepest = ConvNormReLU(down_channels[-1], down_channels[-1])
+        inputs = [a + b for a, b in zip((down_channels[-1], *up_channels), reversed(down_channels), strict=False)]
+        self.ups = nn.ModuleList(ConvNormReLU(i, o) for i, o in zip(inputs, up_channels, strict=False))
+        self.to_heat = nn.Conv2d(up_channels[-1], LANDMARKS, 3, padding=1)
+        self.to_shift = nn.Linear(hidden, LANDMARKS * 2)
+        self.judge = nn.Linear(4 * 4 * down_channels[-1], hidden)
+        self.to_deviation = nn.Linear(hidden, LANDMARKS)
+        self.to_covered = nn.Linear(hidden, 1)
+        nn.init.zeros_(self.to_shift.weight)
+        nn.init.zeros_(self.to_shift.bias)
+
+    def forward(self, pixel_values: Tensor) -> FaceLandmarksOutput:
+        """pixel_values (B, 3, input_size, input_size) in [0, 1]."""
+        x = 2 * pixel_values - 1
+        skips = []
+        for block in self.downs:
+            x = block(x)
+            skips.append(x)
+            x = F.avg_pool2d(x, 2)
+        x = self.deepest(x)
+        hidden = F.relu(self.judge(F.adaptive_avg_pool2d(x, 4).flatten(1)))
+        for block, skip in zip(self.ups, reversed(skips), strict=False):
+            x = block(torch.cat([F.interpolate(x, scale_factor=2), skip], 1))
+        found = expected_keypoints(self.to_heat(x).float().unsqueeze(2), 1.0)[..., :2]
+        # an expectation stays within the crop; the shift may leave it
+        shift = self.to_shift(hidden).float().unflatten(1, (LANDMARKS, 2))
+        deviation = 0.002 + F.softplus(self.to_deviation(hidden).float() - 4)
+        return FaceLandmarksOutput(found + shift, deviation, self.to_covered(hidden).float().squeeze(1))

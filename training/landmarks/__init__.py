@@ -1,0 +1,1 @@
+"""The network that finds the 68 landmarks of faces in pictures."""
