@@ -111,6 +111,17 @@ class RendererTask(nn.Module):
     def forward(self, batch: Batch) -> Losses:
         return self.motion(batch) if self.options.motion_only else self.picture(batch)
 
+    def eyes(self, pictures: Tensor, batch: Batch) -> Losses:
+        """Of the whole pictures around the eyes, if they are drawn."""
+        if self.model.eye_decoder is None:
+            return {}
+        points = batch["keypoints"][:, 1, list(self.model.config.eyes)]
+        weight = feature_weight(points, pictures.shape[-1], reach=0.05, gain=1.0) - 1
+        weight = weight / weight.mean()
+        error = (pictures - batch["driving"]).abs() * weight
+        edges = (difference(pictures) - difference(batch["driving"])).abs() * weight[..., 1:, 1:]
+        return {"eyes": 6 * error.mean(), "eyes_gradient": 6 * edges.mean()}
+
     def flow(self, displacement: Tensor, batch: Batch) -> Tensor:
         keypoints, landmarks = (
             flow_loss(displacement, batch[points][:, 0], batch[points][:, 1], batch[f"{points}_visible"])
@@ -155,6 +166,7 @@ class RendererTask(nn.Module):
             "warp": 2 * ((warped - target).abs() * weight).clamp(max=1).mean(),
             "flow": 2 * self.flow(out.displacement[:, 0], batch),
             "mouth": 4 * (found * opening).sum() / mouths,
+            **self.eyes(out.eyes_picture[:, 0], batch),
             "mouth_gradient": 4 * edges.sum() / mouths,
         }
 

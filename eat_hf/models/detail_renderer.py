@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from .affine_motion import AffineDenseMotion, AffineMotion
 from .eam import EmotionalAdaptationModule, modulate_per_frame
+from .eye_decoder import EyeDecoder
 from .layers import (
     CheckpointedBlocks,
     ConvNormReLU,
@@ -52,7 +53,8 @@ class DetailRendererOutput(BaseOutput):
     """Attributes (B clips of F frames):
     frames: (B, F, 3, 256, 256) in [0, 1], or the part of them that was asked for.
     deformation: (B, F, D, H, W, 3), occlusion: (B, F, 1, H, W), displacement: (B, F, 2, H, W), see `AffineMotion`.
-    warped_picture: the portrait moved by the displacement, as large as the frames.
+    warped_picture: the portrait moved by the displacement, as large as the frames; eyes_picture: with its eyes drawn,
+    all of it whatever part of the frames was asked for.
     synthesised: the drawn picture before blending, where a part was asked for; for training.
     """
 
@@ -61,6 +63,7 @@ class DetailRendererOutput(BaseOutput):
     occlusion: Tensor
     displacement: Tensor
     warped_picture: Tensor
+    eyes_picture: Tensor
     synthesised: Tensor | None = None
 
 
@@ -245,6 +248,7 @@ class DetailRenderer(ModelMixin, ConfigMixin):
         feature_channels: width of the flattened, warped features, which are the decoder's map.
         decoder_channels, decoder_blocks, up_channels, spade_hidden: of the decoder.
         detail_channels: width of the shallow features that are carried over.
+        eyes: indices of the keypoints of the eyes, see `EyeDecoder`; none: they are moved, not drawn.
         teeth: of an arch, that a guide to where they are may show (`MouthGuide`); 0 for no guide.
         refine_channels: widths of the decoder's last layers, at the density of the picture.
     """
@@ -271,6 +275,7 @@ class DetailRenderer(ModelMixin, ConfigMixin):
         spade_hidden: int = 32,
         detail_channels: int = 16,
         teeth: int = 0,
+        eyes: tuple[int, ...] = (),
         refine_channels: tuple[int, ...] = (16,),
     ):
         super().__init__()
@@ -304,6 +309,7 @@ class DetailRenderer(ModelMixin, ConfigMixin):
             guide_channels=MouthGuide.channels if teeth else 0,
             refine_channels=refine_channels,
         )
+        self.eye_decoder = EyeDecoder(eyes) if eyes else None
         self.mouth_guide = MouthGuide(keypoints, rigid_keypoints, teeth) if teeth else None
 
     @property
@@ -364,15 +370,17 @@ class DetailRenderer(ModelMixin, ConfigMixin):
         pictures = repeat_per_frame(torch.cat([source.picture, own_mouth], 1), count)
         picture, shown = warp_picture(pictures, motion.displacement).split([3, 1], 1)
         details = warp_picture(repeat_per_frame(source.details.float(), count), motion.displacement, cut)
+        eyes_picture = self._draw_eyes(picture, repeat_per_frame(source_keypoints, count), driving, size)
         guide = self._draw_guide(driving, picture, cut)
         frames, synthesised = self.decoder(
-            feature_map, details, cut(picture), cut(mouth), cut(mouth * (1 - shown)), guide
+            feature_map, details, cut(eyes_picture), cut(mouth), cut(mouth * (1 - shown)), guide
         )
         if crop is None:
-            output = {"frames": drawn.paste(frames, picture, picture.shape[-1] // size), "warped_picture": picture}
+            whole = drawn.paste(frames, eyes_picture, picture.shape[-1] // size)
+            output = {"frames": whole, "warped_picture": picture}
         else:
             output = {"frames": frames, "warped_picture": cut(picture), "synthesised": synthesised}
-        output |= motion
+        output |= {"eyes_picture": eyes_picture, **motion}
         return DetailRendererOutput(**{name: value.unflatten(0, (clips, count)) for name, value in output.items()})
 
     def _feature_map(
@@ -384,6 +392,18 @@ class DetailRenderer(ModelMixin, ConfigMixin):
         warped = F.grid_sample(volume.float(), deformation, padding_mode="border", align_corners=False)
         parts = warped.flatten(1, 2).to(dtype), self.heat_features(cut(heat).to(dtype)), cut(mouth).to(dtype)
         return self.flatten(torch.cat(parts, 1)) * cut(motion.occlusion).to(dtype)
+
+    def _draw_eyes(self, picture: Tensor, source: Tensor, driving: Tensor, cells: int) -> Tensor:
+        """picture (N, 3, H, W), moved already; keypoints (N, K, 3); cells across the feature map."""
+        if self.eye_decoder is None:
+            return picture
+        with torch.autocast(picture.device.type, enabled=False):
+            band = Crop.around(self.eye_decoder.band(driving.float()), 1, cells)
+            scale = picture.shape[-1] // cells
+            grid = pixel_grid(*picture.shape[2:], like=picture.float()).movedim(-1, 0)
+            places = band.cut(grid.expand(len(driving), -1, -1, -1), scale).movedim(1, -1)
+            maps, where = self.eye_decoder.maps(source.float(), driving.float(), places)
+        return band.paste(self.eye_decoder(band.cut(picture, scale), maps, where), picture, scale)
 
     def _draw_guide(
         self, keypoints: Tensor, picture: Tensor, cut: Callable[[Tensor], Tensor]
