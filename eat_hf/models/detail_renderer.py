@@ -102,10 +102,11 @@ class Crop:
 
     def paste(self, parts: Tensor, maps: Tensor, scale: int) -> Tensor:
         """maps (N, C, H, W) with their parts, as `cut` gives them, replaced."""
-        whole = maps.clone()
-        for n, (rows, columns) in enumerate(self._places(scale)):
-            whole[n, :, rows, columns] = parts[n]
-        return whole
+        # each by itself: a gradient through one whole tensor would be copied as a whole for every part
+        whole = [picture.clone() for picture in maps]
+        for picture, part, (rows, columns) in zip(whole, parts, self._places(scale), strict=True):
+            picture[:, rows, columns] = part
+        return torch.stack(whole)
 
 
 def warp_picture(picture: Tensor, displacement: Tensor, cut: Callable[[Tensor], Tensor] = lambda maps: maps) -> Tensor:
