@@ -103,7 +103,8 @@ def test_two_processes_learn_what_one_does(base, clips, learnt, tmp_path):
     one, two = (load_file(tmp_path / run / "adapter" / WEIGHTS) for run in ("one", "two"))
     assert one.keys() == two.keys()
     for name, value in one.items():
-        if not name.endswith("num_batches_tracked"):  # of which one process sees twice as many
+        # batch norm's statistics are of what the main process has seen: one process has seen both shares
+        if not name.endswith(("running_mean", "running_var", "num_batches_tracked")):
             torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-3)
 
 
