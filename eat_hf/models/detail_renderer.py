@@ -406,9 +406,7 @@ class DetailRenderer(ModelMixin, ConfigMixin):
             maps, where = self.eye_decoder.maps(source.float(), driving.float(), places)
         return band.paste(self.eye_decoder(band.cut(picture, scale), maps, where), picture, scale)
 
-    def _draw_guide(
-        self, keypoints: Tensor, picture: Tensor, cut: Callable[[Tensor], Tensor]
-    ) -> Tensor | None:
+    def _draw_guide(self, keypoints: Tensor, picture: Tensor, cut: Callable[[Tensor], Tensor]) -> Tensor | None:
         if self.mouth_guide is None:
             return None
         with torch.autocast(picture.device.type, enabled=False):

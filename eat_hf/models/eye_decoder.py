@@ -1,4 +1,4 @@
-"""What a portrait does not show of its eyes: the lids that close over them, and what opening lids or a turning eye bare.
+"""What a portrait does not show of its eyes: lids that close over them, and what opening lids or a turning eye bare.
 
 Moving the picture alone stretches lashes over the eye or leaves smudges. Here the eyes are drawn where they change, and
 stay the portrait's own where they do not.
@@ -64,8 +64,8 @@ class EyeDecoder(nn.Module):
             nn.Conv2d(i, o, 3, padding=d, dilation=d) for i, o, d in zip(widths, widths[1:], dilations, strict=False)
         )
         self.to_rgb = nn.Conv2d(channels, 3, 3, padding=1)
-        nn.init.zeros_(self.to_rgb.weight)
-        nn.init.zeros_(self.to_rgb.bias)
+        for parameter in self.to_rgb.parameters():
+            nn.init.zeros_(parameter)  # at first the eyes stay as the picture has them
 
     def band(self, keypoints: Tensor) -> Tensor:
         """Corners (N, 4, 2) of what is drawn, x and y."""

@@ -26,6 +26,9 @@ class MouthGuide(nn.Module):
     NOISE = 0.012  # of estimated keypoints; what a fit on exact ones must allow for
     NARROWEST = 2e-3  # a tooth seen from its side, in units of [-1, 1]
     channels = 7
+    mean_keypoints: nn.Parameter
+    mean_points: nn.Parameter
+    map: nn.Parameter
 
     def __init__(self, keypoints: int, rigid_keypoints: tuple[int, ...], teeth: int = 10):
         super().__init__()

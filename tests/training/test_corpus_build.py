@@ -13,6 +13,7 @@ from eat_hf.errors import UserError  # noqa: E402
 from training.corpus import build, heads  # noqa: E402
 from training.corpus.build import Plan, build_corpus, split_of_identities  # noqa: E402
 from training.corpus.captions import ACTIONS, make_wish  # noqa: E402
+from training.corpus.people import sample_identity  # noqa: E402
 from training.corpus.sentences import sentences  # noqa: E402
 from training.corpus.speech import VOICES  # noqa: E402
 from training.data.dataset import Corpus  # noqa: E402
@@ -48,10 +49,12 @@ def test_corpus_reads_back(tiny):
         assert all(labels[name].dtype == np.float32 for name in shapes)
         assert labels["arkit_names"].tolist() == list(heads.ARKIT_NAMES)
         assert len(labels["phonemes"]) == len(labels["phoneme_times"])
-        # Eq. 1 with the head-frame expression: K = R (K_c + E) + t
+        # Eq. 1 with the head-frame expression: K = R (K_c + E) + t, as the camera sees it
         rotation = heads.head_rotation(labels["yaw"], labels["pitch"], labels["roll"])
         posed = (labels["canonical"] + labels["expression"]) @ rotation.transpose(0, 2, 1)
-        np.testing.assert_allclose(posed + labels["translation"][:, None], labels["keypoints"], atol=1e-5)
+        seen = heads.in_perspective(posed + labels["translation"][:, None], *labels["camera"])
+        np.testing.assert_allclose(seen, labels["keypoints"], atol=1e-5)
+        assert np.isfinite(labels["camera"][0]) == clip.rendered  # clips without pictures have no camera
         if clip.kind == "speech":
             assert len(clip.waveform()) == frames * 640 and clip.waveform().dtype == np.float32
             assert labels["phoneme_times"][-1, 1] == pytest.approx(frames / 25, abs=1e-4)
@@ -147,7 +150,7 @@ def test_test_identities_hear_test_sentences_and_voices_only(tmp_path):
 def test_metadata_is_a_hub_dataset(tiny):
     lines = [json.loads(line) for line in (tiny.output / "metadata.jsonl").read_text(encoding="utf8").splitlines()]
     fields = {"file_name", "wav", "portrait", "labels", "kind", "identity", "split", "emotion", "level", "text",
-              "voice", "frames", "seed"}  # fmt: skip
+              "voice", "frames", "seed", "family"}  # fmt: skip
     for line in lines:
         assert set(line) == fields
         for name in ("file_name", "wav", "portrait", "labels"):

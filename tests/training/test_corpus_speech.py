@@ -9,6 +9,7 @@ from eat_hf.errors import UserError  # noqa: E402
 from eat_hf.media import espeak  # noqa: E402
 from training.corpus import emotions, heads, sentences, speech, visemes  # noqa: E402
 from training.corpus.animation import animate  # noqa: E402
+from training.corpus.people import sample_identity  # noqa: E402
 
 SENTENCE = "Bob may put my big map by the pump, but Pam will keep five thick books."
 

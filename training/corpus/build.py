@@ -272,7 +272,16 @@ def _check_resumable(plan: Plan) -> None:
     existing = plan.output / "corpus.json"
     if existing.is_file():
         was = json.loads(existing.read_text(encoding="utf8"))
-        for name in ("seed", "identities", "frames_per_clip", "range_frames", "size", "families", "judge", "expression"):
+        for name in (
+            "seed",
+            "identities",
+            "frames_per_clip",
+            "range_frames",
+            "size",
+            "families",
+            "judge",
+            "expression",
+        ):
             if was.get(name, _WITHOUT.get(name, getattr(Plan, name, None))) != getattr(plan, name):
                 raise UserError(f"{plan.output} was made with {name} {was[name]}, not {getattr(plan, name)}: "
                                  "use another --output, or the same value to continue it")  # fmt: skip
@@ -302,8 +311,9 @@ def build_corpus(plan: Plan, workers: int = 1, progress: bool = True) -> None:
     remove_leftovers(plan.output / "clips")
     write_atomically(plan.output / "corpus.json", json.dumps({
         "seed": plan.seed, "identities": plan.identities, "speech_clips": plan.speech_clips,
-        "latent_clips": plan.latent_clips, "frames_per_clip": plan.frames_per_clip, "range_frames": plan.range_frames, "size": plan.size,
-        "families": plan.families, "judge": plan.judge, "splits": list(plan.splits), "expression": plan.expression,
+        "latent_clips": plan.latent_clips, "frames_per_clip": plan.frames_per_clip, "range_frames": plan.range_frames,
+        "size": plan.size, "families": plan.families, "judge": plan.judge, "splits": list(plan.splits),
+        "expression": plan.expression,
         "fps": FPS, "sampling_rate": SAMPLING_RATE, "versions": package_versions(*PACKAGES),
         "command": f"python -m training.corpus.build --output DIR --identities {plan.identities} --speech-clips "
         f"{plan.speech_clips} --latent-clips {plan.latent_clips} --seed {plan.seed} --frames-per-clip "

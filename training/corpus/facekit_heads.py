@@ -108,6 +108,10 @@ def _prepare(neutral, identity, expression, expression_names, quads, material, m
     real = quads[:, 3] != quads[:, 2]
     faces = np.concatenate([quads[:, [2, 1, 0]], quads[real][:, [3, 2, 0]]]).astype(np.int32)
     faces, part = np.ascontiguousarray(faces), np.concatenate([part, part[real]])
+
+    def teeth_of(arch: str) -> list[np.ndarray]:
+        return _teeth(neutral, faces[part == PARTS.index(f"{arch}_teeth")])
+
     mesh = HeadMesh(
         faces=faces,
         part=part,
@@ -116,9 +120,8 @@ def _prepare(neutral, identity, expression, expression_names, quads, material, m
         ears=_ears(neutral),
         keypoints=np.array(_keypoint_vertices(neutral, landmarks68, faces, part)),
         landmarks=landmarks68.astype(int),
-        arches=arch_vertices(neutral, *(_teeth(neutral, faces[part == PARTS.index(f"{arch}_teeth")])
-                                        for arch in ("upper", "lower")), crown=_CROWN),
-    )  # fmt: skip
+        arches=arch_vertices(neutral, teeth_of("upper"), teeth_of("lower"), _CROWN),
+    )
     return FaceKit(mesh, neutral.astype(np.float32), identity.astype(np.float32), units)
 
 
@@ -139,7 +142,7 @@ def _arkit_units(expression: np.ndarray, names: list[str], count: int) -> np.nda
 
 # Where things lie in the model's mean head, in centimetres.
 def _in_box(points: np.ndarray, low: tuple[float, ...], high: tuple[float, ...]) -> np.ndarray:
-    return ((points > low) & (points < high)).all(1)
+    return np.all((points > low) & (points < high), axis=1)
 
 
 def _sockets(neutral: np.ndarray) -> np.ndarray:

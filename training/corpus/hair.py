@@ -248,13 +248,13 @@ def put_on_glasses(identity: Identity, glasses: Glasses) -> Shell:
     y = np.mean([m[1] for m in middles]) - 0.25 * size[1] - 0.02 * np.sin(np.linspace(0, np.pi, 7))
     ribbon(np.column_stack([x, y]), np.column_stack([x, y + glasses.thickness]))
 
-    vertices, faces, start = [], [], 0
+    vertices, faces, first = [], [], 0
     for lines in ribbons:
         n = lines.shape[1]
-        i = start + np.arange(n - 1)
+        i = first + np.arange(n - 1)
         faces += [np.stack([i, i + 1, i + n], -1), np.stack([i + 1, i + n + 1, i + n], -1)]
         vertices.append(lines.reshape(-1, 3))
-        start += 2 * n
+        first += 2 * n
     index = np.concatenate(faces).astype(np.int32)
     middle = np.array([(PATCHES["frames"] + 0.5) * PATCH, PATCH_TOP + 0.5 * PATCH], np.float32)
     return Shell(np.concatenate(vertices).astype(np.float32), index, np.broadcast_to(middle, (len(index), 3, 2)).copy())
@@ -271,7 +271,9 @@ def put_on_hat(identity: Identity, texels: TexelMap, hat: Hat) -> Shell:
     last = np.interp(edge, level, np.arange(SKIN_ROWS))
     row = np.linspace(0.02, 1, rows)[:, None] * last
     radius = np.where(texels.covered, texels.radius, 0).astype(np.float32)
-    radius = cv2.dilate(cv2.GaussianBlur(np.tile(radius, (1, 3)), (0, 0), 12), np.ones((25, 25)))[:, COLUMNS : 2 * COLUMNS]
+    radius = cv2.dilate(cv2.GaussianBlur(np.tile(radius, (1, 3)), (0, 0), 12), np.ones((25, 25)))[
+        :, COLUMNS : 2 * COLUMNS
+    ]
     column = np.broadcast_to(column, row.shape)
     own = radius[row.astype(int), np.minimum(column.astype(int), COLUMNS - 1)]
     bulge = hat.thickness + identity.look.hair.volume * 0.6

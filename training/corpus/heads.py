@@ -206,9 +206,9 @@ def clip_labels(
 
     arkit (T,52), angles (T,) in degrees, translation (T,3); distance of the camera, None for one that sees without
     perspective. Returns these and canonical (K,3), expression (T,K,3) in the head's frame, keypoints (T,K,3) and
-    landmarks (T,68,3), arches (T,ARCH_POINTS,3) as the camera sees them, camera (2,), its distance from the face and that plane's depth (see
-    `in_perspective`), face_box (T,4) as left, top, right, bottom in pixels of a 256 frame, arkit_names; all arrays
-    float32.
+    landmarks (T,68,3), arches (T,ARCH_POINTS,3) as the camera sees them, camera (2,), its distance from the face and
+    that plane's depth (see `in_perspective`), face_box (T,4) as left, top, right, bottom in pixels of a 256 frame,
+    arkit_names; all arrays float32.
     """
     arkit, translation = np.asarray(arkit, np.float32), np.asarray(translation, np.float32)
     rotation = head_rotation(yaw, pitch, roll)
@@ -335,8 +335,10 @@ def range_of_motion(identity: Identity, rng: np.random.Generator, frames: int = 
 
 
 def arch_vertices(points: np.ndarray, upper: list[np.ndarray], lower: list[np.ndarray], crown: float) -> np.ndarray:
-    """`HeadMesh.arches`: points (V,3) of the mean head, y up; the vertices of each of `TEETH` + 2 teeth of an arch, from
-    the picture's left to its right; crown: height of a tooth above its gum."""
+    """`HeadMesh.arches` of a mean head (V,3), y up.
+
+    upper, lower: the vertices of each of `TEETH` + 2 teeth, from the picture's left to its right; crown: height of a
+    tooth above its gum."""
     pairs = []
     for teeth, direction in ((upper, -1), (lower, 1)):  # where the edge is
         for one, other in zip(teeth[:-1], teeth[1:], strict=True):

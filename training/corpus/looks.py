@@ -272,7 +272,9 @@ def sample_scene(rng: np.random.Generator) -> Scene:
     surroundings_light = _sample_surroundings(rng, ambient)
     light /= np.linalg.norm(light)
     # a camera exposes for the face: what a surface that faces it reflects
-    frontal = key * max(light[2], 0.3) + (surroundings_light * [[1], [0], [0], [1], [0], [0], [0], [2], [0]]).sum(0).mean()
+    frontal = (
+        key * max(light[2], 0.3) + (surroundings_light * [[1], [0], [0], [1], [0], [0], [0], [2], [0]]).sum(0).mean()
+    )
     picture_filter = str(rng.choice(FILTERS, p=(0.82, 0.07, 0.03, 0.05, 0.03)))
     return Scene(
         background=BACKGROUNDS[rng.choice(len(BACKGROUNDS), p=(0.12, 0.18, 0.06, 0.08, 0.08, 0.2, 0.13, 0.15))],
@@ -293,6 +295,6 @@ def sample_scene(rng: np.random.Generator) -> Scene:
         filter=picture_filter,
         blur=float(rng.choice((0.0, rng.uniform(0.3, 1.0)), p=(0.55, 0.45))),
         noise=float(rng.choice((0.0, rng.uniform(0.002, 0.02)), p=(0.5, 0.5))),
-        jpeg=int(rng.choice((0, rng.integers(35, 96)), p=(0.5, 0.5))),
+        jpeg=int(rng.integers(35, 96)) if rng.random() < 0.5 else 0,
         seed=int(rng.integers(2**31)),
     )

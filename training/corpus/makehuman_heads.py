@@ -253,5 +253,3 @@ def _close_lids(blink, vertices, side) -> None:
     order = np.argsort(vertices[upper, 0])
     along = vertices[upper, 0][order]
     blink *= np.interp(vertices[:, 0], along, ((gap + 0.004) / closing)[order])[:, None].astype(np.float32)
-
-

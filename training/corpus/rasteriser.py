@@ -99,8 +99,8 @@ def shade(
     triangle, weights from `rasterise`; normals (V,3); openness (V,), how much ambient light reaches a vertex, 0 to 1;
     per face gloss (F,2) (strength, exponent) and softness (F,), how far light wraps round the terminator (skin lets red
     through most); texture (h,w,3) uint8, whose square is the albedo; light, unit vector towards the key light, with its
-    colour; ambient (9,3), irradiance of all other light in spherical harmonics (`looks.irradiance`); lit (height,width), 0 where the key light is shadowed; background
-    (height,width,3).
+    colour; ambient (9,3), irradiance of all other light in spherical harmonics (`looks.irradiance`); lit
+    (height,width), 0 where the key light is shadowed; background (height,width,3).
     """
     height, width = triangle.shape
     out = np.empty((height, width, 3), np.float32)

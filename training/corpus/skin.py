@@ -38,7 +38,19 @@ _CAP_ARC = CAP_RADIUS * np.pi / 2
 _ARC = _CAP_ARC + CAPSULE_BOTTOM - CAP_LEVEL
 
 PATCH = 92  # eleven of them across the texture
-_PATCH_NAMES = ("left_eye", "right_eye", "upper_teeth", "lower_teeth", "tongue", "lining", "lashes", "ears", "gums", "frames", "hat")
+_PATCH_NAMES = (
+    "left_eye",
+    "right_eye",
+    "upper_teeth",
+    "lower_teeth",
+    "tongue",
+    "lining",
+    "lashes",
+    "ears",
+    "gums",
+    "frames",
+    "hat",
+)
 PATCHES = {name: number for number, name in enumerate(_PATCH_NAMES)}
 EYE_PATCH_REACH = 16 / 15  # diameters of the eyeball that an eye's patch spans
 _FRONT = slice(COLUMNS // 4, COLUMNS - COLUMNS // 4)  # columns that face the viewer

@@ -15,8 +15,9 @@ Labels = dict[str, Tensor]
 YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 
 
-def uniform(count: int, low: float, high: float, *shape: int, like: Tensor) -> Tensor:
-    return torch.empty(count, *shape, device=like.device).uniform_(low, high)
+def uniform(count: int, low: float, high: float, *shape: int, like: Tensor | None = None) -> Tensor:
+    """Random numbers (count, *shape), where `like` is."""
+    return torch.empty(count, *shape, device=None if like is None else like.device).uniform_(low, high)
 
 
 def normal(count: int, *shape: int, like: Tensor) -> Tensor:

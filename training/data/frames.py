@@ -23,19 +23,20 @@ class FrameBank:
     """Every frame of a corpus split, memory-mapped.
 
     Attributes:
-        pictures: (N, S, S, 3) uint8; a tensor once they are on a GPU.
+        pictures: (N, S, S, 3) uint8.
         labels: arrays with first axis N: yaw, pitch, roll (N,) degrees; translation (N, 3); expression (N, K, 3);
             keypoints (N, K, 3) posed; landmarks (N, 68, 3), of real clips without depth (NaN); canonical (N, K, 3);
             arkit (N, 52) and arches (N, ARCH_POINTS, 3), of rendered clips alone.
-        identity: (N,) as the corpus calls them. family: (N,) of heads, "real" of real people. clip: (N,) integers; frames of one clip share light, clothes and
-            background.
+        identity: (N,) as the corpus calls them. family: (N,) of heads, "real" of real people.
+        clip: (N,) integers; frames of one clip lie together and share light, clothes and background.
         calm: (N,) bool, frames that make a good source: near neutral and near frontal. A real clip counts as near
             neutral unless it is known to show an emotion.
         turned: (N,) largest of the three angles, degrees.
         keypoint_names: names of the K keypoints.
+        on_device: the pictures once more, on the GPU that batches are made on.
     """
 
-    pictures: np.ndarray | Tensor
+    pictures: np.ndarray
     labels: dict[str, np.ndarray]
     identity: np.ndarray
     family: np.ndarray
@@ -43,6 +44,7 @@ class FrameBank:
     calm: np.ndarray
     turned: np.ndarray
     keypoint_names: list[str]
+    on_device: Tensor | None = None
 
     @classmethod
     def load(cls, corpus_dir: str, split: str, cache_dir: str | None = None) -> "FrameBank":
@@ -73,7 +75,14 @@ class FrameBank:
             raise UserError(f"{corpus.folder} has no clips with pictures in its split {split}.")
         found = clips[0].labels()
         expressive = ("arkit",) if "arkit" in found else ("neutral",)
-        names = (*LABELS, *(name for name in OPTIONAL_LABELS if name in found), *expressive, "identity", "family", "clip")
+        names = (
+            *LABELS,
+            *(name for name in OPTIONAL_LABELS if name in found),
+            *expressive,
+            "identity",
+            "family",
+            "clip",
+        )
         columns: dict[str, list[np.ndarray]] = {name: [] for name in names}
         cache.mkdir(parents=True, exist_ok=True)
         count = 0
@@ -101,19 +110,19 @@ class FrameBank:
         pictures = torch.empty(self.pictures.shape, dtype=torch.uint8, device=device)
         for start in range(0, len(pictures), 4096):
             pictures[start : start + 4096] = torch.from_numpy(np.array(self.pictures[start : start + 4096]))
-        return replace(self, pictures=pictures)
+        return replace(self, on_device=pictures)
 
     @property
     def device(self) -> torch.device:
         """Where batches are made."""
-        return self.pictures.device if isinstance(self.pictures, Tensor) else torch.device("cpu")
+        return torch.device("cpu") if self.on_device is None else self.on_device.device
 
     def pixel_values(self, index: np.ndarray) -> Tensor:
         """(n,) indices -> (n, 3, S, S) float in [0, 1], channels-last."""
-        if isinstance(self.pictures, Tensor):
-            pictures = self.pictures[torch.from_numpy(index).to(self.device)]
-        else:
+        if self.on_device is None:
             pictures = torch.from_numpy(self.pictures[index])
+        else:
+            pictures = self.on_device[torch.from_numpy(index).to(self.device)]
         return pictures.permute(0, 3, 1, 2).float().div_(255).contiguous(memory_format=torch.channels_last)
 
     def label(self, name: str, index: np.ndarray) -> Tensor:

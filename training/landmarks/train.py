@@ -35,7 +35,9 @@ class LandmarkOptions(LoopOptions):
     roll: float = field(default=50.0, metadata={"help": "Faces are turned by up to so many degrees."})
 
 
-def crop_faces(pictures: Tensor, landmarks: Tensor, size: int, roll: float, spread: float = 1.0) -> tuple[Tensor, Tensor]:
+def crop_faces(
+    pictures: Tensor, landmarks: Tensor, size: int, roll: float, spread: float = 1.0
+) -> tuple[Tensor, Tensor]:
     """Square crops around faces, as a detector and a first look would cut them.
 
     Args:
@@ -54,7 +56,7 @@ def crop_faces(pictures: Tensor, landmarks: Tensor, size: int, roll: float, spre
     turn = torch.stack([torch.stack([c, -s], -1), torch.stack([s, c], -1)], -2) * reach[:, None, None]
     theta = torch.cat([turn, middle[..., None]], 2)
     # fetched from a copy of about the crop's density: a coarser one would alias
-    grid = F.affine_grid(theta, (n, 3, size, size), align_corners=False)
+    grid = F.affine_grid(theta, [n, 3, size, size], align_corners=False)
     crops = F.grid_sample(pictures, grid, padding_mode="reflection", align_corners=False)
     return crops, torch.linalg.solve(turn, (landmarks - middle[:, None]).mT).mT
 
@@ -90,7 +92,9 @@ def draw(bank: FrameBank, rng: np.random.Generator, count: int, index: np.ndarra
     pictures, landmarks = bank.pixel_values(chosen), bank.label("landmarks", chosen)[..., :2]
     if rng.random() < 0.5:  # a photograph of less detail than the crop
         small = int(rng.integers(48, 160))
-        pictures = F.interpolate(F.interpolate(pictures, size=small, mode="area"), size=pictures.shape[2], mode="bilinear")
+        pictures = F.interpolate(
+            F.interpolate(pictures, size=small, mode="area"), size=pictures.shape[2], mode="bilinear"
+        )
     pictures, landmarks = crop_faces(pictures, landmarks, size, roll if rng.random() < 0.5 else 12)
     pictures, covered = cover_mouths(jitter_colour(pictures), landmarks)
     grey = (uniform(count, 0, 1, 1, 1, 1, like=pictures) < 0.15).to(pictures.dtype)

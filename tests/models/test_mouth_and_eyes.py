@@ -1,0 +1,145 @@
+"""What the bundled renderer draws: teeth where skull and jaw have them, eyes where they change."""
+
+import pytest
+import torch
+from tiny_renderers import DETAIL, KEYPOINTS
+
+from eat_hf import DetailRenderer
+from eat_hf.keypoints import rotation_from_degrees
+from eat_hf.models.eye_decoder import EyeDecoder, EyePoints
+from eat_hf.models.layers import pixel_grid
+from eat_hf.models.mouth_guide import MouthGuide
+
+RIGID = (0, 1, 2, 3, 4)
+TEETH = 4
+
+
+def heads(count, seed=0):
+    """Keypoints (N, K, 3) and points (N, P, 3) of made-up heads of every size and pose; the jaw is keypoint 5."""
+    torch.manual_seed(seed)
+    mean = 0.5 * torch.randn(KEYPOINTS, 3)
+    at = torch.linspace(-0.15, 0.15, TEETH + 1)
+    upper = torch.stack([torch.stack([at, torch.full_like(at, y), 0.1 - at**2], -1) for y in (0.2, 0.3)], 1)
+    lower = torch.stack([torch.stack([at, torch.full_like(at, y), 0.1 - at**2], -1) for y in (0.45, 0.35)], 1)
+    torch.manual_seed(seed + 1)
+    keypoints, points = [], []
+    for _ in range(count):
+        jaw = 0.2 * torch.rand(())
+        k, down = mean.clone(), torch.tensor([0.0, 1.0, 0.0]) * jaw
+        k[5] += down
+        p = torch.stack([upper, lower + down]).reshape(-1, 3)
+        turn = rotation_from_degrees(*(10 * torch.randn(3, 1)))[0] * (1 + 0.05 * torch.randn(()))
+        shift = 0.05 * torch.randn(3)
+        keypoints.append(k @ turn.mT + shift)
+        points.append(p @ turn.mT + shift)
+    return torch.stack(keypoints), torch.stack(points)
+
+
+@pytest.fixture(scope="module")
+def guide():
+    guide = MouthGuide(KEYPOINTS, RIGID, TEETH)
+    guide.fit(*heads(400))
+    return guide
+
+
+def test_teeth_follow_head_and_jaw(guide):
+    keypoints, points = heads(50, seed=0)
+    error = (guide.points(keypoints) - points).norm(dim=-1)
+    still = (guide.mean_points - points).norm(dim=-1)
+    assert error.mean() < 0.01 and error.mean() < 0.1 * still.mean()
+
+
+def test_the_map_of_teeth(guide):
+    points = heads(1)[1]
+    places = pixel_grid(128, 128, like=points)[None]
+    upper, meets, down, *_, position = guide.draw(points, places)[0]
+    arch = points[0].reshape(2, TEETH + 1, 2, 3)
+    middle = arch[0, 2:4].mean((0, 1))[:2]  # of the third upper tooth
+    row, column = (int((c + 1) * 64) for c in middle.flip(0))
+    assert upper[row, column] == 1 and meets[row, column] < -0.8 and 0.3 < down[row, column] < 0.7
+    between = arch[0, 2].mean(0)[:2]
+    row, column = (int((c + 1) * 64) for c in between.flip(0))
+    assert meets[row, column] > 0.5
+    assert upper[0, 0] == 0 and position.min() == -1 and position.max() == 1
+    area = (arch[0, -1, 0, 0] - arch[0, 0, 0, 0]).abs() * (arch[0, :, 1, 1] - arch[0, :, 0, 1]).mean().abs()
+    assert abs(upper.sum() / 64**2 - area) < 0.25 * area
+
+
+def test_a_head_from_the_side_gives_finite_maps(guide):
+    keypoints, _ = heads(1)
+    turned = keypoints @ rotation_from_degrees(*(torch.tensor([angle]) for angle in (80.0, 10.0, 0.0))).mT[0]
+    maps = guide.draw(guide.points(turned), pixel_grid(32, 32, like=turned)[None])
+    assert maps.isfinite().all() and maps.abs().max() <= 2
+
+
+EYES = tuple(range(10))
+
+
+def face(openness=0.3, gaze=0.0):
+    """Keypoints (1, 10, 3) of two eyes 0.3 wide."""
+    eyes = []
+    for x in (-0.3, 0.3):
+        side = 1 if x > 0 else -1
+        eyes.append([(x + 0.15 * side, 0.0), (x - 0.15 * side, 0.0), (x, -0.15 * openness), (x, 0.15 * openness),
+                     (x + 0.3 * gaze, 0.0)])  # fmt: skip
+    points = torch.tensor(eyes).transpose(0, 1).reshape(1, 10, 2)
+    return torch.cat([points, torch.zeros(1, 10, 1)], -1)
+
+
+def test_eyes_that_stay_are_the_portraits_own():
+    decoder = EyeDecoder(EYES)
+    torch.nn.init.normal_(decoder.to_rgb.weight)
+    picture = torch.rand(1, 3, 64, 64)
+    places = pixel_grid(64, 64, like=picture)[None]
+    same = decoder(picture, *decoder.maps(face(), face(), places))
+    assert torch.equal(same, picture)
+    for changed in (face(openness=0.0), face(gaze=0.2)):
+        drawn = (decoder(picture, *decoder.maps(face(), changed, places)) - picture).abs().amax(1)[0]
+        for eye in (slice(18, 27), slice(37, 46)):
+            assert drawn[30:34, eye].mean() > 0.02
+        assert drawn[:16].max() == 0 and drawn[48:].max() == 0
+
+
+def test_only_the_eye_that_winks_is_drawn():
+    decoder = EyeDecoder(EYES)
+    wink = face()
+    wink[:, [4, 6], 1] = 0.0  # the picture's left eye: upper and lower lid
+    _, where = decoder.maps(face(), wink, pixel_grid(64, 64, like=wink)[None])
+    assert where[0, 0, 32, 22] == 1 and where[0, 0, :, 40:].max() == 0
+
+
+def test_maps_say_where_lids_and_pupil_are():
+    decoder = EyeDecoder(EYES)
+    places = pixel_grid(256, 256, like=face())[None]
+    maps, _ = decoder.maps(face(), face(0.2, 0.1), places)
+    below_upper, below_lower, along, pupil, now, before, moved = maps[0, :, :, 128 - 38].unbind(0)
+    row = 128 - round(0.15 * 0.2 * 128)  # where the upper lid is
+    assert abs(below_upper[row]) < 0.02 and below_lower[row] < -0.15
+    assert torch.allclose(now[row], torch.tensor(0.2)) and torch.allclose(before[row], torch.tensor(0.3))
+    assert moved[row] > 0.05 and pupil.min() < 0.2
+    points = EyePoints.of(face(0.2), list(EYES))
+    assert torch.allclose(points.openness, torch.tensor([[0.2, 0.2]]))
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_a_renderer_with_both_learns_and_runs(train):
+    torch.manual_seed(0)
+    model = DetailRenderer(**DETAIL, teeth=TEETH, eyes=EYES, refine_channels=(8, 8)).train(train)
+    keypoints, points = heads(40)
+    model.mouth_guide.fit(keypoints * 0.5, points * 0.5)
+    picture = torch.rand(2, 3, 256, 256)
+    out = model(picture, keypoints[:2] * 0.5, keypoints[2:8].view(2, 3, KEYPOINTS, 3) * 0.5)
+    assert out.frames.shape == out.eyes_picture.shape == (2, 3, 3, 256, 256)
+    out.frames.mean().backward()
+    for part in (model.eye_decoder.to_rgb.weight, model.decoder.refine.weight, model.decoder.refine_more[0].weight):
+        assert part.grad.abs().sum() > 0
+    assert all(p.grad is None for p in model.mouth_guide.parameters())  # fitted, not learnt
+
+
+def test_it_is_saved_with_what_was_fitted(tmp_path):
+    model = DetailRenderer(**DETAIL, teeth=TEETH, eyes=EYES).eval()
+    keypoints, points = heads(60)
+    model.mouth_guide.fit(keypoints, points)
+    model.save_pretrained(tmp_path)
+    again = DetailRenderer.from_pretrained(tmp_path)
+    assert torch.equal(again.mouth_guide.points(keypoints), model.mouth_guide.points(keypoints))

@@ -1,0 +1,74 @@
+"""The landmark network and its training on rendered heads."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("numba")
+
+from eat_hf.models.components import load_component  # noqa: E402
+from eat_hf.models.face_landmarks import FaceLandmarks  # noqa: E402
+from training.corpus.build import Plan, build_corpus  # noqa: E402
+from training.landmarks.train import MOUTH, cover_mouths, crop_faces, main  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpus")
+    build_corpus(Plan(folder, identities=8, speech_clips=0, latent_clips=0, range_frames=6, seed=2), progress=False)
+    return folder
+
+
+def test_it_learns_and_is_saved(corpus, tmp_path):
+    config = tmp_path / "tiny.yaml"
+    config.write_text(
+        "components:\n  face_landmarks: {class: FaceLandmarks, input_size: 64, down_channels: [8, 16, 24], "
+        "up_channels: [16], hidden: 32}\nstages:\n  landmarks: {}\n"
+    )
+    run = ["--config", str(config), "--corpus", str(corpus), "--batch_size", "16", "--log_every", "1"]
+    errors = {}
+    for steps in (1, 60):
+        folder = tmp_path / str(steps)
+        main(
+            [*run, "--output_dir", str(folder), "--steps", str(steps), "--warmup_steps", "5", "--learning_rate", "0.01"]
+        )
+        errors[steps] = json.loads((folder / "results.json").read_text())["error_of_eye_distance"]
+    assert errors[60] < 0.6 * errors[1]
+    model = load_component(tmp_path / "60" / "face_landmarks")
+    out = model(torch.rand(3, 3, 64, 64))
+    assert isinstance(model, FaceLandmarks) and out.landmarks.shape == (3, 68, 2)
+    assert out.deviation.shape == (3, 68) and (out.deviation > 0).all() and out.covered.shape == (3,)
+
+
+def marked(points, size=256):
+    """A picture (1, 3, size, size) whose green is a bump at each of the points (P, 2)."""
+    grid = torch.linspace(-1 + 1 / size, 1 - 1 / size, size)
+    x, y = (torch.exp(-((grid - points[:, i : i + 1]) ** 2) / 0.0008) for i in (0, 1))
+    return torch.stack([torch.zeros(size, size), (y[:, :, None] * x[:, None]).amax(0), torch.zeros(size, size)])[None]
+
+
+def test_crops_carry_their_landmarks():
+    torch.manual_seed(0)
+    landmarks = 0.4 * torch.rand(1, 68, 2) - 0.2
+    crops, moved = crop_faces(marked(landmarks[0]), landmarks, 128, roll=60)
+    columns, rows = ((moved[0] + 1) * 64 - 0.5).round().long().T
+    seen = (columns >= 0) & (columns < 128) & (rows >= 0) & (rows < 128)
+    assert seen.sum() > 50 and (crops[0, 1, rows[seen], columns[seen]] > 0.6).all()
+    _, straight = crop_faces(marked(landmarks[0]), landmarks, 128, roll=0, spread=0)
+    low, high = straight[0].amin(0), straight[0].amax(0)
+    assert torch.allclose(low, -high, atol=1e-5) and np.isclose((high - low).max() / 2, 1 / 1.25, atol=1e-4)
+
+
+def test_covered_mouths_are_covered():
+    torch.manual_seed(1)
+    landmarks = 0.3 * torch.rand(200, 68, 2) - 0.15
+    pictures = torch.full((200, 3, 64, 64), 0.5)
+    out, covered = cover_mouths(pictures, landmarks)
+    assert 0.05 < covered.mean() < 0.3
+    columns, rows = ((landmarks[:, MOUTH].mean(1) + 1) * 32).long().T
+    at_mouth = (out[torch.arange(200), :, rows, columns] - 0.5).abs().amax(1) > 0.01
+    assert at_mouth[covered == 1].float().mean() > 0.9
+    untouched = (out == pictures).flatten(1).all(1)
+    assert untouched.float().mean() > 0.6 and not covered[untouched].any()
