@@ -16,6 +16,7 @@ from .report.results import RejectedClip
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")
 LABELS = "labels.csv"  # in either folder: columns clip, emotion
 SHORTEST_CLIP = 7  # frames: what a window of SyncNet and a second difference need
+LARGEST_CLIP = 4 << 30  # bytes of decoded frames
 # MEAD writes the first three letters, others the whole word or a relative of it
 EMOTION_WORDS = {
     "ang": "angry",
