@@ -7,19 +7,16 @@ import io
 import os
 import struct
 import warnings
-from collections.abc import Iterator
 
 import cv2
 import numpy as np
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageCms, TiffImagePlugin, UnidentifiedImageError
 
 from ..errors import UserError
 from .files import existing_file, one_line
 
-# What is opened; others that Pillow knows run programs (EPS) or name other files
-FORMATS = (
-    "JPEG PNG WEBP AVIF HEIF TIFF BMP DIB GIF JPEG2000 PPM TGA ICO ICNS PCX SGI PSD".split()
-)  # JPEG finds MPO itself
+# What is opened (and MPO, which is found as JPEG); others that Pillow knows run programs (EPS) or name other files
+FORMATS = "JPEG PNG WEBP AVIF HEIF TIFF BMP DIB GIF JPEG2000 PPM TGA ICO ICNS PCX SGI PSD".split()
 LARGEST_PICTURE = 89_478_485  # pixels, Pillow's own limit
 ORIENTATION = 0x0112  # the EXIF tag
 UPRIGHT = {
@@ -74,7 +71,7 @@ def read_image(image: str | os.PathLike | Image.Image | np.ndarray, largest_side
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what Pillow says about metadata is nothing to the user
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with _opened(path) as picture:
+            with _open(path) as picture:
                 width, height = picture.size
                 if width * height > LARGEST_PICTURE:
                     raise Image.DecompressionBombError
@@ -111,35 +108,36 @@ def _prepare_libraries() -> None:
             function = getattr(library, name)
             function.argtypes, function.restype = [ctypes.c_void_p], ctypes.c_void_p
             function(None)
-    with contextlib.suppress(AttributeError):
-        cv2.setLogLevel(0)
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
-@contextlib.contextmanager
-def _opened(path: os.PathLike) -> Iterator[Image.Image]:
-    try:
-        picture = Image.open(path, formats=FORMATS)
-    except UnidentifiedImageError:
-        picture = _open_deep_tiff(path)
-    with picture:
-        yield picture
+def _open(path: os.PathLike) -> Image.Image:
+    with contextlib.suppress(Exception):  # whatever is wrong with it, Pillow tells
+        if (deep := _open_deep_tiff(path)) is not None:
+            return deep
+    return Image.open(path, formats=FORMATS)
 
 
-def _open_deep_tiff(path: os.PathLike) -> Image.Image:
-    """A TIFF of several float channels, which OpenCV reads and Pillow does not.
-
-    Raises:
-        UnidentifiedImageError: it is something else.
-    """
+def _open_deep_tiff(path: os.PathLike) -> Image.Image | None:
+    """A TIFF of several float or 16-bit channels, which OpenCV reads and Pillow does not, or cuts; None for others."""
     with open(path, "rb") as file:
-        data = file.read()
-    values = None
-    if data[:4] in (b"II*\0", b"MM\0*"):
-        with contextlib.suppress(cv2.error):
-            values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if values is None or values.ndim != 3 or values.shape[2] not in (3, 4):
-        raise UnidentifiedImageError
-    return Image.fromarray(_to_bytes(values[..., 2::-1]))
+        head = file.read(8)
+        if head[:4] not in (b"II*\0", b"MM\0*"):
+            return None
+        tags = TiffImagePlugin.ImageFileDirectory_v2(head)
+        file.seek(tags.next)
+        tags.load(file)
+        pixels = tags[TiffImagePlugin.IMAGEWIDTH] * tags[TiffImagePlugin.IMAGELENGTH]
+        depths = tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,))
+        if set(depths) > {16, 32} or min(depths) < 16 or len(depths) not in (3, 4) or pixels > LARGEST_PICTURE:
+            return None
+        file.seek(0)
+        values = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
+    picture = Image.fromarray(_to_bytes(values[..., 2::-1]))
+    turn = UPRIGHT.get(tags.get(ORIENTATION))
+    picture = picture if turn is None else picture.transpose(turn)
+    picture.info["icc_profile"] = tags.get(TiffImagePlugin.ICCPROFILE)
+    return picture
 
 
 def _stand_upright(picture: Image.Image) -> Image.Image:

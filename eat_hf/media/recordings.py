@@ -23,7 +23,7 @@ from .files import existing_file, one_line
 
 SHORTEST_RECORDING = 0.2  # seconds
 SILENCE = 1e-8  # mean square below which a track is silent: 80 dB under full scale
-CANCELLED = 0.8  # of the loudest channel's power: what the sum of channels with independent sound does not fall below
+CANCELLED = 0.2  # of the loudest channel's power: the sum of channels with sound of their own has all of it
 
 
 # Recordings ----------------------------------------------------------------------------------------------------------
