@@ -25,7 +25,7 @@ LONGEST_SEARCH = 50  # frames of a driving video in which a face must show up
 LONGEST_GAP = 25  # frames of a driving video in which a face that turns away may be unseen
 FOLLOWING_WINDOW = 12  # frames before and after, over which the place of a walking face is averaged
 FOLLOWING_SIDE = 256  # of the part of a frame in which it is searched, scaled to it; the detector sees 80 pixels
-LEASH = (0.08, 0.16)  # of the square's side: so far a face moves before the square follows, and has caught up with it
+LEASH = (0.04, 0.1)  # of the square's side: so far a face moves before the square follows, and has caught up with it
 LEASH_SIZE = 1.25  # how much it grows or shrinks before the square does
 DETECTION_SIDES = (640, 1280)  # large faces are found in the small copy, small faces in the large one
 # Scores: the frontal detector gives animals and textures up to 0, faces at least 0.5; the network gives 0.35 and 1
@@ -382,7 +382,8 @@ def _follow_driver(
 
     def cut(frame: np.ndarray) -> np.ndarray:
         nonlocal given
-        near = places[max(0, given - FOLLOWING_WINDOW) : given + FOLLOWING_WINDOW + 1]
+        reach = min(FOLLOWING_WINDOW, given, len(places) - 1 - given)  # as far back as ahead, so nothing lags
+        near = places[given - reach : given + reach + 1]
         given += 1
         return _cut_square(frame, _moved_square(square, places[0], np.mean(near, 0)))
 
