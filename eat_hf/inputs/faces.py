@@ -25,7 +25,7 @@ LONGEST_SEARCH = 50  # frames of a driving video in which a face must show up
 LONGEST_GAP = 25  # frames of a driving video in which a face that turns away may be unseen
 FOLLOWING_WINDOW = 12  # frames before and after, over which the place of a walking face is averaged
 FOLLOWING_SIDE = 256  # of the part of a frame in which it is searched, scaled to it; the detector sees 80 pixels
-LEASH = (0.04, 0.1)  # of the square's side: so far a face moves before the square follows, and has caught up with it
+LEASH = (0.07, 0.12)  # of the square's side: so far a face moves before the square follows, and has caught up with it
 LEASH_SIZE = 1.25  # how much it grows or shrinks before the square does
 DETECTION_SIDES = (640, 1280)  # large faces are found in the small copy, small faces in the large one
 # Scores: the frontal detector gives animals and textures up to 0, faces at least 0.5; the network gives 0.35 and 1
