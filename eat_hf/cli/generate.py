@@ -49,6 +49,10 @@ def generate(
     face: Annotated[
         int | None, typer.Option(help="Which of several faces, from 0 in order of prominence.", show_default=False)
     ] = None,
+    audio_track: Annotated[
+        int | None,
+        typer.Option(help="Which of a file's sound tracks, from 0. Default: the first with sound.", show_default=False),
+    ] = None,
     adapter: Annotated[
         list[str] | None,
         typer.Option(help="Folder or Hub id of an emotion adapter; may be given again.", show_default=False),
@@ -87,7 +91,7 @@ def generate(
         return pipeline.emotions[len(pipeline.emotion_mapper.config.emotions)] if adapter else "neutral"
 
     if manifest is not None:
-        if any(given is not None for given in (image, audio, emotion, timeline, emotion_text, face, seed)):
+        if any(given is not None for given in (image, audio, emotion, timeline, emotion_text, face, seed, audio_track)):
             raise UserError("With --manifest, what a video is made of stands in its line, not in other options.")
         model_place = find_model(model)
         made, failed = run_manifest(manifest, load, default, watermark)
@@ -96,7 +100,10 @@ def generate(
         return
     if image is None or audio is None:
         raise UserError(f"Give {'--image' if image is None else '--audio'}, or a --manifest of many videos.")
-    job = Job(image, audio, output, emotion, timeline, emotion_text, intensity, head_motion, face, seed, paste_back)
+    job = Job(
+        *(image, audio, output, emotion, timeline, emotion_text, intensity, head_motion, face, seed, paste_back),
+        audio_track=audio_track,
+    )
     # everything that can be wrong and is quick to see comes before the model is loaded
     ready = prepare(job)
     model_place = find_model(model)

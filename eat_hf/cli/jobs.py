@@ -1,8 +1,8 @@
 """Videos to make, as the command line has them: one, or a list of many that several processes share.
 
 A manifest is a CSV file with a line for each video: columns `image`, `audio` and `output`, and any of `emotion`,
-`timeline`, `emotion_text`, `intensity`, `head_motion`, `face`, `seed` and `paste_back`, written as the options of
-`eat-hf generate`. Paths are relative to the manifest.
+`timeline`, `emotion_text`, `intensity`, `head_motion`, `face`, `seed`, `paste_back` and `audio_track`, written as the
+options of `eat-hf generate`. Paths are relative to the manifest.
 """
 
 import csv
@@ -48,6 +48,7 @@ class Job:
     face: int | None = None
     seed: int | None = None
     paste_back: bool = False
+    audio_track: int | None = None
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def prepare(job: Job) -> ReadyJob:
             raise UserError(f"The video would overwrite {given}; choose another name for it.")
     if job.head_motion not in ("natural", "still") and not Path(job.head_motion).is_file():
         raise UserError(f"Head motion is natural, still, or a driving video; there is no file {job.head_motion!r}.")
-    picture, recording = read_image(job.image), read_audio(job.audio)
+    picture, recording = read_image(job.image), read_audio(job.audio, job.audio_track)
     options = ClipOptions(
         emotion,
         intensity,
@@ -168,9 +169,9 @@ def _job(manifest: Path, number: int, line: dict[str, str]) -> Job:
     if values.get("head_motion", "still") not in ("natural", "still"):
         parsed["head_motion"] = str(manifest.parent / values["head_motion"])
     try:
-        parsed |= {name: int(values[name]) for name in ("face", "seed") if name in values}
+        parsed |= {name: int(values[name]) for name in ("face", "seed", "audio_track") if name in values}
     except ValueError:
-        raise UserError(f"Line {number} of {manifest}: face and seed are whole numbers.") from None
+        raise UserError(f"Line {number} of {manifest}: face, seed and audio_track are whole numbers.") from None
     if "paste_back" in values:
         if values["paste_back"].lower() not in YES + NO:
             raise UserError(f"Line {number} of {manifest}: paste_back is true or false.")

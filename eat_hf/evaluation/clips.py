@@ -16,6 +16,7 @@ from .report.results import RejectedClip
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")
 LABELS = "labels.csv"  # in either folder: columns clip, emotion
 SHORTEST_CLIP = 7  # frames: what a window of SyncNet and a second difference need
+LARGEST_CLIP = 4 << 30  # bytes of decoded frames
 # MEAD writes the first three letters, others the whole word or a relative of it
 EMOTION_WORDS = {
     "ang": "angry",
@@ -126,7 +127,13 @@ def read_frames(path: Path) -> np.ndarray:
         UnscorableClip: it cannot be read, is too short, or not one picture size.
     """
     try:
-        frames = list(read_video(path))
+        frames, size = [], 0
+        for frame in read_video(path):
+            frames.append(frame)
+            size += frame.nbytes
+            if size > LARGEST_CLIP:
+                limit = f"{LARGEST_CLIP >> 30} GB decoded, the most that is scored"
+                raise UnscorableClip(f"{path.name} is larger than {limit}; cut it or scale it down")
     except UserError as error:
         raise UnscorableClip(f"unreadable: {str(error).rstrip('.')}") from error
     if len(frames) < SHORTEST_CLIP:

@@ -4,6 +4,7 @@ Detection and the 68 landmarks (the iBUG 300-W layout that the official preproce
 pixel coordinates (x, y) with (0, 0) in the middle of the top left pixel.
 """
 
+import collections
 import functools
 import itertools
 import threading
@@ -14,12 +15,18 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from ..constants import FPS
 from ..easing import smoothstep
 from ..errors import InputWarning, UserError
 
 SIZE = 256  # side of the frame that the network sees
 ALIGNED_LANDMARKS = 47  # jaw, brows, nose and eyes but for the last point; the mouth moves too much to align by
 LONGEST_SEARCH = 50  # frames of a driving video in which a face must show up
+LONGEST_GAP = 25  # frames of a driving video in which a face that turns away may be unseen
+FOLLOWING_WINDOW = 12  # frames before and after, over which the place of a walking face is averaged
+FOLLOWING_SIDE = 256  # of the part of a frame in which it is searched, scaled to it; the detector sees 80 pixels
+LEASH = (0.07, 0.12)  # of the square's side: so far a face moves before the square follows, and has caught up with it
+LEASH_SIZE = 1.25  # how much it grows or shrinks before the square does
 DETECTION_SIDES = (640, 1280)  # large faces are found in the small copy, small faces in the large one
 # Scores: the frontal detector gives animals and textures up to 0, faces at least 0.5; the network gives 0.35 and 1
 FRONTAL_SCORE, NETWORK_SCORE = 0.25, 0.8
@@ -327,6 +334,9 @@ def find_driver(
 ) -> Iterator[np.ndarray]:
     """The square around the face that a driving video shows first, of every frame: (256, 256, 3) uint8 each.
 
+    The square stays where its authors put it as long as the face stays about there, and follows one that walks away;
+    an `InputWarning` says where the face is lost.
+
     Args:
         frames: (H, W, 3) uint8 RGB, one after the other.
         name: of the video, for messages.
@@ -340,22 +350,111 @@ def find_driver(
     if not align:
         return (_checked_size(frame, f"the driving video {name}") for frame in frames)
     searched: list[np.ndarray] = []
-    for frame in itertools.islice(frames, LONGEST_SEARCH):
+    for n, frame in enumerate(itertools.islice(frames, LONGEST_SEARCH)):
         searched.append(frame)
         if faces := detect_faces(frame):
-            return crop_driving_video(itertools.chain(searched, frames), choose_face(faces, face), scale)
+            return _follow_driver(itertools.chain(searched, frames), choose_face(faces, face), name, scale, n)
     raise UserError(f"No face was found in the first two seconds of the driving video {name}.")
 
 
 def crop_driving_video(frames: Iterable[np.ndarray], face: Face, scale: float = 2.1) -> Iterator[np.ndarray]:
-    """Cut the square around the first frame's face out of every frame: (256, 256, 3) uint8 each."""
+    """Cut the square around the first frame's face out of every frame, as the authors do: (256, 256, 3) uint8 each."""
     box = None
     for frame in frames:
         if box is None:
             box = driving_box(face.landmarks, frame.shape[1::-1], scale)
-        left, top, side = box
-        cut = frame[top : top + side, left : left + side]
-        yield cv2.resize(cut, (SIZE, SIZE), interpolation=cv2.INTER_AREA if side > SIZE else cv2.INTER_CUBIC)
+        yield _cut_square(frame, np.array(box))
+
+
+def _follow_driver(
+    frames: Iterable[np.ndarray], face: Face, name: str, scale: float, seen_first: int
+) -> Iterator[np.ndarray]:
+    """The squares around a face that may walk away, (256, 256, 3) uint8 each, `FOLLOWING_WINDOW` frames later.
+
+    Args:
+        seen_first: number of the frame in which the face was found.
+    """
+    places: list[np.ndarray] = []  # (3,) of every frame: centre and side of the face's box
+    waiting: collections.deque[np.ndarray] = collections.deque()
+    unseen, told, given = 0, False, 0
+    square: tuple[int, int, int] | None = None
+    place = _place(face.box, face.landmarks)
+
+    def cut(frame: np.ndarray) -> np.ndarray:
+        nonlocal given
+        reach = min(FOLLOWING_WINDOW, given, len(places) - 1 - given)  # as far back as ahead, so nothing lags
+        near = places[given - reach : given + reach + 1]
+        given += 1
+        return _cut_square(frame, _moved_square(square, places[0], np.mean(near, 0)))
+
+    for number, frame in enumerate(frames):
+        if square is None:
+            square = driving_box(face.landmarks, frame.shape[1::-1], scale)
+        found = None if number <= seen_first else _face_near(frame, place)
+        if found is not None:
+            place = found
+        unseen = 0 if found is not None or number <= seen_first else unseen + 1
+        if unseen > LONGEST_GAP and not told:
+            told = True
+            start = (number - LONGEST_GAP) / FPS
+            warnings.warn(
+                f"The face of the driving video {name} is lost after {start:.1f} s; the head motion from there on "
+                "may be wrong. Use a video in which one face stays in sight.",
+                InputWarning,
+                2,
+            )
+        places.append(place)
+        waiting.append(frame)
+        if len(waiting) > FOLLOWING_WINDOW:
+            yield cut(waiting.popleft())
+    while waiting:
+        yield cut(waiting.popleft())
+
+
+def _place(box: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    """(3,) x, y and size of a face: the middle of what moves least by itself, and its box's side."""
+    return np.array([*landmarks[:ALIGNED_LANDMARKS].mean(0), box[2] - box[0]])
+
+
+def _face_near(frame: np.ndarray, place: np.ndarray) -> np.ndarray | None:
+    """Place of the face that is nearest to where it was, None if none is near."""
+    x, y, side = place
+    reach = 1.25 * side
+    left, top = max(0, int(x - reach)), max(0, int(y - reach))
+    part = frame[top : int(y + reach) + 1, left : int(x + reach) + 1]
+    if not min(part.shape[:2]):
+        return None
+    boxes = [box for box in frontal_faces(part, FOLLOWING_SIDE) if 0.5 < (box[2] - box[0]) / side < 2]
+    middle = (x - left, y - top)
+    box = min(boxes, key=lambda box: float(np.hypot(*((box[:2] + box[2:]) / 2 - middle))), default=None)
+    if box is None:
+        return None
+    return _place(box, predict_landmarks(part, box, FOLLOWING_SIDE)) + (left, top, 0)
+
+
+def _moved_square(square: tuple[int, int, int], first: np.ndarray, now: np.ndarray) -> np.ndarray:
+    """(3,) left, top, side of the square for a face that is now elsewhere; within the leash it stays."""
+    left, top, side = square
+    growth = now[2] / first[2]
+    growth = max(1.0, growth / LEASH_SIZE) if growth > 1 else min(1.0, growth * LEASH_SIZE)
+    way = now[:2] - first[:2]
+    slack, taut = LEASH
+    way = way * smoothstep(np.clip((np.hypot(*way) / side - slack) / (taut - slack), 0, 1))
+    # the square keeps its place relative to the face as it grows
+    corner = first[:2] + way - growth * (first[:2] - (left, top))
+    return np.array([*corner, growth * side])
+
+
+def _cut_square(frame: np.ndarray, square: np.ndarray) -> np.ndarray:
+    """(256, 256, 3); what lies beyond the frame repeats its border."""
+    left, top, side = (int(each) for each in np.rint(square))
+    height, width = frame.shape[:2]
+    margins = (max(0, -top), max(0, top + side - height), max(0, -left), max(0, left + side - width))
+    if any(margins):
+        frame = cv2.copyMakeBorder(np.ascontiguousarray(frame), *margins, cv2.BORDER_REPLICATE)
+        left, top = left + margins[2], top + margins[0]
+    cut = frame[top : top + side, left : left + side]
+    return cv2.resize(cut, (SIZE, SIZE), interpolation=cv2.INTER_AREA if side > SIZE else cv2.INTER_CUBIC)
 
 
 # Putting back --------------------------------------------------------------------------------------------------------

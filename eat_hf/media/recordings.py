@@ -3,10 +3,11 @@
 PyAV carries FFmpeg's libraries, so nothing here depends on a program installed on the machine.
 """
 
+import itertools
 import math
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -17,9 +18,12 @@ import numpy as np
 
 from ..constants import FPS, SAMPLING_RATE
 from ..errors import InputWarning, UserError
+from .containers import LONGEST_SOUND, MOST_CHANNELS, SAMPLING_RATES, Damage, decoded, is_decodable, open_media
 from .files import existing_file, one_line
 
 SHORTEST_RECORDING = 0.2  # seconds
+SILENCE = 1e-8  # mean square below which a track is silent: 80 dB under full scale
+CANCELLED = 0.2  # of the loudest channel's power: the sum of channels with sound of their own has all of it
 
 
 # Recordings ----------------------------------------------------------------------------------------------------------
@@ -35,6 +39,8 @@ class Recording:
         source: the file, or samples (channels, M) float32 in [-1, 1], one or two channels as recorded.
         length: samples of each channel that are used.
         channels: one or two; sampling_rate: Hz, both of the sound as recorded.
+        track: which of a file's sound tracks, counted from 0.
+        mix: (1, recorded channels) weights by which more than two channels, or two that cancel out, become one.
     """
 
     source: Path | np.ndarray
@@ -42,6 +48,8 @@ class Recording:
     channels: int
     sampling_rate: int
     _waveform: np.ndarray | None = field(default=None, repr=False)
+    track: int = 0
+    mix: np.ndarray | None = field(default=None, repr=False)
 
     @property
     def waveform(self) -> np.ndarray:
@@ -86,8 +94,9 @@ class Recording:
                 yield self.samples[:, start : start + self.sampling_rate]
             return
         given = 0
-        for piece in _decode_audio(self.source)[1]:
-            yield _clip(piece[:, : self.length - given])
+        for piece in _Track(self.source, self.track).pieces():
+            piece = piece[:, : self.length - given]
+            yield _clip(piece if self.mix is None else self.mix @ piece)
             given += piece.shape[1]
             if given >= self.length:
                 return
@@ -95,47 +104,134 @@ class Recording:
     def first(self, seconds: float) -> "Recording":
         """Its beginning, all of it if it is shorter."""
         length = min(round(seconds * self.sampling_rate), self.length)
-        return Recording(self.source, length, self.channels, self.sampling_rate)
+        return Recording(self.source, length, self.channels, self.sampling_rate, track=self.track, mix=self.mix)
 
 
-def read_audio(audio: str | os.PathLike | tuple[Any, int] | Recording) -> Recording:
+def read_audio(
+    audio: str | os.PathLike | tuple[Any, int] | Recording,
+    audio_track: int | None = None,
+    longest: float = LONGEST_SOUND,
+) -> Recording:
     """Read a recording, whatever its format, rate and channels.
 
+    Two channels stay two; more are mixed into one, so that nothing that is heard on any of them is lost. Two channels
+    of opposite phase would cancel out: the louder one is taken, with a warning.
+
     Args:
-        audio: path of anything FFmpeg reads (sound, or a video with sound), or (samples, sampling_rate) with samples
+        audio: path of a sound file, or a video with sound, or (samples, sampling_rate) with samples
             of shape (N,), (N, channels) or (channels, N), float in [-1, 1] or integer.
+        audio_track: which of a file's sound tracks, counted from 0. Default: the first that is not silent, with a
+            warning if it is not the first.
+        longest: seconds that are read at most.
 
     Raises:
-        UserError: the file is missing, empty, damaged or without sound; samples are not finite; it is shorter than
-            0.2 s.
+        UserError: the file is missing, empty, damaged or without sound; there is no such track; samples are not
+            finite; it is shorter than 0.2 s or longer than `longest`.
     """
     if isinstance(audio, Recording):
         return audio
-    pieces: Iterable[np.ndarray]
-    source: Path | np.ndarray
     if isinstance(audio, tuple):
         if len(audio) != 2:
             raise UserError(f"Audio must be a path or (samples, sampling_rate), not a tuple of {len(audio)}.")
         samples, rate = _check_samples(*audio)
-        pieces, source, name = [samples], _clip(samples), "The audio"
+        return _survey(lambda: iter([samples]), samples, rate, "The audio", longest)[0]
+    path = existing_file(audio, "recording")
+    tracks = _count_tracks(path)
+    if audio_track is not None and not 0 <= audio_track < tracks:
+        count = f"{tracks} sound tracks" if tracks > 1 else "1 sound track"
+        raise UserError(f"There is no audio track {audio_track}: {path} has {count}, counted from 0.")
+    silent: Recording | None = None
+    problem: UserError | None = None
+    for number in range(tracks) if audio_track is None else [audio_track]:
+        track = _Track(path, number)
+        try:
+            recording, power = _survey(track.pieces, path, track.rate(), f"The recording {path}", longest, number)
+        except _TooLong:
+            raise
+        except UserError as error:  # another track may be whole
+            problem = problem or error
+            continue
+        if power > SILENCE or tracks == 1 or audio_track is not None:
+            break
+        silent = silent or recording
     else:
-        path = existing_file(audio, "recording")
-        rate, pieces = _decode_audio(path, warn=True)
-        source, name = path, f"The recording {path}"
-    channels = length = 0
+        if silent is None:
+            raise problem or UserError(f"{path} contains no sound.")
+        recording = silent
+    if track.damage.heavy:
+        message = f"{path} is damaged ({one_line(track.damage.reason)}); only what could be read is used."
+        warnings.warn(message, InputWarning, 2)
+    if recording.track and audio_track is None:
+        reason = "is silent" if problem is None else "cannot be read"
+        warnings.warn(
+            f"The first sound track of {path} {reason}; track {recording.track} is used, counted from 0. "
+            "Choose another with its number (--audio-track).",
+            InputWarning,
+            2,
+        )
+    return recording
+
+
+class _TooLong(UserError):
+    """There is more sound than is read."""
+
+
+def _survey(
+    pieces: Callable[[], Iterator[np.ndarray]],
+    source: Path | np.ndarray,
+    rate: int,
+    name: str,
+    longest: float,
+    track: int = 0,
+) -> tuple[Recording, float]:
+    """A recording, and the mean square of its loudest channel.
+
+    Args:
+        pieces: the sound from its beginning, (channels, n) of one moment after the other.
+    """
+    length, channels = 0, 0
+    powers, power_of_sum = np.zeros(0), 0.0
 
     def checked() -> Iterator[np.ndarray]:
-        nonlocal channels, length
-        for piece in pieces:
+        nonlocal length, channels, powers, power_of_sum
+        for piece in pieces():
             if not np.isfinite(piece).all():
                 raise UserError(f"{name} contains NaN or infinite samples; export it again.")
-            channels, length = len(piece), length + piece.shape[1]
-            yield _clip(piece)
+            if length == 0:
+                channels, powers = len(piece), np.zeros(len(piece))
+            length += piece.shape[1]
+            if length > longest * rate:
+                raise _TooLong(f"{name} lasts longer than {_spoken(longest)}, the most that is read; cut it.")
+            piece = _clip(piece)
+            powers += np.square(piece, dtype=np.float64).sum(1)
+            power_of_sum += float(np.square(piece.sum(0), dtype=np.float64).sum())
+            yield piece
 
-    waveform = _hear(checked(), rate)
+    waveform: np.ndarray | None = _hear(checked(), rate)
     if length < SHORTEST_RECORDING * rate:
         raise UserError(f"{name} lasts {length / rate:.2f} s; at least {SHORTEST_RECORDING} s of sound is needed.")
-    return Recording(source, length, channels, rate, waveform)
+    loudest, power = int(powers.argmax()), float(powers.max() / length)
+    mix = None
+    if channels > 1 and power > SILENCE and power_of_sum < CANCELLED * powers.max():
+        mix = np.eye(channels, dtype=np.float32)[[loudest]]
+        message = f"{name} has channels that cancel out (opposite phase); only the louder one is used."
+        warnings.warn(message, InputWarning, 3)
+    elif channels > 2:  # as loud as the loudest of them
+        gain = math.sqrt(powers.max() / power_of_sum) if power_of_sum > 0 else 1 / channels
+        mix = np.full((1, channels), gain, np.float32)
+    if mix is not None:
+        waveform, channels = None, 1
+        if isinstance(source, np.ndarray):
+            source, mix = mix @ source, None
+    if isinstance(source, np.ndarray):
+        source = _clip(source)
+    recording = Recording(source, length, channels, rate, waveform, track, mix)
+    recording.waveform  # noqa: B018  # heard now, so that what is wrong with the file shows now
+    return recording, power
+
+
+def _spoken(seconds: float) -> str:
+    return f"{seconds / 3600:g} hours" if seconds >= 7200 else f"{seconds:g} s"
 
 
 def _hear(pieces: Iterable[np.ndarray], rate: int) -> np.ndarray:
@@ -152,8 +248,9 @@ def _clip(samples: np.ndarray) -> np.ndarray:
 
 def _check_samples(samples: Any, rate: int) -> tuple[np.ndarray, int]:
     samples = np.asarray(samples)
-    if not 1000 <= rate <= 768000 or int(rate) != rate:
-        raise UserError(f"The sampling rate must be a whole number of Hz between 1000 and 768000, not {rate}.")
+    if not SAMPLING_RATES[0] <= rate <= SAMPLING_RATES[1] or int(rate) != rate:
+        limits = " and ".join(map(str, SAMPLING_RATES))
+        raise UserError(f"The sampling rate must be a whole number of Hz between {limits}, not {rate}.")
     if samples.ndim not in (1, 2) or samples.size == 0 or samples.dtype.kind not in "fiu":
         raise UserError(
             f"Audio samples must be a non-empty array of shape (N,) or (N, channels), "
@@ -166,55 +263,94 @@ def _check_samples(samples: Any, rate: int) -> tuple[np.ndarray, int]:
     samples = np.atleast_2d(samples.astype(np.float32))
     if samples.shape[0] > samples.shape[1]:
         samples = samples.T
-    if samples.shape[0] > 2:
-        samples = samples.mean(0, keepdims=True)
     return samples, int(rate)
 
 
-def _decode_audio(path: Path, warn: bool = False) -> tuple[int, Iterator[np.ndarray]]:
-    """Sampling rate of a file's sound, and the sound, (channels, n) float32 of one moment after the other.
+# Files ---------------------------------------------------------------------------------------------------------------
 
-    Args:
-        warn: about damage that is skipped.
+
+def _count_tracks(path: Path) -> int:
+    with open_media(path, "recording") as container:
+        count = len(container.streams.audio)
+    if not count:
+        raise UserError(f"{path} has no sound track.")
+    return count
+
+
+class _Track:
+    """One sound track of a file.
+
+    Attributes:
+        damage: of what was decoded last.
     """
-    unreadable = f"{path} cannot be read as a recording"
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.audio:
-                raise UserError(f"{path} has no sound track.")
-            rate = container.streams.audio[0].rate
-    except (av.error.FFmpegError, OSError) as error:
-        raise UserError(f"{unreadable} ({one_line(error)}).") from error
 
-    def pieces() -> Iterator[np.ndarray]:
-        damage, found = None, False
-        try:
-            with av.open(str(path)) as container:
-                stream = container.streams.audio[0]
-                layout = "mono" if stream.channels == 1 else "stereo"
-                resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate)
-                for packet in container.demux(stream):
-                    try:
-                        frames = packet.decode()
-                    except av.error.InvalidDataError as error:  # players skip what they cannot read, too
-                        damage = error
-                        continue
-                    for frame in frames:
-                        frame.pts = None  # gaps and jitter of the container's clock are not part of the sound
-                        for part in resampler.resample(frame):
-                            found = True
-                            yield part.to_ndarray()
-                for part in resampler.resample(None) if found else ():
-                    yield part.to_ndarray()
-        except av.error.FFmpegError as error:
-            raise UserError(f"{unreadable} ({one_line(error)}).") from error
+    def __init__(self, path: Path, number: int):
+        self.path, self.number = path, number
+        self.damage = Damage()
+
+    def rate(self) -> int:
+        """Hz."""
+        with open_media(self.path, "recording") as container:
+            return self._stream(container).rate
+
+    def _stream(self, container: Any) -> Any:
+        streams = container.streams.audio
+        if self.number >= len(streams):
+            raise UserError(f"{self.path} has no audio track {self.number} any more.")
+        stream = streams[self.number]
+        if not is_decodable(stream):
+            raise UserError(f"{self.path} cannot be read as a recording: its sound has a codec that is not known.")
+        self._check(stream.rate or 0, stream.channels)
+        return stream
+
+    def _check(self, rate: int, channels: int) -> None:
+        if not SAMPLING_RATES[0] <= rate <= SAMPLING_RATES[1]:
+            limits = " to ".join(map(str, SAMPLING_RATES))
+            raise UserError(f"{self.path} has a sampling rate of {rate} Hz; {limits} Hz can be read.")
+        if channels > MOST_CHANNELS:
+            raise UserError(f"{self.path} has {channels} channels; up to {MOST_CHANNELS} can be read.")
+
+    def pieces(self) -> Iterator[np.ndarray]:
+        """(channels, n) float32 of one moment after the other, at the track's rate, always of as many channels.
+
+        Files that were joined may change rate and channels on the way: what differs from the beginning follows it.
+        """
+        self.damage = Damage()
+        found, channels = False, 0
+        with open_media(self.path, "recording") as container:
+            stream = self._stream(container)
+            rate = stream.rate
+            frames = (frame for frame in decoded(container, stream, self.damage) if frame.samples)
+            for kind, alike in itertools.groupby(frames, lambda frame: (frame.sample_rate, frame.layout.nb_channels)):
+                self._check(*kind)
+                channels = channels or kind[1]
+                found = True
+                yield from resampled((_fold(_samples(frame), channels) for frame in alike), kind[0], rate)
         if not found:
-            raise UserError(f"{path} contains no sound." if damage is None else f"{unreadable} ({one_line(damage)}).")
-        if damage is not None and warn:
-            message = f"{path} is damaged ({one_line(damage)}); only what could be read is used."
-            warnings.warn(message, InputWarning, 2)
+            reason = self.damage.reason
+            unreadable = f"{self.path} cannot be read as a recording"
+            raise UserError(
+                f"{self.path} contains no sound." if reason is None else f"{unreadable} ({one_line(reason)})."
+            )
 
-    return rate, pieces()
+
+def _samples(frame: Any) -> np.ndarray:
+    """(channels, n) float32 in [-1, 1] of a decoded frame."""
+    values = frame.to_ndarray()
+    if not frame.format.is_planar:
+        values = values.reshape(-1, frame.layout.nb_channels).T
+    if values.dtype.kind in "iu":
+        limits = np.iinfo(values.dtype)
+        middle = 0 if limits.min < 0 else (limits.max + 1) // 2  # unsigned samples rest at the middle
+        return (values.astype(np.float32) - middle) / np.float32(limits.max + 1 - middle)
+    return values.astype(np.float32)
+
+
+def _fold(samples: np.ndarray, channels: int) -> np.ndarray:
+    """Sound of as many channels as are wanted; where they differ, all get the mean."""
+    if len(samples) == channels:
+        return samples
+    return np.repeat(samples.mean(0, keepdims=True), channels, 0)
 
 
 def resampled(pieces: Iterable[np.ndarray], rate: int, new_rate: int) -> Iterator[np.ndarray]:
@@ -222,17 +358,22 @@ def resampled(pieces: Iterable[np.ndarray], rate: int, new_rate: int) -> Iterato
     if rate == new_rate:
         yield from pieces
         return
-    resampler, taken, given, channels = None, 0, 0, 1
+    # one resampler a channel: FFmpeg's have no layout for every number of channels
+    resamplers: list[Any] = []
+    taken = given = 0
     for piece in pieces:
-        channels = len(piece)
-        layout = "mono" if channels == 1 else "stereo"
-        resampler = resampler or av.AudioResampler(format="fltp", layout=layout, rate=new_rate)
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(piece, np.float32), format="fltp", layout=layout)
-        frame.rate = rate
+        if not resamplers:
+            resamplers = [av.AudioResampler(format="fltp", layout="mono", rate=new_rate) for _ in piece]
         taken += piece.shape[1]
-        for part in resampler.resample(frame):
-            given += part.samples
-            yield part.to_ndarray()
-    missing = math.ceil(taken * new_rate / rate) - given
-    rest = [part.to_ndarray() for part in resampler.resample(None)] if resampler else []
-    yield np.concatenate([*rest, np.zeros((channels, max(missing, 0)), np.float32)], 1)[:, : max(missing, 0)]
+        parts = []
+        for resampler, channel in zip(resamplers, piece, strict=True):
+            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(channel[None], np.float32), "fltp", "mono")
+            frame.rate = rate
+            parts.append([part.to_ndarray() for part in resampler.resample(frame)])
+        for moment in zip(*parts, strict=True):
+            given += moment[0].shape[1]
+            yield np.concatenate(moment)
+    missing = max(math.ceil(taken * new_rate / rate) - given, 0)
+    rest = [[part.to_ndarray() for part in resampler.resample(None)] for resampler in resamplers]
+    ending = [np.concatenate([*parts, np.zeros((1, missing), np.float32)], 1)[:, :missing] for parts in rest]
+    yield np.concatenate(ending) if ending else np.zeros((1, 0), np.float32)

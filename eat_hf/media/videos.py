@@ -10,11 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
 from ..constants import FPS
 from ..errors import InputWarning, UserError
+from .containers import (
+    LARGEST_FRAME,
+    LONGEST_VIDEO,
+    MOST_FRAMES_A_SECOND,
+    Damage,
+    decoded,
+    is_decodable,
+    open_media,
+)
 from .files import existing_file, explained_writing, one_line, unfinished_file
 from .recordings import Recording, resampled
 from .watermark import add_watermark
@@ -33,33 +43,81 @@ def read_video(path: str | os.PathLike, max_frames: int | None = None) -> Iterat
         UserError: the file is missing, not a video, or has no picture that can be read.
     """
     path = existing_file(path, "video")
-    given = 0
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise UserError(f"{path} has no pictures; give a video.")
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
-            shown, start = None, None
-            for frame in container.decode(stream):
-                time = frame.time if frame.time is not None else given / FPS
-                start = time if start is None else start
-                # the frame before this one stays on the screen until now
-                while shown is not None and given / FPS < time - start - 1e-6:
-                    yield shown
-                    given += 1
-                    if given == max_frames:
-                        return
-                shown = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90) % 4)
-            if shown is not None:
+    given, size, damage = 0, None, Damage()
+    with open_media(path, "video") as container:
+        if not container.streams.video:
+            raise UserError(f"{path} has no pictures; give a video.")
+        stream = container.streams.video[0]
+        if not is_decodable(stream):
+            raise UserError(f"{path} cannot be read as a video: its pictures have a codec that is not known.")
+        stream.thread_type = "AUTO"
+        shown, start, last = None, 0.0, 0.0
+        step = 1 / min(max(float(stream.average_rate or FPS), 1.0), MOST_FRAMES_A_SECOND)
+        for number, frame in enumerate(decoded(container, stream, damage)):
+            if number > LONGEST_VIDEO * MOST_FRAMES_A_SECOND:
+                raise _too_long(path)
+            time = frame.time if frame.time is not None else number * step
+            start = time if number == 0 else start
+            time -= start
+            if number and time <= last:  # the clock of the container stands still or runs back
+                time = last + step
+            last = time
+            if time > LONGEST_VIDEO:
+                raise _too_long(path)
+            # the frame before this one stays on the screen until now
+            while shown is not None and given / FPS < time - 1e-6:
                 yield shown
                 given += 1
-    except av.error.FFmpegError as error:
-        if not given:
-            raise UserError(f"{path} cannot be read as a video ({one_line(error)}).") from error
-        warnings.warn(f"{path} is damaged ({one_line(error)}); only what could be read is used.", InputWarning, 2)
+                if given == max_frames:
+                    return
+            try:
+                picture = _upright(frame, stream.sample_aspect_ratio)
+            except Exception as error:  # of many kinds, about pictures that FFmpeg cannot convert
+                damage.reason, damage.heavy = error, True
+                continue
+            size = size or picture.shape[:2]
+            shown = picture if picture.shape[:2] == size else _fit(picture, *size)
+        if shown is not None:
+            yield shown
+            given += 1
     if not given:
+        if damage.reason is not None:
+            raise UserError(f"{path} cannot be read as a video ({one_line(damage.reason)}).")
         raise UserError(f"{path} contains no picture that can be read.")
+    if damage.heavy:
+        reason = one_line(damage.reason)
+        warnings.warn(f"{path} is damaged ({reason}); only what could be read is used.", InputWarning, 2)
+
+
+def _too_long(path: Path) -> UserError:
+    return UserError(
+        f"The video {path} lasts longer than {LONGEST_VIDEO / 3600:g} hours, the most that is read; cut it."
+    )
+
+
+def _upright(frame: Any, pixel_aspect: Fraction | None) -> np.ndarray:
+    """A decoded frame as a viewer sees it, (H, W, 3) uint8 RGB: with square pixels, turned as the file says."""
+    width, height = frame.width, frame.height
+    if width * height > LARGEST_FRAME:
+        raise ValueError(f"pictures of {width} x {height} pixels")
+    aspect = float(pixel_aspect or 1)
+    if 0.2 < aspect < 5 and abs(aspect - 1) > 0.005:  # anything else is a mistake of the file
+        width, height = (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
+        if width * height > LARGEST_FRAME:
+            raise ValueError(f"pictures of {width} x {height} pixels")
+    picture = frame.to_ndarray(format="rgb24", width=width, height=height)
+    return np.rot90(picture, round(frame.rotation / 90) % 4)
+
+
+def _fit(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The whole picture within another size, black beside it: some videos change their size on the way."""
+    scale = min(height / picture.shape[0], width / picture.shape[1])
+    rows, columns = (max(1, round(side * scale)) for side in picture.shape[:2])
+    small = cv2.resize(picture, (columns, rows), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    fitted = np.zeros((height, width, 3), np.uint8)
+    top, left = (height - rows) // 2, (width - columns) // 2
+    fitted[top : top + rows, left : left + columns] = small
+    return fitted
 
 
 def sound_delay(path: str | os.PathLike) -> float:
@@ -70,17 +128,15 @@ def sound_delay(path: str | os.PathLike) -> float:
     Raises:
         UserError: the file lacks either, or cannot be read.
     """
-    starts: dict[type, float] = {}
-    try:
-        with av.open(str(existing_file(path, "video"))) as container:
-            streams = [*container.streams.video[:1], *container.streams.audio[:1]]
-            for frame in container.decode(streams):
-                starts.setdefault(type(frame), frame.time or 0.0)
-                if len(starts) == 2:
-                    return starts[av.AudioFrame] - starts[av.VideoFrame]
-    except av.error.FFmpegError as error:
-        raise UserError(f"{path} cannot be read as a video with sound ({one_line(error)}).") from error
-    raise UserError(f"{path} has no sound or no pictures.")
+    starts = []
+    for kind in ("audio", "video"):
+        with open_media(path, "video") as container:
+            stream = next((each for each in container.streams if each.type == kind and is_decodable(each)), None)
+            frame = None if stream is None else next(decoded(container, stream, Damage()), None)
+            if frame is None:
+                raise UserError(f"{path} has no sound or no pictures.")
+            starts.append(frame.time or 0.0)
+    return starts[0] - starts[1]
 
 
 class VideoWriter:
@@ -159,7 +215,8 @@ class VideoWriter:
         self._write_sound(until=round(self._frames / self.fps * self._rate))
 
     def _open(self, width: int, height: int) -> None:
-        self._container = av.open(str(self._unfinished), "w", format="mp4", options={"movflags": "+faststart"})
+        # "file:", for a name such as take3:final.mp4 would be taken for a protocol
+        self._container = av.open(f"file:{self._unfinished}", "w", format="mp4", options={"movflags": "+faststart"})
         self._container.metadata["comment"] = AI_GENERATED
         self._video = self._container.add_stream("libx264", rate=self.fps, options={"crf": str(self.crf)})
         self._video.width, self._video.height, self._video.pix_fmt = width, height, "yuv420p"
@@ -212,7 +269,7 @@ class VideoWriter:
         container, self._container = self._container, None
         container.close()
         # FFmpeg does not report every failed write of the index; a file without one cannot be opened again
-        with av.open(str(self._unfinished)) as written:
+        with av.open(f"file:{self._unfinished}") as written:
             if written.streams.video[0].frames != self._frames:
                 raise OSError(errno.ENOSPC, "incomplete file")
 
