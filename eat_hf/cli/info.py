@@ -7,6 +7,7 @@ import typer
 
 from ..errors import UserError
 from ..pipeline.bundled import find_model, load_pipeline
+from .messages import show
 
 if TYPE_CHECKING:
     from ..adapters.emotion_adapter import AdapterConfig
@@ -21,9 +22,9 @@ def detect_watermark(video: Annotated[Path, typer.Argument(help="The video to lo
     evidence = find_watermark(read_video(video))
     found = f"score {evidence.score:.1f} over {evidence.frames} frames"
     if not evidence.marked:
-        print(f"not marked: {found}; a mark would score above {THRESHOLD:g}")
+        show(f"not marked: {found}; a mark would score above {THRESHOLD:g}")
         raise SystemExit(1)
-    print(f"marked: {found}; by chance in less than one video of {1 / max(evidence.false_alarm, 1e-300):.0e}")
+    show(f"marked: {found}; by chance in less than one video of {1 / max(evidence.false_alarm, 1e-300):.0e}")
 
 
 def info(model: Annotated[str | None, typer.Argument(help="Folder or Hub id.", show_default=False)] = None) -> None:
@@ -33,7 +34,7 @@ def info(model: Annotated[str | None, typer.Argument(help="Folder or Hub id.", s
     folder = Path(model) if model is not None and (Path(model) / CONFIG).is_file() else None
     if folder is None:
         try:
-            print(describe(load_pipeline(find_model(model))))
+            show(describe(load_pipeline(find_model(model))))
             return
         except UserError as no_pipeline:
             if model is None or Path(model).exists():
@@ -42,7 +43,7 @@ def info(model: Annotated[str | None, typer.Argument(help="Folder or Hub id.", s
                 folder = find_adapter(model)
             except UserError:
                 raise no_pipeline from None
-    print(describe_adapter(AdapterConfig.load(folder), folder))
+    show(describe_adapter(AdapterConfig.load(folder), folder))
 
 
 def describe(pipeline: "EATPipeline") -> str:

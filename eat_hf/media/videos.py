@@ -159,7 +159,8 @@ class VideoWriter:
         self._write_sound(until=round(self._frames / self.fps * self._rate))
 
     def _open(self, width: int, height: int) -> None:
-        self._container = av.open(str(self._unfinished), "w", format="mp4", options={"movflags": "+faststart"})
+        # FFmpeg would take what stands before a colon for a protocol
+        self._container = av.open(f"file:{self._unfinished}", "w", format="mp4", options={"movflags": "+faststart"})
         self._container.metadata["comment"] = AI_GENERATED
         self._video = self._container.add_stream("libx264", rate=self.fps, options={"crf": str(self.crf)})
         self._video.width, self._video.height, self._video.pix_fmt = width, height, "yuv420p"
@@ -212,7 +213,7 @@ class VideoWriter:
         container, self._container = self._container, None
         container.close()
         # FFmpeg does not report every failed write of the index; a file without one cannot be opened again
-        with av.open(str(self._unfinished)) as written:
+        with av.open(f"file:{self._unfinished}") as written:
             if written.streams.video[0].frames != self._frames:
                 raise OSError(errno.ENOSPC, "incomplete file")
 
@@ -222,10 +223,18 @@ def check_video_target(path: str | os.PathLike) -> None:
     path = Path(path)
     if path.suffix.lower() != ".mp4":
         raise UserError(f"The video's name must end in .mp4, not {path.name!r}.")
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:
+        raise UserError(f"No file can have the name {path} ({one_line(error)}).") from error
     if not path.parent.is_dir():
         raise UserError(f"The folder {path.parent} does not exist; create it first.")
     if path.is_dir():
         raise UserError(f"{path} is a folder; give the video another name.")
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is no ordinary file, which a video could replace; give the video another name.")
     if not os.access(path.parent, os.W_OK):
         raise UserError(f"The folder {path.parent} cannot be written to.")
 
