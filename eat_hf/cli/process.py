@@ -115,6 +115,8 @@ def libraries_silenced() -> Iterator[None]:
     and what is written to descriptor 2 past `sys.stderr` is dropped, in child processes, too; but for what Python says
     when it crashes.
     """
+    # a process may be started without them
+    sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks is no error
@@ -139,11 +141,12 @@ def _show_warning(message, category, filename, lineno, file=None, line=None) -> 
 @contextmanager
 def _stderr_of_its_own() -> Iterator[None]:
     """`sys.stderr` writes to a copy of descriptor 2, which itself leads nowhere."""
-    if sys.stderr is not sys.__stderr__ or sys.stderr.fileno() != 2:
+    before: TextIO = sys.stderr
+    if sys.stderr is not sys.__stderr__ or before.fileno() != 2:
         yield  # somebody else has taken it, such as a test
         return
-    sys.stderr.flush()
-    before, copy = sys.stderr, os.dup(2)
+    before.flush()
+    copy = os.dup(2)
     own = cast(TextIO, os.fdopen(copy, "w", 1, before.encoding, "backslashreplace"))
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)

@@ -20,6 +20,7 @@ def check_whole_number(value: Any, name: str, limits: tuple[int, int]) -> int:
     Raises:
         UserError: it is none, or out of range.
     """
-    if isinstance(value, bool) or not isinstance(value, Integral) or not limits[0] <= value <= limits[1]:
+    whole = int(value) if isinstance(value, Integral) and not isinstance(value, bool) else None
+    if whole is None or not limits[0] <= whole <= limits[1]:
         raise UserError(f"{name} must be a whole number from {limits[0]} to {limits[1]}, not {shown(value)}.")
-    return int(value)
+    return whole
