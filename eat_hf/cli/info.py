@@ -1,5 +1,6 @@
 """`eat-hf info` and `eat-hf detect-watermark`."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,13 +32,13 @@ def info(model: Annotated[str | None, typer.Argument(help="Folder or Hub id.", s
     """Show a model's parts, their sizes, its emotions and its licence; or what an emotion adapter is."""
     from ..adapters.emotion_adapter import CONFIG, AdapterConfig, find_adapter
 
-    folder = Path(model) if model is not None and (Path(model) / CONFIG).is_file() else None
+    folder = Path(model) if model is not None and os.path.isfile(os.path.join(model, CONFIG)) else None
     if folder is None:
         try:
             show(describe(load_pipeline(find_model(model))))
             return
         except UserError as no_pipeline:
-            if model is None or Path(model).exists():
+            if model is None or os.path.exists(model):
                 raise
             try:  # a repository of the Hub may hold either
                 folder = find_adapter(model)

@@ -5,6 +5,7 @@ A manifest is a CSV file with a line for each video: columns `image`, `audio` an
 `eat-hf generate`. Paths are relative to the manifest. It is read as spreadsheets write it, see `spreadsheet`.
 """
 
+import functools
 import json
 import os
 import stat
@@ -87,19 +88,10 @@ def check(job: Job, emotions: Sequence[str] | None = None) -> tuple["Emotion", "
     Raises:
         UserError: about the first thing that is wrong.
     """
-    from ..inputs.emotions import EmotionTrack, parse_emotion, parse_intensity, parse_timeline
     from ..media.videos import check_video_target
 
-    if sum(given is not None for given in (job.emotion, job.timeline, job.emotion_text)) > 1:
-        raise UserError("Give one of --emotion, --timeline and --emotion-text.")
-    emotion: Emotion = "neutral"
-    if job.timeline is not None:
-        emotion = parse_timeline(job.timeline)
-    elif job.emotion is not None:
-        emotion = parse_emotion(job.emotion)
-    intensity = parse_intensity(job.intensity)
-    named = job.emotion is not None or job.timeline is not None
-    EmotionTrack.create(emotion, intensity, emotions if named else None)
+    known = None if emotions is None else tuple(emotions)
+    found = _read_emotion(job.emotion, job.timeline, job.emotion_text, job.intensity, known)
     for value, name, limits in ((job.seed, "The seed", SEEDS), (job.face, "face", FACES)):
         if value is not None:
             check_whole_number(value, name, limits)
@@ -108,10 +100,29 @@ def check(job: Job, emotions: Sequence[str] | None = None) -> tuple["Emotion", "
         _check_file(path, kind)
     if job.head_motion not in ("natural", "still") and not os.path.isfile(job.head_motion):
         raise UserError(f"Head motion is natural, still, or a driving video; there is no file {job.head_motion!r}.")
-    for given in (job.image, job.audio, Path(job.head_motion)):
-        if job.output.exists() and given.exists() and job.output.samefile(given):
-            raise UserError(f"The video would overwrite {given}; choose another name for it.")
-    return emotion, intensity
+    if job.output.exists():
+        for given in (job.image, job.audio, Path(job.head_motion)):
+            if given.exists() and job.output.samefile(given):
+                raise UserError(f"The video would overwrite {given}; choose another name for it.")
+    return found
+
+
+@functools.lru_cache(1000)  # most lines of a manifest say the same
+def _read_emotion(
+    emotion: str | None, timeline: str | None, text: str | None, intensity: str, emotions: tuple[str, ...] | None
+) -> tuple["Emotion", "Intensity"]:
+    from ..inputs.emotions import EmotionTrack, parse_emotion, parse_intensity, parse_timeline
+
+    if sum(given is not None for given in (emotion, timeline, text)) > 1:
+        raise UserError("Give one of --emotion, --timeline and --emotion-text.")
+    felt: Emotion = "neutral"
+    if timeline is not None:
+        felt = parse_timeline(timeline)
+    elif emotion is not None:
+        felt = parse_emotion(emotion)
+    strength = parse_intensity(intensity)
+    EmotionTrack.create(felt, strength, None if emotion is timeline is None else emotions)
+    return felt, strength
 
 
 def _check_file(path: Path, kind: str) -> None:
