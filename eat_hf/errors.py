@@ -11,6 +11,15 @@ class UserError(ValueError):
     """
 
 
+def shown(value: object) -> str:
+    """A value as it stands in a message: its repr, short whatever it is."""
+    try:
+        text = repr(value)
+    except ValueError:  # whole numbers of thousands of digits have none
+        text = f"a huge {type(value).__name__}"
+    return text if len(text) <= 120 else f"{text[:90]} [...] {text[-20:]}"
+
+
 class InputWarning(UserWarning):
     """Something about the input that the user should know, though the work goes on."""
 

@@ -36,7 +36,6 @@ from ..version import __version__
 from .fingerprint import Base, adaptation_parts, fingerprint
 
 CONFIG, WEIGHTS, CARD = "adapter_config.json", "adapter_model.safetensors", "README.md"
-RESERVED = "=,+:"  # the command line separates names with them
 
 
 class AdapterConfig(BaseModel):

@@ -8,7 +8,8 @@ import torch
 
 from ..animation.networks import Adaptation, Networks
 from ..errors import UserError
-from .emotion_adapter import RESERVED, EmotionAdapter
+from ..inputs.emotions import check_emotion_name
+from .emotion_adapter import EmotionAdapter
 
 
 class LoadedAdapters:
@@ -48,8 +49,7 @@ class LoadedAdapters:
             part.eval().requires_grad_(False)
         with self._changing:
             for emotion in adapter.config.emotions:
-                if not emotion.strip() or set(emotion) & set(RESERVED):
-                    raise UserError(f"An emotion cannot be called {emotion!r}; give the adapter another name.")
+                check_emotion_name(emotion)
                 if emotion in (*own, *self.emotions):
                     raise UserError(f"There is an emotion {emotion!r} already; give the adapter another name.")
             if name in self._adapters:

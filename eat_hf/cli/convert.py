@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from .messages import show
+
 
 def convert(
     checkpoint: Annotated[Path, typer.Option(help="The authors' emotional checkpoint (.pth.tar).")],
@@ -27,7 +29,7 @@ def convert(
         template=template,
         output_dir=output,
     )
-    print(output)
+    show(output)
 
 
 def convert_judge(
@@ -39,4 +41,4 @@ def convert_judge(
     from ..conversion.judges import convert_judge as convert
 
     convert(kind, checkpoint, output)
-    print(output)
+    show(output)

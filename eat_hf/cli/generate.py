@@ -1,17 +1,24 @@
 """`eat-hf generate` and `eat-hf learn-emotion`."""
 
-import signal
-import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ..errors import UserError
-from ..pipeline.bundled import MODEL_VARIABLE, find_model, load_pipeline
+from ..inputs.emotions import check_emotion_name
+from ..inputs.numbers import SEEDS, check_whole_number
+from ..media.files import existing_file
+from ..pipeline.bundled import MODEL_VARIABLE, find_model, known_emotions, load_pipeline
+from .messages import say, show
+from .process import interrupted_later
 
 if TYPE_CHECKING:
     from ..pipeline.pipeline_eat import EATPipeline
+
+SOME_FAILED = 1  # exit status of a manifest whose other videos were made
+STEPS = (0, 100_000)
 
 
 def generate(
@@ -26,7 +33,8 @@ def generate(
         Path | None,
         typer.Option(
             help="CSV of many videos (image, audio, output, and options of each), in place of --image and --audio. "
-            "Videos that exist are skipped; `accelerate launch -m eat_hf.cli generate` shares them out.",
+            "Videos that exist are skipped; several runs share the rest, and so does `accelerate launch -m eat_hf.cli "
+            "generate`. Exit status: 1 if some could not be made.",
             show_default=False,
         ),
     ] = None,
@@ -74,7 +82,7 @@ def generate(
     ] = False,
 ) -> None:
     """Animate a portrait with a recording, or many of them."""
-    from .jobs import Job, make_video, prepare, run_manifest
+    from .jobs import Job, check, make_video, prepare, run_manifest
 
     def load(device: str | None = None) -> "EATPipeline":
         import torch
@@ -94,9 +102,11 @@ def generate(
         if any(given is not None for given in (image, audio, emotion, timeline, emotion_text, face, seed, audio_track)):
             raise UserError("With --manifest, what a video is made of stands in its line, not in other options.")
         model_place = find_model(model)
-        made, failed = run_manifest(manifest, load, default, watermark)
+        emotions = known_emotions(model_place, adapter or ())
+        made, failed = run_manifest(manifest, load, default, watermark, emotions)
         if failed:
-            raise UserError(f"{len(failed)} of {len(made) + len(failed)} videos could not be made; see above.")
+            say(f"eat-hf: {len(failed)} of {len(made) + len(failed)} videos could not be made; see above.")
+            raise SystemExit(SOME_FAILED)
         return
     if image is None or audio is None:
         raise UserError(f"Give {'--image' if image is None else '--audio'}, or a --manifest of many videos.")
@@ -105,11 +115,12 @@ def generate(
         audio_track=audio_track,
     )
     # everything that can be wrong and is quick to see comes before the model is loaded
-    ready = prepare(job)
+    check(job)
     model_place = find_model(model)
+    ready = prepare(job, known_emotions(model_place, adapter or ()))
     pipeline = load()
     make_video(pipeline, ready, default(pipeline), watermark)
-    print(output)
+    show(output)
 
 
 def learn_emotion(
@@ -125,42 +136,38 @@ def learn_emotion(
         str | None,
         typer.Option(help="CLIPModel that judges: folder or Hub id. Default: the paper's, or the model's own."),
     ] = None,
-    steps: Annotated[int, typer.Option(help="At most; interrupted (Ctrl-C), the best so far is kept.")] = 40,
+    steps: Annotated[int, typer.Option(help="At most; interrupted (Ctrl-C), it keeps the best so far.")] = 40,
     seed: Annotated[int, typer.Option(help="Of what is drawn at random.")] = 0,
 ) -> None:
     """Learn an emotion from a sentence, with CLIP, as an adapter."""
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"{output} exists and is not empty; choose another folder.")
+    check_whole_number(steps, "--steps", STEPS)
+    check_whole_number(seed, "--seed", SEEDS)
+    for path, kind in ((image, "picture"), (audio, "recording")):
+        existing_file(path, kind)
+    model_place = find_model(model)
+    emotion = name if name is not None else output.resolve().name
+    if emotion in (known_emotions(model_place) or ()):
+        raise UserError(f"There is an emotion {emotion!r} already; give this one another --name.")
+    check_emotion_name(emotion)
     from ..adapters.tuning import LearningOptions, LearningStep
 
-    if steps < 0:
-        raise UserError(f"--steps must be 0 or more, not {steps}.")
-    pipeline = load_pipeline(find_model(model))
-    interrupted = False
+    pipeline = load_pipeline(model_place)
+    with ExitStack() as learning:
+        interrupted = None
 
-    def stop(signum, frame) -> None:
-        nonlocal interrupted
-        interrupted = True
+        def watch(reached: LearningStep) -> bool:
+            nonlocal interrupted
+            if interrupted is None:  # from now on there is something to keep
+                interrupted = learning.enter_context(interrupted_later())
+            if reached.looked == reached.step:
+                found = f"similarity {reached.similarity:.4f} (best {reached.best:.4f})"
+                say(f"step {reached.step}: {found}")
+            return not interrupted()
 
-    def watch(reached: LearningStep) -> bool:
-        if reached.looked == reached.step:
-            found = f"similarity {reached.similarity:.4f} (best {reached.best:.4f})"
-            print(f"step {reached.step}: {found}", file=sys.stderr)
-        return not interrupted
-
-    before = signal.signal(signal.SIGINT, stop)
-    try:
         adapter = pipeline.learn_emotion(
-            text,
-            image,
-            audio,
-            name or output.name,
-            clip=clip,
-            options=LearningOptions(steps),
-            generator=seed,
-            watch=watch,
+            text, image, audio, emotion, clip=clip, options=LearningOptions(steps), generator=seed, watch=watch
         )
-    finally:
-        signal.signal(signal.SIGINT, before)
-    adapter.save(output)
-    print(output)
+        adapter.save(output)
+        show(output)

@@ -1,5 +1,6 @@
 """`eat-hf info` and `eat-hf detect-watermark`."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,6 +8,7 @@ import typer
 
 from ..errors import UserError
 from ..pipeline.bundled import find_model, load_pipeline
+from .messages import show
 
 if TYPE_CHECKING:
     from ..adapters.emotion_adapter import AdapterConfig
@@ -21,28 +23,28 @@ def detect_watermark(video: Annotated[Path, typer.Argument(help="The video to lo
     evidence = find_watermark(read_video(video))
     found = f"score {evidence.score:.1f} over {evidence.frames} frames"
     if not evidence.marked:
-        print(f"not marked: {found}; a mark would score above {THRESHOLD:g}")
+        show(f"not marked: {found}; a mark would score above {THRESHOLD:g}")
         raise SystemExit(1)
-    print(f"marked: {found}; by chance in less than one video of {1 / max(evidence.false_alarm, 1e-300):.0e}")
+    show(f"marked: {found}; by chance in less than one video of {1 / max(evidence.false_alarm, 1e-300):.0e}")
 
 
 def info(model: Annotated[str | None, typer.Argument(help="Folder or Hub id.", show_default=False)] = None) -> None:
     """Show a model's parts, their sizes, its emotions and its licence; or what an emotion adapter is."""
     from ..adapters.emotion_adapter import CONFIG, AdapterConfig, find_adapter
 
-    folder = Path(model) if model is not None and (Path(model) / CONFIG).is_file() else None
+    folder = Path(model) if model is not None and os.path.isfile(os.path.join(model, CONFIG)) else None
     if folder is None:
         try:
-            print(describe(load_pipeline(find_model(model))))
+            show(describe(load_pipeline(find_model(model))))
             return
         except UserError as no_pipeline:
-            if model is None or Path(model).exists():
+            if model is None or os.path.exists(model):
                 raise
             try:  # a repository of the Hub may hold either
                 folder = find_adapter(model)
             except UserError:
                 raise no_pipeline from None
-    print(describe_adapter(AdapterConfig.load(folder), folder))
+    show(describe_adapter(AdapterConfig.load(folder), folder))
 
 
 def describe(pipeline: "EATPipeline") -> str:

@@ -7,11 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import UserError
+from ..errors import UserError, shown
+from ..inputs.numbers import BATCHES, check_whole_number
 from ..pipeline.bundled import find_model, load_pipeline
+from .messages import show, visible
 
 if TYPE_CHECKING:
     from ..models.parameters import ParameterShare
+
+WORKERS = (1, 256)
+SECONDS = 3600  # the longest sound that is measured
+DTYPES = ("float32", "bfloat16", "float16")
 
 
 def evaluate(
@@ -49,6 +55,8 @@ def evaluate(
     Videos pair by name. Emotions come from labels.csv (clip,emotion) in either folder, or from names like
     M003_hap_3_001.
     """
+    if workers is not None:
+        check_whole_number(workers, "--workers", WORKERS)
     from ..evaluation import evaluate as run
     from ..evaluation import terminal_table, write_page
     from ..evaluation.suite import check_report_target
@@ -64,7 +72,7 @@ def evaluate(
         generated,
         reference,
         protocols,
-        name=name,
+        name=visible(name) if name is not None else None,
         syncnet=None if syncnet == "none" else syncnet,
         emotion_judge=None if emotion_judge == "none" else emotion_judge,
         fid_backbone=fid_backbone,
@@ -77,7 +85,7 @@ def evaluate(
     found.report.save(output)
     page = write_page(found.report, output.with_suffix(".html"), found.figures)
     print(terminal_table(found.report, colour=sys.stdout.isatty()))
-    print(f"{output}\n{page}")
+    show(f"{output}\n{page}")
 
 
 def benchmark(
@@ -101,6 +109,7 @@ def benchmark(
 ) -> None:
     """Measure speed, stage by stage, and against one frame at a time in float32 with nothing kept."""
     from ..benchmark import OFFICIAL, BenchmarkOptions, official_pipeline, run_benchmark
+    from ..media.files import one_line
     from ..media.recordings import SHORTEST_RECORDING
 
     examples = Path(__file__).resolve().parents[2] / "examples"
@@ -108,21 +117,27 @@ def benchmark(
     for file, option in zip(files, ("--image", "--audio"), strict=True):
         if not file.is_file():
             raise UserError(f"There is no file {file}; name one with {option}.")
-    try:
-        batches, lengths = (tuple(int(number) for number in text.split(",") if text) for text in (batch, long))
-    except ValueError:
+    batches, lengths = _whole_numbers(batch, "--batch", BATCHES), _whole_numbers(long, "--long", (1, SECONDS))
+    if not batches:
+        raise UserError("--batch must name at least one number of frames.")
+    least = SHORTEST_RECORDING * (4 if curves else 1)
+    if not least <= seconds <= SECONDS:  # which NaN is not
         raise UserError(
-            f"--batch and --long are whole numbers with a comma between them, not {batch} {long}."
-        ) from None
-    if min(batches, default=0) < 1 or min(lengths, default=1) < 1:
-        raise UserError("--batch and --long must be at least 1.")
-    if seconds < SHORTEST_RECORDING * (4 if curves else 1):
-        raise UserError("--seconds must be at least 0.8, or 0.2 with --no-curves.")
+            f"--seconds must be at least 0.8, or 0.2 with --no-curves, and at most {SECONDS}, not {seconds:g}."
+        )
+    dtypes = tuple(dict.fromkeys(dtype.split(",")))
+    for name in dtypes:
+        if name not in DTYPES:
+            raise UserError(f"Unknown precision {name!r} in --dtype; choose {', '.join(DTYPES)}.")
+    if output is not None and output.exists() and not output.is_dir():
+        raise UserError(f"{output} is not a folder; the numbers need one.")
     place = OFFICIAL if model == OFFICIAL else find_model(model)
     pipeline = official_pipeline() if place == OFFICIAL else load_pipeline(place)
     if device is not None:
-        pipeline.to(device)
-    dtypes = tuple(dtype.split(","))
+        try:
+            pipeline.to(device)
+        except (RuntimeError, AssertionError) as error:  # of torch: no such kind of device, or none here
+            raise UserError(f"The --device {device!r} cannot be used ({one_line(error)}).") from error
     options = BenchmarkOptions(str(files[0]), str(files[1]), seconds, batches, dtypes, curves, compiled, long=lengths)
     command = shlex.join(["eat-hf", *sys.argv[1:]])
     report = run_benchmark(pipeline, place, options, command)
@@ -132,7 +147,7 @@ def benchmark(
 
     console = Console()
     head, lines = report.table()
-    table = Table(*head, title=f"Speed of {Path(place).name}", title_justify="left")
+    table = Table(*head, title=f"Speed of {visible(Path(place).name)}", title_justify="left")
     for line in lines:
         table.add_row(*line)
     console.print(table)
@@ -140,4 +155,17 @@ def benchmark(
         console.print(fact, highlight=False)
     if output is not None:
         for path in report.save(output):
-            print(path)
+            show(path)
+
+
+def _whole_numbers(text: str, option: str, limits: tuple[int, int]) -> tuple[int, ...]:
+    """Numbers with commas between them."""
+    try:
+        numbers = dict.fromkeys(int(number) for number in text.split(",") if number.strip())
+    except ValueError:
+        raise UserError(
+            f"{option} is whole numbers with a comma between them, such as 4,16, not {shown(text)}."
+        ) from None
+    if not all(limits[0] <= number <= limits[1] for number in numbers):
+        raise UserError(f"{option} must be at least {limits[0]} and at most {limits[1]}, not {shown(text)}.")
+    return tuple(numbers)

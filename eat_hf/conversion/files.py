@@ -18,6 +18,11 @@ try:
 except ImportError:  # numpy 1
     from numpy.core import multiarray  # type: ignore[no-redef]
 
+# what readers of pickles raise for damaged ones: they are machines that run whatever the file says
+DAMAGED = (
+    pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError
+)  # fmt: skip
+
 
 def check_output_folder(output: Path) -> None:
     """Raises ConversionError for a folder that holds something already."""
@@ -48,7 +53,7 @@ def load_checkpoint(path: str | Path, what: str) -> dict:
     try:
         with torch.serialization.safe_globals(_NUMPY_GLOBALS):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+    except DAMAGED as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConversionError(f"The {what} {path} cannot be read as a checkpoint of plain tensors: {reason}") from error
     if not isinstance(content, dict):
@@ -111,7 +116,7 @@ def load_padding(path: str | Path) -> tuple[torch.Tensor, torch.Tensor]:
         mel, semantic = (torch.as_tensor(x).detach().to(torch.float32).clone() for x in (mel, semantic))
         if (mel.shape, semantic.shape) != ((80,), (16, 29)):
             raise ValueError(f"its arrays have shapes {tuple(mel.shape)} and {tuple(semantic.shape)}")
-    except (ValueError, TypeError, OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+    except DAMAGED as error:
         raise ConversionError(
             f"The padding file {path} is not a pair of a mel column (80,) and a semantic window (16, 29): {error}"
         ) from error

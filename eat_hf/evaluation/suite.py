@@ -72,6 +72,21 @@ def keep_freed_memory() -> Iterator[None]:
             del os.environ[name]
 
 
+@contextmanager
+def _workers(count: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes that score clips. On any error, and on Ctrl-C, they are ended: nobody waits for what they still do."""
+    with ProcessPoolExecutor(count, get_context("spawn"), _prepare_worker) as pool:
+        try:
+            with keep_freed_memory():
+                for _ in range(count):
+                    pool.submit(os.getpid)  # starts a worker
+            yield pool
+        except BaseException:
+            for process in list((pool._processes or {}).values()):  # Python 3.14 has a public way
+                process.terminate()
+            raise
+
+
 def _score_in_worker(pair: ClipPair, settings: Settings) -> PairScores | RejectedClip:
     if not _worker:
         _worker["judges"] = Judges(settings)
@@ -124,10 +139,7 @@ def evaluate(
     # spawn: torch and dlib hold threads that do not survive a fork. Even one worker is a process of its own, so that
     # the caller's torch keeps its number of threads.
     count = min(workers or os.cpu_count() or 1, len(pairs))
-    with ProcessPoolExecutor(count, get_context("spawn"), _prepare_worker) as pool:
-        with keep_freed_memory():
-            for _ in range(count):
-                pool.submit(os.getpid)  # starts a worker
+    with _workers(count) as pool:
         settings = _settings(tuple(protocols), syncnet, emotion_judge, fid_backbone, perceptual_backbone, device)
         judges = describe_judges(settings)  # loads each of them once, so that a mistake shows before the work starts
         results = pool.map(_score_in_worker, pairs, repeat(settings))

@@ -83,7 +83,7 @@ def _explain(error: BaseException, place: str, revision: str | None, purpose: st
     def find(*kinds: type[BaseException]) -> BaseException | None:
         return next((link for link in chain if isinstance(link, kinds)), None)
 
-    if purpose == "read" and Path(place).exists():
+    if purpose == "read" and os.path.exists(place):
         return f"The folder {place} cannot be loaded: {_first_sentence(error)}."
     if find(HFValidationError):
         return f"{place} is neither a folder nor the name of a repository, which is OWNER/NAME."
@@ -168,8 +168,8 @@ def fetch_folder(
     Raises:
         RepositoryError: there is no such folder, or it cannot be had.
     """
-    path = Path(place).expanduser()
-    if not path.exists():
+    path = Path(os.path.expanduser(place))
+    if not os.path.exists(path):
         start = f"{subfolder}/" if subfolder else ""
         with explained(place, revision):
             found = snapshot_download(

@@ -7,16 +7,21 @@ emotions are mixed with it.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from ..constants import NEUTRAL
 from ..easing import smoothstep
-from ..errors import UserError
+from ..errors import UserError, shown
 
 CROSS_FADE = 0.4  # seconds
 MAX_INTENSITY = 1.5
+RESERVED = "=,+:"  # the command line separates names with them
+MAX_WEIGHT = 1000.0  # of an emotion in a mixture; percentages and parts of 255 fit
+MAX_SECONDS = 86400.0  # of a time in a timeline: a day
+MAX_POINTS = 1000  # of a timeline; each costs a pass over all frames
 
 Weights = Mapping[str, float]
 Emotion = str | Weights | Sequence[tuple[float, "str | Weights"]]
@@ -37,14 +42,14 @@ class EmotionTrack:
     intensity: tuple[tuple[float, float], ...]
 
     @classmethod
-    def create(cls, emotion: Emotion, intensity: Intensity, emotions: Sequence[str]) -> "EmotionTrack":
+    def create(cls, emotion: Emotion, intensity: Intensity, emotions: Sequence[str] | None = None) -> "EmotionTrack":
         """Read what the pipeline is given.
 
         Args:
-            emotion: a name; weights {name: weight}, whose proportions count (strength is the intensity's business);
-                or a timeline [(seconds, name or weights), ...].
+            emotion: a name; weights {name: weight}, from 0 to 1000, whose proportions count (strength is the
+                intensity's business); or a timeline [(seconds, name or weights), ...] of up to 1000 entries in a day.
             intensity: 0 neutral, 1 as trained, up to 1.5; a number or a timeline [(seconds, value), ...].
-            emotions: names the model knows.
+            emotions: names the model knows; None while nobody knows them, and any will do.
 
         Raises:
             UserError: an unknown emotion, no positive weight, or a number that makes no sense.
@@ -56,7 +61,8 @@ class EmotionTrack:
         keyframes = tuple((seconds, _normalised(value, emotions)) for seconds, value in timeline)
         steps = _check_timeline(intensity, "intensity") if isinstance(intensity, Sequence) else [(0.0, intensity)]
         track = cls(keyframes, tuple((seconds, _check_intensity(value)) for seconds, value in steps))
-        if NEUTRAL not in emotions and (track.intensity != ((0.0, 1.0),) or keyframes[0][0] > 0):
+        at_once = track.intensity == ((0.0, 1.0),) and keyframes[0][0] <= 0
+        if emotions is not None and NEUTRAL not in emotions and not at_once:
             raise UserError(f"This model does not know {NEUTRAL!r}, so the intensity must be 1 from the start.")
         return track
 
@@ -75,20 +81,26 @@ class EmotionTrack:
         return rows.astype(np.float32)
 
 
+def check_emotion_name(name: str) -> None:
+    """Raise a UserError for what a new emotion cannot be called."""
+    if not name.strip() or set(name) & set(RESERVED):
+        raise UserError(f"An emotion cannot be called {shown(name)}; give the adapter another name.")
+
+
 def _vector(weights: Weights, emotions: Sequence[str]) -> np.ndarray:
     return np.array([weights.get(name, 0.0) for name in emotions])
 
 
-def _normalised(value: str | Weights, emotions: Sequence[str]) -> dict[str, float]:
+def _normalised(value: str | Weights, emotions: Sequence[str] | None) -> dict[str, float]:
     if isinstance(value, str):
         value = {value: 1.0}
     if not isinstance(value, Mapping):
-        raise UserError(f"An emotion is a name or a mapping of names to weights, not {value!r}.")
+        raise UserError(f"An emotion is a name or a mapping of names to weights, not {shown(value)}.")
     for name, weight in value.items():
-        if name not in emotions:
-            raise UserError(f"Unknown emotion {name!r}; this model knows {', '.join(emotions)}.")
-        if not (_is_number(weight) and weight >= 0):
-            raise UserError(f"The weight of {name} must be a number from 0 up, not {weight!r}.")
+        if emotions is not None and name not in emotions:
+            raise UserError(f"Unknown emotion {shown(name)}; this model knows {', '.join(emotions)}.")
+        if not (_is_number(weight) and 0 <= weight <= MAX_WEIGHT):
+            raise UserError(f"The weight of {name} must be a number from 0 to {MAX_WEIGHT:g}, not {shown(weight)}.")
     total = sum(value.values())
     if total <= 0:
         raise UserError("At least one emotion needs a weight above 0.")
@@ -97,14 +109,19 @@ def _normalised(value: str | Weights, emotions: Sequence[str]) -> dict[str, floa
 
 def _check_timeline(value: Any, what: str) -> list[tuple[float, Any]]:
     try:
-        timeline = [(seconds, item) for seconds, item in value]
+        timeline = [(seconds, item) for seconds, item in islice(value, MAX_POINTS + 1)]
     except (TypeError, ValueError):
-        raise UserError(f"A timeline of {what} is a list of (seconds, value) pairs, not {value!r}.") from None
+        raise UserError(f"A timeline of {what} is a list of (seconds, value) pairs, not {shown(value)}.") from None
+    if len(timeline) > MAX_POINTS:
+        raise UserError(f"The timeline of {what} has more than {MAX_POINTS} entries, which are the most.")
     if not timeline:
         raise UserError(f"The timeline of {what} is empty.")
     for seconds, _ in timeline:
-        if not (_is_number(seconds) and seconds >= 0):
-            raise UserError(f"A time in the timeline of {what} must be a number of seconds from 0 up, not {seconds!r}.")
+        if not (_is_number(seconds) and 0 <= seconds <= MAX_SECONDS):
+            raise UserError(
+                f"A time in the timeline of {what} must be a number of seconds from 0 up to "
+                f"{MAX_SECONDS:g}, not {shown(seconds)}."
+            )
     times = [seconds for seconds, _ in timeline]
     if len(set(times)) < len(times):
         raise UserError(f"The timeline of {what} has two entries at the same time.")
@@ -113,12 +130,17 @@ def _check_timeline(value: Any, what: str) -> list[tuple[float, Any]]:
 
 def _check_intensity(value) -> float:
     if not (_is_number(value) and 0 <= value <= MAX_INTENSITY):
-        raise UserError(f"The intensity must be between 0 and {MAX_INTENSITY}, not {value!r}.")
+        raise UserError(f"The intensity must be between 0 and {MAX_INTENSITY}, not {shown(value)}.")
     return float(value)
 
 
 def _is_number(value) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that no float holds
+        return False
 
 
 # Text, as typed on a command line ------------------------------------------------------------------------------------
@@ -127,22 +149,28 @@ def _is_number(value) -> bool:
 def parse_emotion(text: str) -> str | dict[str, float]:
     """ "happy" -> "happy"; "happy=0.7,surprised=0.3" -> {"happy": 0.7, "surprised": 0.3}."""
     if "=" not in text:
+        if not text.strip():
+            raise UserError("An emotion is a name, or a mixture like happy=0.7,surprised=0.3; none was given.")
         return text.strip()
-    weights = {}
+    weights: dict[str, float] = {}
     for part in text.replace("+", ",").split(","):
-        name, _, weight = part.partition("=")
-        weights[name.strip()] = _number(weight, f"the weight of {name.strip()!r} in {text!r}")
+        name, equals, weight = (piece.strip() for piece in part.partition("="))
+        if not name or not equals:
+            raise UserError(f"A mixture is written like happy=0.7,surprised=0.3, not {shown(text.strip())}.")
+        if name in weights:
+            raise UserError(f"The emotion {shown(name)} stands twice in {shown(text.strip())}.")
+        weights[name] = _number(weight, f"the weight of {shown(name)}")
     return weights
 
 
 def parse_timeline(text: str) -> list[tuple[float, str | dict[str, float]]]:
     """ "0:neutral,1.5:happy" -> [(0.0, "neutral"), (1.5, "happy")]. Mixtures are written 2:happy=0.7+surprised=0.3."""
     timeline = []
-    for part in text.split(","):
+    for part in _parts(text, "emotion"):
         seconds, colon, emotion = part.partition(":")
         if not colon:
-            raise UserError(f"A timeline is written like 0:neutral,1.5:happy; {part.strip()!r} has no colon.")
-        timeline.append((_number(seconds, f"the time in {part.strip()!r}"), parse_emotion(emotion)))
+            raise UserError(f"A timeline is written like 0:neutral,1.5:happy; {shown(part.strip())} has no colon.")
+        timeline.append((_number(seconds, f"the time in {shown(part.strip())}"), parse_emotion(emotion)))
     return timeline
 
 
@@ -150,12 +178,23 @@ def parse_intensity(text: str) -> float | list[tuple[float, float]]:
     """ "0.8" -> 0.8; "0:0,2:1.2" -> [(0.0, 0.0), (2.0, 1.2)]."""
     if ":" not in text:
         return _number(text, "the intensity")
-    pairs = (part.partition(":") for part in text.split(","))
-    return [(_number(s, f"the time in {text!r}"), _number(v, f"the intensity in {text!r}")) for s, _, v in pairs]
+    timeline = []
+    for part in _parts(text, "intensity"):
+        seconds, _, value = part.partition(":")
+        where = f"in {shown(part.strip())}"
+        timeline.append((_number(seconds, f"the time {where}"), _number(value, f"the intensity {where}")))
+    return timeline
+
+
+def _parts(text: str, what: str) -> list[str]:
+    parts = text.split(",")
+    if len(parts) > MAX_POINTS:
+        raise UserError(f"The timeline of {what} has more than {MAX_POINTS} entries, which are the most.")
+    return parts
 
 
 def _number(text: str, what: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise UserError(f"Expected a number for {what}, not {text.strip()!r}.") from None
+        raise UserError(f"Expected a number for {what}, not {shown(text.strip())}.") from None

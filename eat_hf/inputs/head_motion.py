@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..constants import FPS
 from ..easing import smoothstep
-from ..errors import UserError
+from ..errors import UserError, shown
 
 EASE_IN = 0.8  # seconds until made-up motion is in full swing
 
@@ -30,6 +30,9 @@ SWAY = 0.008  # standard deviation of the shift, 1 pixel of the 256 frame
 BLINK_PAUSE = (2.0, 5.0)  # seconds from one blink to the next
 LIDS_CLOSE, LIDS_OPEN = 0.09, 0.16  # seconds that lids take
 
+RATES = (1.0, 1000.0)  # frames a second that a motion may have
+REACHES = {"yaw": 360, "pitch": 360, "roll": 360, "translation": 100, "blink": 1}  # the largest sizes of its values
+
 TRACKS = ("yaw", "pitch", "roll", "translation", "blink")
 
 
@@ -42,7 +45,7 @@ class HeadMotion:
             positive roll tilts the head clockwise; see `eat_hf.keypoints.rotation_from_degrees`.
         translation: (F, 3) in units of half the frame: x right, y down, z towards the viewer.
         relative: added to the portrait's own pose (True) or taken in its place (False).
-        fps: frames a second.
+        fps: frames a second, 1 to 1000.
         blink: (F,) how far the lids are closed, 0 (left to the expression) to 1 (shut); no blinks by default. It needs
             a model that knows shut eyes (`blink_deformation` in its configuration).
     """
@@ -56,6 +59,8 @@ class HeadMotion:
     blink: Tensor = field(default_factory=lambda: torch.zeros(0))
 
     def __post_init__(self):
+        if not RATES[0] <= self.fps <= RATES[1]:
+            raise UserError(f"fps must be a number from {RATES[0]:g} to {RATES[1]:g}, not {shown(self.fps)}.")
         frames = len(self.yaw)
         if not len(self.blink):
             self.blink = torch.zeros(frames)
@@ -66,6 +71,8 @@ class HeadMotion:
                 raise ValueError(f"{name} must have shape {shape} with at least one frame, not {tuple(value.shape)}.")
             if not value.isfinite().all():
                 raise ValueError(f"{name} contains NaN or infinite values.")
+            if value.abs().max() > 1.001 * REACHES[name]:
+                raise UserError(f"{name} must stay within {REACHES[name]} of 0, and reaches {value.abs().max():g}.")
             setattr(self, name, value)
 
     def __len__(self) -> int:

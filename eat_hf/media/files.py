@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import glob
 import os
 import secrets
 import shutil
@@ -34,7 +35,7 @@ def existing_file(path: str | os.PathLike, kind: str) -> Path:
             raise UserError(f"The {kind} {path} is empty (0 bytes).")
         with path.open("rb"):
             return path
-    except (PermissionError, ValueError) as error:
+    except (OSError, ValueError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"The {kind} {path} cannot be opened ({one_line(error)}).") from error
@@ -56,6 +57,13 @@ def explained_writing(path: Path) -> Iterator[None]:
 def _beside(path: Path) -> Path:
     """A hidden name that nothing has, in the same folder and with the same ending."""
     return path.with_name(f".{path.stem}-{secrets.token_hex(4)}.part{path.suffix}")
+
+
+def remove_unfinished(path: str | os.PathLike) -> None:
+    """Remove hidden files that writers of this name left when they were killed; none may be at work now."""
+    path = Path(path)
+    for left in path.parent.glob(glob.escape(f".{path.stem}-") + "?" * 8 + glob.escape(f".part{path.suffix}")):
+        left.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

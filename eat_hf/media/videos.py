@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import stat
 import warnings
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
@@ -279,10 +280,18 @@ def check_video_target(path: str | os.PathLike) -> None:
     path = Path(path)
     if path.suffix.lower() != ".mp4":
         raise UserError(f"The video's name must end in .mp4, not {path.name!r}.")
-    if not path.parent.is_dir():
+    try:
+        there = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        there = None
+    except (OSError, ValueError) as error:
+        raise UserError(f"No file can have the name {path} ({one_line(error)}).") from error
+    if there is None and not path.parent.is_dir():
         raise UserError(f"The folder {path.parent} does not exist; create it first.")
-    if path.is_dir():
+    if there is not None and stat.S_ISDIR(there):
         raise UserError(f"{path} is a folder; give the video another name.")
+    if there is not None and not stat.S_ISREG(there):
+        raise UserError(f"{path} is no ordinary file, which a video could replace; give the video another name.")
     if not os.access(path.parent, os.W_OK):
         raise UserError(f"The folder {path.parent} cannot be written to.")
 

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +14,7 @@ from ..errors import UserError
 from ..inputs.emotions import Emotion, EmotionTrack, Intensity
 from ..inputs.faces import Face
 from ..inputs.head_motion import HeadMotion
+from ..inputs.numbers import BATCHES, FACES, SEEDS, check_whole_number
 from ..media.recordings import Recording
 
 ImageInput = str | os.PathLike | Image.Image | np.ndarray
@@ -32,8 +34,8 @@ class ClipOptions:
         intensity: 0 neutral, 1 as trained, up to 1.5 exaggerated; a number or a timeline [(seconds, value)].
         head_motion: "natural", "still", the path of a driving video or of a saved `HeadMotion` (.safetensors), or a
             `HeadMotion`.
-        generator: a `torch.Generator`, or its seed; the same seed gives the same frames.
-        batch_size: frames computed at a time: memory and speed, no difference in the frames.
+        generator: a `torch.Generator`, or its seed, 0 to 2**64 - 1; the same seed gives the same frames.
+        batch_size: frames computed at a time, 1 to 1024: memory and speed, no difference in the frames.
         face: which face to animate, counted from 0 in order of prominence, or one that `detect_faces` found; None is
             the most prominent, with a warning if there are several.
         paste_back: put the animated face back into the whole picture (at most 1920 pixels long).
@@ -57,8 +59,11 @@ class ClipOptions:
     emotion_text: str | Sequence[str] | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.batch_size, bool) or not isinstance(self.batch_size, int) or self.batch_size < 1:
-            raise UserError(f"batch_size must be a whole number from 1 up, not {self.batch_size!r}.")
+        check_whole_number(self.batch_size, "batch_size", BATCHES)
+        if self.face is not None and not isinstance(self.face, Face):
+            check_whole_number(self.face, "face", FACES)
+        if self.emotion is not None:
+            EmotionTrack.create(self.emotion, self.intensity)
         if not isinstance(self.head_motion, str | os.PathLike | HeadMotion):
             kind = type(self.head_motion).__name__
             raise UserError(f"head_motion must be 'natural', 'still', a path or a HeadMotion, not {kind}.")
@@ -92,9 +97,11 @@ def check_generator(generator: Any) -> None:
     """Raise a UserError for what is neither a generator nor its seed."""
     if isinstance(generator, list | tuple):
         raise UserError("A clip takes one generator, or one seed, not a list; call the pipeline once for each.")
-    seed = isinstance(generator, int | np.integer) and not isinstance(generator, bool)
-    if not (generator is None or seed or isinstance(generator, torch.Generator)):
+    if generator is None or isinstance(generator, torch.Generator):
+        return
+    if isinstance(generator, bool) or not isinstance(generator, Integral):
         raise UserError(f"generator must be a torch.Generator or a whole number, not {type(generator).__name__}.")
+    check_whole_number(generator, "The seed", SEEDS)
 
 
 def seeded(generator: torch.Generator | int | None) -> torch.Generator | None:

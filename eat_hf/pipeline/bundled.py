@@ -1,6 +1,8 @@
 """Which model is meant: the one that is named, or the bundled one."""
 
+import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,9 +24,10 @@ def find_model(model: str | None = None) -> str:
     """
     model = model or os.environ.get(MODEL_VARIABLE) or _bundled_model()
     folder = Path(model)
-    if folder.exists() and not (folder / "model_index.json").is_file():
+    there = os.path.exists(model)  # which takes any text, as long as it may be
+    if there and not (folder / "model_index.json").is_file():
         raise UserError(f"{model} is not a model folder: it has no model_index.json.")
-    if not folder.exists() and (folder.is_absolute() or model.count("/") != 1):
+    if not there and (folder.is_absolute() or model.count("/") != 1):
         raise UserError(f"The model {model} does not exist.")
     return model
 
@@ -35,6 +38,24 @@ def _bundled_model() -> str:
         if (parent / BUNDLED_MODEL / "model_index.json").is_file():
             return str(parent / BUNDLED_MODEL)
     raise UserError(f"No bundled model was found; name one with --model or ${MODEL_VARIABLE}.")
+
+
+def known_emotions(model: str, adapters: Sequence[str] = ()) -> tuple[str, ...] | None:
+    """The emotions of a model and of adapters for it, as their folders say, without loading anything.
+
+    Returns:
+        None where that cannot be known, as with a repository of the Hub; whoever loads it will know.
+    """
+    emotions: list[str] = []
+    for place, file in ((model, "emotion_mapper/config.json"), *((place, "adapter_config.json") for place in adapters)):
+        try:
+            found = json.loads((Path(place) / file).read_bytes())["emotions"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+            return None
+        emotions += found
+    return tuple(emotions)
 
 
 def load_pipeline(model: str) -> "EATPipeline":

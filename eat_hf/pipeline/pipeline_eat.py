@@ -3,7 +3,7 @@
 import copy
 import itertools
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from ..constants import FPS
 from ..errors import RepositoryError, UserError, explain_memory
 from ..hub.cards import base_card, find_card
 from ..hub.client import explained, fetch_folder, push_saved
-from ..inputs.emotions import Emotion, Intensity
+from ..inputs.emotions import Emotion, Intensity, check_emotion_name
 from ..inputs.faces import Face, PasteBack, find_driver, find_portrait, load_face_models
 from ..inputs.head_motion import HeadMotion
 from ..media.pictures import read_image
@@ -423,6 +423,7 @@ class EATPipeline(DiffusionPipeline):
         Raises:
             UserError: the text, portrait, recording or name cannot be used, there is no CLIP, or not enough memory.
         """
+        check_emotion_name(name)
         if name in self.emotions or name in self.adapters:
             raise UserError(f"There is an emotion {name!r} already; give this one another name.")
         bundled = self.text_to_emotion
@@ -524,7 +525,7 @@ class EATPipeline(DiffusionPipeline):
 
     def stream(
         self, image: ImageInput, audio: AudioInput, *arguments: Any, options: ClipOptions | None = None, **named: Any
-    ) -> Iterator[np.ndarray]:
+    ) -> Generator[np.ndarray, None, None]:
         """The same frames as `__call__`, in chunks (n, H, W, 3) uint8, n up to `batch_size`, as they are made.
 
         The input is checked, and the whole recording heard, before the iterator is returned. Only
@@ -576,7 +577,7 @@ class EATPipeline(DiffusionPipeline):
         # 6. Move the face
         return plan_clip(self.networks, portrait, speech, motion, mix, options.batch_size, self.progress_bar)
 
-    def render_clip(self, plan: ClipPlan, paste_back: bool = False) -> Iterator[np.ndarray]:
+    def render_clip(self, plan: ClipPlan, paste_back: bool = False) -> Generator[np.ndarray, None, None]:
         """7. Render: frames of a plan, in chunks (n, H, W, 3) uint8, as they are asked for."""
         aligned = plan.portrait.aligned
         paste = PasteBack(aligned.picture, aligned.matrix) if paste_back else None

@@ -12,11 +12,15 @@ import av
 import numpy as np
 import pytest
 import scipy.io.wavfile
+import torch
+import typer
 from conftest import voice
 from PIL import Image
+from safetensors.torch import save_file
 
 from eat_hf.adapters.emotion_adapter import EmotionAdapter
 from eat_hf.cli import main as cli
+from eat_hf.inputs.head_motion import TRACKS
 from eat_hf.media.videos import read_video
 from eat_hf.pipeline.bundled import MODEL_VARIABLE
 
@@ -27,6 +31,17 @@ def eat_hf(*arguments, **options):
     """The command as its own process."""
     command = [sys.executable, "-m", "eat_hf.cli", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, **options)
+
+
+def check_video(path, frames, seconds):
+    """Its frames, after a look at its length and sound."""
+    with av.open(str(path)) as container:
+        [video], [sound] = container.streams.video, container.streams.audio
+        assert video.frames == frames and video.average_rate == 25
+        assert float(sound.duration * sound.time_base) == pytest.approx(seconds, abs=0.05)
+        heard = np.concatenate([frame.to_ndarray() for frame in container.decode(sound)], 1)
+        assert np.abs(heard).max() > 0.1
+    return np.stack(list(read_video(path)))
 
 
 def one_line(text: str) -> str:
@@ -70,9 +85,13 @@ def test_generate_writes_a_video_of_the_recordings_length(tiny_model, portrait_f
 
 def test_generate_in_half_precision(tiny_model, portrait_file, recording_file, tmp_path):
     files = "--image", portrait_file, "--audio", recording_file, "--model", tiny_model
-    run = eat_hf("generate", *files, "--dtype", "bfloat16", "-o", tmp_path / "half.mp4")
+    run = eat_hf("generate", *files, "--seed", "1", "--dtype", "bfloat16", "-o", tmp_path / "half.mp4")
     assert run.returncode == 0, run.stderr
-    assert len(list(read_video(tmp_path / "half.mp4"))) == 13
+    run = eat_hf("generate", *files, "--seed", "1", "-o", tmp_path / "full.mp4")
+    assert run.returncode == 0, run.stderr
+    half, full = (np.stack(list(read_video(tmp_path / f"{name}.mp4"))).astype(int) for name in ("half", "full"))
+    assert half.shape == full.shape == (13, 256, 256, 3)
+    assert np.corrcoef(half.ravel(), full.ravel())[0, 1] > 0.7 and (half != full).any()  # a random net, coarsely
     run = eat_hf("generate", *files, "--dtype", "int8", "-o", tmp_path / "int8.mp4")
     assert run.returncode == 2 and "'float32', 'bfloat16', 'float16'" in run.stderr and "Traceback" not in run.stderr
 
@@ -152,9 +171,11 @@ def test_several_faces_are_a_warning(in_process, portrait, recording_file, tiny_
     Image.fromarray(np.concatenate([portrait, portrait[:, ::-1]], 1)).save(tmp_path / "two.png")
     arguments = ("generate", "--image", tmp_path / "two.png", "--audio", recording_file, "--model", tiny_model)
     status, _, err = in_process(*arguments, "-o", tmp_path / "out.mp4")
-    assert status == 0 and err.startswith("warning: 2 faces were found") and (tmp_path / "out.mp4").is_file()
+    assert status == 0 and err.startswith("warning: 2 faces were found")
     status, _, err = in_process(*arguments, "-o", tmp_path / "other.mp4", "--face", "1")
     assert status == 0 and "warning" not in err
+    first, other = (check_video(tmp_path / name, 13, 0.5) for name in ("out.mp4", "other.mp4"))
+    assert np.abs(first.astype(int) - other).mean() > 1  # it is not the same face
 
 
 def test_a_programming_error_keeps_its_traceback(in_process, monkeypatch, inputs, tiny_model, tmp_path):
@@ -199,7 +220,12 @@ def test_adapters_on_the_command_line(in_process, tiny_pipeline, tiny_model, inp
     common = ("generate", "--image", inputs["portrait"], "--audio", inputs["recording"], "--model", tiny_model)
     mixed = ("--adapter", tmp_path / "smirk", "--emotion", "smirk=1,sad=1", "--head-motion", "still")
     status, _, err = in_process(*common, *mixed, "-o", tmp_path / "out.mp4")
-    assert status == 0 and (tmp_path / "out.mp4").is_file(), err
+    assert status == 0, err
+    status, _, err = in_process(*common, "--emotion", "happy=1,sad=1", "--head-motion", "still",
+                                "-o", tmp_path / "happy.mp4")  # fmt: skip
+    assert status == 0, err
+    smirk, happy = (check_video(tmp_path / name, 13, 0.5).astype(int) for name in ("out.mp4", "happy.mp4"))
+    assert np.abs(smirk - happy).mean() < 3  # so far it is a copy of happy
     status, _, err = in_process(*common, "--adapter", tmp_path, "-o", tmp_path / "other.mp4")
     assert status == 2 and "is not an adapter" in one_line(err)
     assert not (tmp_path / "other.mp4").exists()
@@ -220,6 +246,144 @@ def test_help_is_quick_and_loads_nothing_heavy():
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "--head-motion" in run.stdout and "heavy: set()" in run.stdout
+
+
+def commands():
+    """Every command of the parser, by name."""
+    return typer.main.get_command(cli.command_line()).commands
+
+
+def test_every_command_helps_and_explains_each_option(in_process):
+    found = commands()
+    assert {"generate", "learn-emotion", "convert", "convert-judge", "evaluate", "benchmark", "info"} <= set(found)
+    for name, command in found.items():
+        status, out, err = in_process(name, "--help")
+        assert status == 0 and err == "" and " ".join(command.help.split())[:40] in " ".join(out.split())
+        for parameter in command.params:
+            text = parameter.help
+            assert text and len(text) > 8, f"{name} {parameter.name}"
+            shown = parameter.opts[0] if parameter.param_type_name == "option" else parameter.name.upper()
+            assert shown in out
+            assert " ".join(text.split())[:12] in " ".join(out.split()), f"{name} {parameter.name}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--seed", 2**64), "from 0 to 18446744073709551615"),
+        (("--seed", -1), "from 0 to 18446744073709551615"),
+        (("--face", -1), "face must be a whole number from 0"),
+        (("--emotion", "happy=1e308"), "from 0 to 1000"),
+        (("--emotion", "happy=nan"), "from 0 to 1000"),
+        (("--emotion", "happy=1,happy=2"), "stands twice"),
+        (("--emotion", "happy=1,"), "is written like"),
+        (("--emotion", ""), "none was given"),
+        (("--intensity", "1e9"), "between 0 and 1.5"),
+        (("--intensity", "inf"), "between 0 and 1.5"),
+        (("--intensity", "1e308:1"), "from 0 up to 86400"),
+        (("--timeline", ",".join(f"{n}:happy" for n in range(1001))), "more than 1000 entries"),
+        (("--timeline", "-1:happy"), "from 0 up to 86400"),
+        (("--timeline", "nan:happy"), "from 0 up to 86400"),
+        (("--head-motion", "rate0.safetensors"), "fps must be a number from 1 to 1000"),
+        (("--head-motion", "far.safetensors"), "yaw must stay within 360"),
+        (("--head-motion", "x" * 300), "there is no file"),
+        (("--image", "x" * 300), "name too long"),
+        (("--model", "x" * 300), "does not exist"),
+        (("-o", "x" * 300 + ".mp4"), "No file can have the name"),
+        (("-o", "folder.mp4"), "is a folder"),
+        (("-o", "fifo.mp4"), "no ordinary file"),
+        (("-o", "full.mp4"), "no ordinary file"),
+        (("-o", "/dev/full"), "must end in .mp4"),
+        (("-o", "none/a.mp4"), "does not exist; create it"),
+        (("-o", ""), "must end in .mp4"),
+    ],
+)
+def test_values_out_of_range_are_one_line(in_process, monkeypatch, inputs, tiny_model, tmp_path, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.mp4").mkdir()
+    os.mkfifo(tmp_path / "fifo.mp4")
+    (tmp_path / "full.mp4").symlink_to("/dev/full")
+    zeros = {name: torch.zeros((2, 3) if name == "translation" else 2) for name in TRACKS}
+    for name, fps, tensors in (("rate0", "0.0", zeros), ("far", "25.0", zeros | {"yaw": torch.full((2,), 1e30)})):
+        save_file(tensors, tmp_path / f"{name}.safetensors", {"relative": "True", "fps": fps})
+    before = sorted(os.listdir())
+    given = ("--image", inputs["portrait"], "--audio", inputs["recording"], "--model", tiny_model)
+    status, out, err = in_process("generate", *given, *arguments)
+    last = err.strip().splitlines()[-1]
+    assert (status, out) == (2, "") and last.startswith("eat-hf: ") and words in last and len(last) < 1600
+    assert sorted(os.listdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("benchmark", "--seconds", "nan"), "at least 0.8"),
+        (("benchmark", "--seconds", "1e308"), "at most 3600"),
+        (("benchmark", "--batch", 10**9), "at most 1024"),
+        (("benchmark", "--batch", ","), "at least one"),
+        (("benchmark", "--long", "-5"), "at least 1"),
+        (("benchmark", "--dtype", "int8"), "Unknown precision"),
+        (("benchmark", "--device", "gpu"), "--device"),
+        (("evaluate", "--workers", 0, "--generated", ".", "--reference", "."), "--workers must be"),
+        (("evaluate", "--workers", 10**9, "--generated", ".", "--reference", "."), "--workers must be"),
+        (("learn-emotion", "--steps", -1), "--steps must be"),
+        (("learn-emotion", "--steps", 10**9), "--steps must be"),
+        (("learn-emotion", "--seed", -1), "--seed must be"),
+        (("learn-emotion", "--name", ""), "cannot be called"),
+        (("learn-emotion", "--name", "a=b"), "cannot be called"),
+        (("learn-emotion", "--name", "happy"), "already"),
+        (("convert-judge", "--kind", "syncnet", "--checkpoint", "broken.wav", "-o", "judge"), "cannot be read"),
+    ],
+)
+def test_other_commands_have_ranges_too(in_process, monkeypatch, inputs, tiny_model, tmp_path, arguments, words):
+    monkeypatch.chdir(inputs["folder"])
+    if arguments[0] in ("benchmark", "learn-emotion"):
+        arguments += ("--image", inputs["portrait"], "--audio", inputs["recording"], "--model", tiny_model)
+    if arguments[0] == "learn-emotion":
+        arguments += ("--text", "a smile", "-o", tmp_path / "smile")
+    status, out, err = in_process(*arguments)
+    last = err.strip().splitlines()[-1]
+    assert (status, out) == (2, "") and words in last and last.startswith("eat-hf: ")
+
+
+@pytest.mark.parametrize("name", ["\x1b[31mred", "bell\x07", "\u202egnp", "two\nlines", "\udc80", "\x9b2J"])
+def test_names_that_a_terminal_would_obey_are_shown_as_escapes(in_process, inputs, tiny_model, name):
+    given = ("--audio", inputs["recording"], "--model", tiny_model)
+    for arguments in (
+        ("generate", "--image", name, *given),
+        ("generate", "--image", inputs["portrait"], *given, "--emotion", name),
+        ("generate", "--image", inputs["portrait"], *given, "-o", f"{name}/a.mp4"),
+        ("generate", "--image", inputs["portrait"], *given, "--adapter", name),
+        ("generate", "--manifest", name),
+        ("info", name),
+        ("detect-watermark", name),
+        ("evaluate", "--generated", name, "--reference", name),
+        ("evaluate", "--generated", ".", "--reference", ".", "--protocol", name),
+        (name,),
+        ("generate", f"--{name}"),
+    ):
+        status, out, err = in_process(*arguments)
+        assert status == 2 and out == "" and one_line(err).isprintable(), (arguments, err)
+
+
+def test_an_adapters_emotion_is_shown_as_escapes(in_process, tiny_pipeline, tmp_path):
+    EmotionAdapter.create(tiny_pipeline.base, ["smirk\x1b[2J"], "happy", {"by": "\x07"}).save(tmp_path / "smirk")
+    status, out, err = in_process("info", tmp_path / "smirk")
+    assert (status, err) == (0, "") and r"emotion adapter: smirk\x1b[2J" in out and r"by \x07" in out
+    assert all(line.isprintable() for line in out.split("\n"))
+
+
+@pytest.mark.parametrize("name", ["take3:final.mp4", "file:a.mp4", "-a.mp4", "sub/ü ö.mp4", "%03d.mp4", "a.MP4"])
+def test_unusual_names_of_the_video(in_process, monkeypatch, inputs, tiny_model, tmp_path, name):
+    monkeypatch.chdir(tmp_path)
+    os.mkdir("sub")
+    status, out, err = in_process(
+        *("generate", "--image", inputs["portrait"], "--audio", inputs["recording"], "--model", tiny_model),
+        f"--output={name}",
+    )
+    assert status == 0 and out == f"{name}\n", err
+    assert [str(p) for p in Path().rglob("*") if p.is_file()] == [name]
+    check_video(tmp_path / name, 13, 0.5)
 
 
 def test_without_arguments_it_helps(in_process, monkeypatch):

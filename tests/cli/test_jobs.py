@@ -12,8 +12,10 @@ from pathlib import Path
 import av
 import pytest
 
+from eat_hf.cli import jobs
 from eat_hf.cli import main as cli
-from eat_hf.cli.jobs import read_manifest
+from eat_hf.cli.jobs import claim, read_manifest, run_manifest
+from eat_hf.constants import EMOTIONS
 from eat_hf.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -61,7 +63,8 @@ def test_two_processes_share_the_jobs_and_one_that_fails_stops_none(folder, tiny
     assert (folder / "0.mp4").read_text() == "was made before"
     for n in (1, 2, 3):
         with av.open(str(folder / f"{n}.mp4")) as container:
-            assert container.streams.video[0].frames > 0
+            assert container.streams.video[0].frames == 13
+    assert err.count("not made: line 6, ") == err.count("not made: line 7, ") == 1  # listed once, at the end
     failed = [json.loads(line) for line in (folder / "jobs.failed.jsonl").read_text().splitlines()]
     assert {Path(each["output"]).name for each in failed} == {"4.mp4", "5.mp4"}
     assert any("not a picture" in each["error"] for each in failed)
@@ -79,9 +82,137 @@ def test_killed_it_goes_on_where_it_was(folder, tiny_model):
     assert 1 <= len(made) < 6
     time.sleep(0.01)
     assert launch(1, manifest, tiny_model).wait(300) == 0
+    assert not list(folder.glob(".*"))  # what the killed one left
     assert {path.name for path in folder.glob("?.mp4")} == {f"{n}.mp4" for n in range(6)}
     assert all((folder / name).stat().st_mtime_ns == when for name, when in made.items())
     assert not (folder / "jobs.failed.jsonl").exists()
+
+
+@pytest.fixture
+def runner(tiny_pipeline):
+    """`run_manifest` with the tiny pipeline: (names of what was made, failed jobs)."""
+
+    def run(manifest):
+        made, failed = run_manifest(manifest, lambda device: tiny_pipeline, lambda pipe: "neutral", emotions=EMOTIONS)
+        return sorted(path.name for path in made), failed
+
+    return run
+
+
+def test_whatever_happens_to_one_job_the_others_are_made(folder, runner, monkeypatch, capsys):
+    manifest = write(
+        folder,
+        "image;audio;output;emotion;intensity;seed",
+        "face.png;voice.wav;crash.mp4;;;13",
+        "face.png;voice.wav;good.mp4;happy;0,5;1.0",
+        "none.png;voice.wav;1.mp4;;;",
+        "face.png;voice.wav;2.mp4;joyful;;",
+        "face.png;voice.wav;3.mp4;;2;",
+        "face.png;voice.wav;4.mp4;;;-1",
+        "face.png;voice.wav;5.mp4;;;x",
+        "face.png;;6.mp4;;;",
+        "face.png;voice.wav;none/7.mp4;;;",
+        "face.png;voice.wav;twice.mp4;;;",
+        "face.png;voice.wav;./twice.mp4;;;",
+        "text.png;voice.wav;8.mp4;;;",
+        ";;;;;",
+    )
+    real = jobs.make_video
+
+    def crash(pipeline, ready, *arguments):
+        if ready.job.seed == 13:
+            raise IndexError("pop from\nan empty list")
+        real(pipeline, ready, *arguments)
+
+    monkeypatch.setattr(jobs, "make_video", crash)
+    made, failed = runner(manifest)
+    assert made == ["good.mp4"]
+    reasons = {each.line: each.error for each in failed}
+    for line, words in {
+        2: "IndexError: pop from an empty list", 4: "none.png does not exist", 5: "Unknown emotion 'joyful'",
+        6: "between 0 and 1.5", 7: "from 0 to 18446744073709551615", 8: "whole numbers", 9: "has no audio",
+        10: "none does not exist", 11: "lines 11, 12", 12: "lines 11, 12", 13: "not a picture",
+    }.items():  # fmt: skip
+        assert words in reasons.pop(line)
+    assert not reasons
+    err = capsys.readouterr().err.splitlines()
+    assert "Traceback" not in "".join(err)
+    told = [line.partition(",")[0] for line in err if line.startswith("line ")]
+    assert told.index("line 4") < told.index("line 2")  # what can be seen without the model comes first
+    assert len([line for line in err if line.startswith("not made: line ")]) == 11
+    written = [json.loads(line) for line in (folder / "jobs.failed.jsonl").read_text().splitlines()]
+    assert len({each["output"] for each in written}) == 10  # two lines want twice.mp4
+    [crashed] = [each for each in written if each["line"] == 2]
+    assert "IndexError" in crashed["traceback"]
+
+
+def test_mistakes_are_found_before_a_model_is_loaded(folder, capsys):
+    manifest = write(folder, "image,audio,output,emotion", *(
+        f"face.png,voice.wav,{n}.mp4,{'happy' if n % 1000 else 'hapy'}" for n in range(8000)
+    ))  # fmt: skip
+
+    def load(device):
+        raise UserError("The model cannot be loaded.")
+
+    with pytest.raises(UserError, match="cannot be loaded"):
+        run_manifest(manifest, load, lambda pipe: "neutral", emotions=EMOTIONS)
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 8 and told[1].startswith("line 1002, ") and "Unknown emotion 'hapy'" in told[1]
+    assert not list(folder.glob(".*")) and not list(folder.glob("*.mp4"))
+
+
+def test_a_job_that_another_run_makes_is_left_to_it(folder, runner, capsys):
+    manifest = write(folder, "image,audio,output", *(f"face.png,voice.wav,{n}.mp4" for n in range(3)))
+    with claim(folder / "1.mp4") as mine:
+        assert mine
+        with claim(folder / "1.mp4") as again:
+            assert not again
+        assert runner(manifest) == (["0.mp4", "2.mp4"], [])
+    assert "1 videos are being made by another run" in capsys.readouterr().err
+    assert runner(manifest) == (["1.mp4"], []) and not list(folder.glob(".*"))
+
+
+def test_the_claim_of_a_killed_run_is_taken_over(folder, runner):
+    manifest = write(folder, "image,audio,output", "face.png,voice.wav,a.mp4")
+    program = (
+        "import sys, time; from pathlib import Path; from eat_hf.cli.jobs import claim\n"
+        "with claim(Path(sys.argv[1])) as mine:\n"
+        "    Path(sys.argv[2]).write_text('half a video'); print(mine, flush=True); time.sleep(600)"
+    )
+    half = folder / ".a-0123abcd.part.mp4"
+    run = subprocess.Popen([sys.executable, "-c", program, folder / "a.mp4", half], stdout=subprocess.PIPE, text=True)
+    assert run.stdout.readline() == "True\n"
+    assert runner(manifest) == ([], []) and half.exists()
+    run.kill()
+    run.communicate()
+    assert runner(manifest) == (["a.mp4"], []) and not list(folder.glob(".*"))
+
+
+def test_two_runs_share_a_manifest(folder, tiny_model):
+    manifest = write(folder, "image,audio,output", *(f"face.png,voice.wav,{n}.mp4" for n in range(6)))
+    runs = [launch(1, manifest, tiny_model) for _ in range(2)]
+    found = [run.communicate(timeout=300) for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], found
+    made = [Path(line).name for out, _ in found for line in out.splitlines()]
+    assert sorted(made) == [f"{n}.mp4" for n in range(6)]  # each once
+    assert not list(folder.glob(".*"))
+
+
+def test_failures_of_other_runs_stay_in_the_report(folder, runner):
+    lines = "face.png,voice.wav,a.mp4", "text.png,voice.wav,b.mp4", "face.png,voice.wav,c.mp4"
+    manifest = write(folder, "image,audio,output", *lines)
+    report = folder / "jobs.failed.jsonl"
+    report.write_text("".join(json.dumps({"output": str(folder / f"{n}.mp4"), "error": "old"}) + "\n" for n in "abc"))
+    with claim(folder / "c.mp4"):  # somebody else is at it
+        assert runner(manifest)[0] == ["a.mp4"]
+    told = {Path(each["output"]).name: each["error"] for each in map(json.loads, report.read_text().splitlines())}
+    assert told.keys() == {"b.mp4", "c.mp4"} and told["c.mp4"] == "old" and "not a picture" in told["b.mp4"]
+
+
+def test_unknown_columns_are_named_in_one_sentence(folder):
+    with pytest.raises(UserError, match="has columns 'mood', 'colour'; columns are audio, emotion") as caught:
+        read_manifest(write(folder, "image,mood,audio,output,colour", "a,b,c,d.mp4,e"))
+    assert "\n" not in str(caught.value)
 
 
 def test_a_line_says_what_the_options_say(folder):

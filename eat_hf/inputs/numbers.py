@@ -1,0 +1,26 @@
+"""Whole numbers that users give, and their ranges."""
+
+from numbers import Integral
+from typing import Any
+
+from ..errors import UserError, shown
+
+SEEDS = (0, 2**64 - 1)  # what a torch.Generator takes
+BATCHES = (1, 1024)  # frames at a time; more gain nothing and fill any memory
+FACES = (0, 999)
+
+
+def check_whole_number(value: Any, name: str, limits: tuple[int, int]) -> int:
+    """The number as it is.
+
+    Args:
+        name: of the argument, for the message.
+        limits: the least and the most.
+
+    Raises:
+        UserError: it is none, or out of range.
+    """
+    whole = int(value) if isinstance(value, Integral) and not isinstance(value, bool) else None
+    if whole is None or not limits[0] <= whole <= limits[1]:
+        raise UserError(f"{name} must be a whole number from {limits[0]} to {limits[1]}, not {shown(value)}.")
+    return whole
