@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ..errors import UserError
+from ..names import as_name, check_name
 from ..pipeline.bundled import MODEL_VARIABLE, find_model, load_pipeline
 
 if TYPE_CHECKING:
@@ -128,6 +129,7 @@ def learn_emotion(
 
     if steps < 0:
         raise UserError(f"--steps must be 0 or more, not {steps}.")
+    name = check_name(name or as_name(output.name))
     pipeline = load_pipeline(find_model(model))
     interrupted = False
 
@@ -147,7 +149,7 @@ def learn_emotion(
             text,
             image,
             audio,
-            name or output.name,
+            name,
             clip=clip,
             options=LearningOptions(steps),
             generator=seed,

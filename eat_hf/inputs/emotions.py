@@ -14,6 +14,7 @@ import numpy as np
 from ..constants import NEUTRAL
 from ..easing import smoothstep
 from ..errors import UserError
+from ..names import shortened
 
 CROSS_FADE = 0.4  # seconds
 MAX_INTENSITY = 1.5
@@ -83,15 +84,17 @@ def _normalised(value: str | Weights, emotions: Sequence[str]) -> dict[str, floa
     if isinstance(value, str):
         value = {value: 1.0}
     if not isinstance(value, Mapping):
-        raise UserError(f"An emotion is a name or a mapping of names to weights, not {value!r}.")
+        raise UserError(f"An emotion is a name or a mapping of names to weights, not {shortened(value)}.")
     for name, weight in value.items():
         if name not in emotions:
-            raise UserError(f"Unknown emotion {name!r}; this model knows {', '.join(emotions)}.")
+            raise UserError(f"Unknown emotion {shortened(name)}; this model knows {', '.join(emotions)}.")
         if not (_is_number(weight) and weight >= 0):
-            raise UserError(f"The weight of {name} must be a number from 0 up, not {weight!r}.")
+            raise UserError(f"The weight of {name} must be a number from 0 up, not {shortened(weight)}.")
     total = sum(value.values())
     if total <= 0:
         raise UserError("At least one emotion needs a weight above 0.")
+    if not math.isfinite(total):
+        raise UserError("The weights are too large to add up; only their proportions count.")
     return {name: weight / total for name, weight in value.items()}
 
 
@@ -99,12 +102,14 @@ def _check_timeline(value: Any, what: str) -> list[tuple[float, Any]]:
     try:
         timeline = [(seconds, item) for seconds, item in value]
     except (TypeError, ValueError):
-        raise UserError(f"A timeline of {what} is a list of (seconds, value) pairs, not {value!r}.") from None
+        raise UserError(f"A timeline of {what} is a list of (seconds, value) pairs, not {shortened(value)}.") from None
     if not timeline:
         raise UserError(f"The timeline of {what} is empty.")
     for seconds, _ in timeline:
         if not (_is_number(seconds) and seconds >= 0):
-            raise UserError(f"A time in the timeline of {what} must be a number of seconds from 0 up, not {seconds!r}.")
+            raise UserError(
+                f"A time in the timeline of {what} must be a number of seconds from 0 up, not {shortened(seconds)}."
+            )
     times = [seconds for seconds, _ in timeline]
     if len(set(times)) < len(times):
         raise UserError(f"The timeline of {what} has two entries at the same time.")
@@ -113,7 +118,7 @@ def _check_timeline(value: Any, what: str) -> list[tuple[float, Any]]:
 
 def _check_intensity(value) -> float:
     if not (_is_number(value) and 0 <= value <= MAX_INTENSITY):
-        raise UserError(f"The intensity must be between 0 and {MAX_INTENSITY}, not {value!r}.")
+        raise UserError(f"The intensity must be between 0 and {MAX_INTENSITY}, not {shortened(value)}.")
     return float(value)
 
 
@@ -131,7 +136,7 @@ def parse_emotion(text: str) -> str | dict[str, float]:
     weights = {}
     for part in text.replace("+", ",").split(","):
         name, _, weight = part.partition("=")
-        weights[name.strip()] = _number(weight, f"the weight of {name.strip()!r} in {text!r}")
+        weights[name.strip()] = _number(weight, f"the weight of {shortened(name.strip())} in {shortened(text)}")
     return weights
 
 
@@ -141,8 +146,8 @@ def parse_timeline(text: str) -> list[tuple[float, str | dict[str, float]]]:
     for part in text.split(","):
         seconds, colon, emotion = part.partition(":")
         if not colon:
-            raise UserError(f"A timeline is written like 0:neutral,1.5:happy; {part.strip()!r} has no colon.")
-        timeline.append((_number(seconds, f"the time in {part.strip()!r}"), parse_emotion(emotion)))
+            raise UserError(f"A timeline is written like 0:neutral,1.5:happy; {shortened(part.strip())} has no colon.")
+        timeline.append((_number(seconds, f"the time in {shortened(part.strip())}"), parse_emotion(emotion)))
     return timeline
 
 
@@ -151,11 +156,14 @@ def parse_intensity(text: str) -> float | list[tuple[float, float]]:
     if ":" not in text:
         return _number(text, "the intensity")
     pairs = (part.partition(":") for part in text.split(","))
-    return [(_number(s, f"the time in {text!r}"), _number(v, f"the intensity in {text!r}")) for s, _, v in pairs]
+    return [
+        (_number(s, f"the time in {shortened(text)}"), _number(v, f"the intensity in {shortened(text)}"))
+        for s, _, v in pairs
+    ]
 
 
 def _number(text: str, what: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise UserError(f"Expected a number for {what}, not {text.strip()!r}.") from None
+        raise UserError(f"Expected a number for {what}, not {shortened(text.strip())}.") from None

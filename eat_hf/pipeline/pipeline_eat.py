@@ -44,6 +44,7 @@ from ..models.expression_basis import ExpressionBasis
 from ..models.judges.sync_expert import SyncExpert
 from ..models.motion_estimator import MotionEstimator
 from ..models.parameters import parameter_shares
+from ..names import check_name
 from .arguments import AudioInput, ClipOptions, HeadMotionInput, ImageInput, OutputType, check_image, seeded
 from .offload import offload_submodules
 from .pipeline_output import EATPipelineOutput
@@ -425,6 +426,7 @@ class EATPipeline(DiffusionPipeline):
         """
         if name in self.emotions or name in self.adapters:
             raise UserError(f"There is an emotion {name!r} already; give this one another name.")
+        check_name(name)
         bundled = self.text_to_emotion
         judge = find_clip(clip, bundled, self.device)
         judge.embed_text(text)  # a mistake in it shall be known before anything is read
