@@ -24,7 +24,7 @@ class Limits:
     adapter_megabytes: of one from the Hub.
     steps: of refining an emotion in words.
     keyframes: of a timeline.
-    phrasings: of an emotion in words, a line each.
+    words: characters of an emotion in words; phrasings: of one, a line each.
     files: of an adapter's folder.
     items: in any list of a request.
     line: characters of any other text, such as a timeline.
@@ -48,6 +48,7 @@ class Limits:
     adapter_megabytes: int = 200
     steps: int = 100
     keyframes: int = 40
+    words: int = 1000
     phrasings: int = 10
     files: int = 50
     items: int = 100

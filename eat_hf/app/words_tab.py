@@ -25,7 +25,7 @@ def words_tab(studio: Studio, inputs: Inputs) -> None:
         "slightly smiling with raised eyebrows",
         label="Emotion in words",
         lines=2,
-        max_length=studio.limits.characters,
+        max_length=studio.limits.words,
         elem_id="words",
     )
     with gr.Row(equal_height=True):
