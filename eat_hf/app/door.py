@@ -41,6 +41,7 @@ AT_ONCE = 4  # requests past the queue that are worked on at a time; they are sh
 WAITING = 200  # requests past the queue, and uploads
 UPLOADS = 8  # at a time
 DEPTH = 8  # of lists in lists
+KEYS = {"session_hash": str, "event_id": str, "fn_index": int, "trigger_id": int}  # of a request, beside its data
 FULL = "The server is full of uploads for the moment; try again in some minutes."
 
 
@@ -108,8 +109,10 @@ class Door:
         if body is None:
             return  # the visitor has left
         path = scope["path"]
-        check_request(body, path, self.limits, self.is_event)
-        given = False
+        body = checked_request(body, path, self.limits, self.is_event)
+        headers = [header for header in scope["headers"] if header[0] not in (b"content-type", b"content-length")]
+        headers += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        scope, given = {**scope, "headers": headers}, False
 
         async def once() -> Message:
             nonlocal given
@@ -176,8 +179,8 @@ class Door:
             self._waiting -= 1
 
 
-def check_request(body: bytes, path: str, limits: Limits, is_event: Callable[[Any], bool]) -> None:
-    """Look at the outside of a request for an event.
+def checked_request(body: bytes, path: str, limits: Limits, is_event: Callable[[Any], bool]) -> bytes:
+    """The outside of a request for an event, as far as the page needs it.
 
     Raises:
         UserError: it is not JSON of the right shape, or too long a list.
@@ -192,9 +195,16 @@ def check_request(body: bytes, path: str, limits: Limits, is_event: Callable[[An
     if "/call/v2/" not in path and not path.startswith((f"{API}/cancel", f"{API}/reset")):
         if not isinstance(found.get("data"), list):
             raise UserError('The request lacks its inputs, a list: {"data": [...]}.')
+    if "/call/v2/" in path:  # whose names are those of the endpoint's inputs
+        return json.dumps(found).encode()
+    for name, kind in KEYS.items():
+        value = found.get(name)
+        if value is not None and (not isinstance(value, kind) or isinstance(value, bool) or len(str(value)) > 100):
+            raise UserError(f"{name} of a request cannot be {shortened(value)}.")
     number = found.get("fn_index")
     if number is not None and not is_event(number):
         raise UserError(f"There is no event {shortened(number)}.")
+    return json.dumps({name: found[name] for name in (*KEYS, "data", "event_data") if name in found}).encode()
 
 
 def _check_lists(value: Any, longest: int, depth: int) -> None:

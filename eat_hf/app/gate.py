@@ -108,7 +108,7 @@ class Gate:
             for check, value, label in zip(checks, values, labels, strict=True)
         ]
 
-    # A check takes a value and what it is called -----------------------------------------------------------------------
+    # A check takes a value and what it is called ---------------------------------------------------------------------
 
     def check_of(self, block: Any) -> Check | None:
         """What a component's values must be; None where the server itself keeps the value.

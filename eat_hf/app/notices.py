@@ -21,11 +21,10 @@ def without_folders(text: str) -> str:
 
 def masked(text: str, secrets: Sequence[str] = ()) -> str:
     """A text without tokens of the Hub, and without some secrets, which may be anything."""
-    for secret in sorted(
-        {form for secret in secrets for form in (secret, secret.strip(), repr(secret)[1:-1])}, key=len
-    ):
-        if len(secret) >= 4:  # shorter ones are in every text, and nobody's token
-            text = text.replace(secret, "***")
+    forms = {form for secret in secrets for form in (secret, secret.strip(), repr(secret)[1:-1])}
+    for form in sorted(forms, key=len, reverse=True):
+        if len(form) >= 4:  # shorter ones are in every text, and nobody's token
+            text = text.replace(form, "***")
     return TOKENS.sub("hf_***", text)
 
 

@@ -78,9 +78,8 @@ def describe_adapter(config: "AdapterConfig", folder: Path) -> str:
     lines += [f"{'part':<32}{'parameters':>14}{'of the base':>13}"]
     lines += [f"{name:<32}{size:>14,}{size / config.base_parameters:>13.2%}" for name, size in rows]
     lines += [f"prompts: {config.prompt_type}", f"made with: eat_hf {config.library_version}"]
-    lines += [
-        f"training: {', '.join(printable(f'{name} {value}') for name, value in config.training.items()) or 'not stated'}"
-    ]
+    facts = ", ".join(printable(f"{name} {value}") for name, value in config.training.items())
+    lines += [f"training: {facts or 'not stated'}"]
     lines += [f"licence: {_licence(str(folder))}"]
     return "\n".join(lines)
 
