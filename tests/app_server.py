@@ -1,4 +1,4 @@
-"""The web demo as its own process: `app_server.py MODEL PORTRAIT VOICE LIMITS` prints its address. For served_app.py."""
+"""The web demo as its own process: `app_server.py MODEL PORTRAIT VOICE LIMITS` prints its address."""
 
 import json
 import sys

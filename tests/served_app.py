@@ -56,7 +56,7 @@ class Server:
                 text=True,
                 cwd=folder,
             )
-        self.url = self.process.stdout.readline().strip()
+        self.url = self.process.stdout.readline().strip().rstrip("/")
         assert self.url.startswith("http"), self.log.read_text()
 
     def memory(self) -> int:

@@ -16,13 +16,14 @@ from gradio.context import LocalContext
 from gradio.utils import get_upload_folder
 
 from ..errors import UserError
-from ..names import LONGEST_NAME, shortened
+from ..names import shortened
 from .limits import Limits
 from .notices import masked, notice
 from .watch import Watch, timed
 
 LARGEST = 2**53  # of numbers: all whole ones up to here are exact
 LONGEST_PATH = 1000
+LONGEST_CHOICE = 300  # an adapter of several emotions bears all their names
 STRANGE = "Something went wrong on the server; it has been noted in the log. Try again, or with other inputs."
 
 Check = Callable[[Any, str], Any]
@@ -121,7 +122,8 @@ class Gate:
         if isinstance(block, gr.Textbox):
             return _text(block.max_length or self.limits.line)
         if isinstance(block, gr.Radio | gr.Dropdown):
-            return _choice
+            free = "preprocess" in vars(block) or getattr(block, "allow_custom_value", False)  # see `any_name`
+            return _choice(None if free else [value for _, value in block.choices])
         if isinstance(block, gr.Slider):
             return _number
         if isinstance(block, gr.Number):
@@ -176,10 +178,17 @@ def _text(longest: int) -> Check:
     return check
 
 
-def _choice(value: Any, label: str) -> str | None:
-    if value is not None and (not isinstance(value, str) or len(value) > LONGEST_NAME * 4):
-        raise UserError(f"{label} is one of the choices, not {shortened(value)}.")
-    return value
+def _choice(choices: list[Any] | None) -> Check:
+    """Of a component's choices; None are those that the pipeline knows, which has a sentence of its own."""
+
+    def check(value: Any, label: str) -> str | None:
+        if value is not None and (not isinstance(value, str) or len(value) > LONGEST_CHOICE):
+            raise UserError(f"{label} is one of the choices, not {shortened(value)}.")
+        if choices is not None and value not in choices:
+            raise UserError(f"{label} is one of {', '.join(map(str, choices))}, not {shortened(value)}.")
+        return value
+
+    return check
 
 
 def _number(value: Any, label: str) -> float:
