@@ -12,9 +12,9 @@ class UserError(ValueError):
 
 
 def shown(value: object) -> str:
-    """A value as it stands in a message: its repr, short whatever it is."""
+    """A value as it stands in a message: its repr, which shows no control character, short whatever it is."""
     try:
-        text = repr(value)
+        text = repr(value[:200] if isinstance(value, str | bytes) else value)
     except ValueError:  # whole numbers of thousands of digits have none
         text = f"a huge {type(value).__name__}"
     return text if len(text) <= 120 else f"{text[:90]} [...] {text[-20:]}"

@@ -20,7 +20,7 @@ from typing import Annotated, Any, cast
 
 import torch
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -32,10 +32,16 @@ from ..hub.client import fetch_folder, push_saved
 from ..media.files import unfinished_file
 from ..media.pictures import read_image
 from ..models.parameters import parameter_shares
+from ..names import check_name, printable
 from ..version import __version__
 from .fingerprint import Base, adaptation_parts, fingerprint
 
 CONFIG, WEIGHTS, CARD = "adapter_config.json", "adapter_model.safetensors", "README.md"
+MAX_EMOTIONS = 64  # of one adapter
+MAX_CONFIG = 1_000_000  # bytes of adapter_config.json, which a stranger wrote
+
+
+Line = Annotated[str, AfterValidator(printable)]
 
 
 class AdapterConfig(BaseModel):
@@ -53,12 +59,14 @@ class AdapterConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
 
-    emotions: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
-    base_model: str
+    emotions: Annotated[
+        tuple[Annotated[str, AfterValidator(check_name)], ...], Field(min_length=1, max_length=MAX_EMOTIONS)
+    ]
+    base_model: Line
     base_fingerprint: dict[str, str]
-    base_parameters: int
-    prompt_type: str
-    library_version: str = __version__
+    base_parameters: Annotated[int, Field(gt=0)]
+    prompt_type: Line
+    library_version: Line = __version__
     training: dict[str, Any] = Field(default_factory=dict)
 
     @classmethod
@@ -70,6 +78,8 @@ class AdapterConfig(BaseModel):
         """
         path = folder / CONFIG
         try:
+            if path.stat().st_size > MAX_CONFIG:
+                raise UserError(f"{path} is larger than {MAX_CONFIG / 1e6:.0f} MB, which no configuration is.")
             text = path.read_text(encoding="utf8")
             found = cls.model_validate_json(text)
         except (OSError, UnicodeDecodeError) as error:
@@ -79,14 +89,25 @@ class AdapterConfig(BaseModel):
             if first["type"] == "json_invalid":
                 raise UserError(f"{path} cannot be read: {first['msg']}.") from error
             place = ".".join(map(str, first["loc"])) or "its content"
-            raise UserError(f"{path} cannot be used; {place}: {first['msg']}.") from error
+            reason = first["msg"].removeprefix("Value error, ").rstrip(".")
+            raise UserError(f"{path} cannot be used; {place}: {reason}.") from error
         unknown = sorted(set(json.loads(text)) - set(cls.model_fields))
         if unknown:
-            warnings.warn(f"{path} has keys that are not used: {', '.join(unknown)}.", InputWarning, stacklevel=2)
+            warnings.warn(
+                f"{path} has keys that are not used: {', '.join(printable(key, 64) for key in unknown[:10])}.",
+                InputWarning,
+                stacklevel=2,
+            )
         return found
 
     def changed(self, **values: Any) -> "AdapterConfig":
-        """The same with other values."""
+        """The same with other values.
+
+        Raises:
+            UserError: an emotion cannot be called so.
+        """
+        for name in values.get("emotions", ()):
+            check_name(name)
         return self.model_copy(update=values)
 
 
@@ -115,13 +136,13 @@ class EmotionAdapter:
             training: facts for the config.
 
         Raises:
-            UserError: the base has no emotion `start`.
+            UserError: the base has no emotion `start`, or an emotion cannot be called so.
         """
         known = list(base.networks.emotion_mapper.config.emotions)
         if start not in known:
             raise UserError(f"The base has no emotion {start!r} to start from, only {', '.join(known)}.")
         config = AdapterConfig(
-            emotions=tuple(emotions),
+            emotions=tuple(check_name(name) for name in emotions),
             base_model=base.name,
             base_fingerprint=fingerprint(base),
             base_parameters=sum(part.parameters for part in parameter_shares(base.networks.components)),
@@ -256,7 +277,7 @@ def _check_tensors(expected: dict[str, tuple[int, ...]], found: dict[str, tuple[
     for missing in sorted(set(expected) - set(found))[:1]:
         raise UserError(f"{path} lacks the tensor {missing}.")
     for unexpected in sorted(set(found) - set(expected))[:1]:
-        raise UserError(f"{path} has a tensor {unexpected}, which is no part of an adapter of this model.")
+        raise UserError(f"{path} has a tensor {printable(unexpected)}, which is no part of an adapter of this model.")
     for name, shape in expected.items():
         if found[name] != shape:
             raise UserError(f"{path}: the tensor {name} has the shape {found[name]}, but this model needs {shape}.")

@@ -27,6 +27,7 @@ from ..errors import InputWarning, RepositoryError
 from ..hub.client import explained, fetch_folder
 from ..models.judges.sync_expert import SyncExpert
 from ..models.text_mapper import TextMapper
+from ..names import check_name
 from .clip import CLIP, DEFAULT_CLIP
 from .emotion_adapter import EmotionAdapter
 from .fingerprint import Base
@@ -80,7 +81,11 @@ class TextToEmotion:
         """A sentence, or several phrasings of one wish, as an emotion `name`.
 
         It shares EDN and EAMs with all others that are made here.
+
+        Raises:
+            UserError: it cannot be called so, or the text is empty or too long.
         """
+        check_name(name)
         prompts = self.mapper(self.clip.embed_text(texts)).prompts[0]
         head = constant_head(cast(nn.ModuleList, self.shows.parts["emotion_mapper.heads"])[0], prompts)
         config = self.shows.config.changed(emotions=(name,), training={"text": listed(texts)})

@@ -7,8 +7,8 @@ from dataclasses import replace
 import torch
 
 from ..animation.networks import Adaptation, Networks
-from ..errors import UserError
-from ..inputs.emotions import check_emotion_name
+from ..errors import UserError, shown
+from ..names import check_name
 from .emotion_adapter import EmotionAdapter
 
 
@@ -42,6 +42,8 @@ class LoadedAdapters:
         Raises:
             UserError: the name, or that of an emotion, is taken or cannot be used.
         """
+        if name is not None:
+            check_name(name, "An adapter")
         if name is not None and len(adapter.config.emotions) == 1:
             adapter = replace(adapter, config=adapter.config.changed(emotions=(name,)))
         name = name or "+".join(adapter.config.emotions)
@@ -49,7 +51,6 @@ class LoadedAdapters:
             part.eval().requires_grad_(False)
         with self._changing:
             for emotion in adapter.config.emotions:
-                check_emotion_name(emotion)
                 if emotion in (*own, *self.emotions):
                     raise UserError(f"There is an emotion {emotion!r} already; give the adapter another name.")
             if name in self._adapters:
@@ -75,7 +76,7 @@ class LoadedAdapters:
         """
         if name not in self._adapters:
             loaded = ", ".join(self._adapters) or "none"
-            raise UserError(f"There is no adapter {name!r}; loaded: {loaded}.")
+            raise UserError(f"There is no adapter {shown(name)}; loaded: {loaded}.")
         return self._adapters[name]
 
     def adapt(self, networks: Networks, device: torch.device | str) -> tuple[Adaptation, ...]:

@@ -20,6 +20,7 @@ from ..inputs.audio import sync_mel
 from ..inputs.faces import DEFAULT_TEMPLATE
 from ..models.judges.sync_expert import SyncExpert
 from ..models.judges.sync_loss import WINDOW, SyncLoss, crop_faces, expert_boxes, mel_input, mel_window
+from ..names import check_name
 from .clip import CLIP
 from .emotion_adapter import EmotionAdapter
 from .from_text import listed
@@ -115,8 +116,9 @@ def learn_emotion(
         The adapter at its best similarity, which may be that of the start.
 
     Raises:
-        UserError: the text is empty or too long.
+        UserError: the text is empty or too long, or the emotion cannot be called so.
     """
+    check_name(name)
     wanted = clip.embed_text(texts)
     portrait, pose, windows = practice.portrait, practice.pose, practice.windows
     device = portrait.canonical.device

@@ -6,7 +6,7 @@ from ..errors import UserError
 from ..inputs.emotions import MAX_INTENSITY, parse_emotion
 from .components import AT_ONCE, any_name
 from .inputs import Inputs, emotion_choices
-from .notices import readable
+from .notices import as_code
 from .result import build_buttons, build_result, shown
 from .studio import Session, Studio
 
@@ -97,11 +97,10 @@ def adapters_tab(studio: Studio, inputs: Inputs) -> None:
     def told(session: Session, name: str) -> str:
         config = session.adapters[name].config
         return (
-            f"Loaded **{name}**: {', '.join(config.emotions)}, made for {config.base_model}. "
+            f"Loaded **{name}**: {', '.join(config.emotions)}, made for {as_code(config.base_model)}. "
             "It is an emotion in all tabs now."
         )
 
-    @readable
     def load_from_hub(
         session: Session,
         repository: str,
@@ -113,13 +112,11 @@ def adapters_tab(studio: Studio, inputs: Inputs) -> None:
         session, name = studio.load_from_hub(session, repository, name.strip())
         return session, told(session, name)
 
-    @readable
     def load_files(session: Session, files: list[str] | None, name: str = ""):
         """Load an adapter from the files of its folder for this session; what was loaded."""
         session, name = studio.load_folder(session, files or [], name.strip())
         return session, told(session, name)
 
-    @readable
     def forget(session: Session, name: str | None):
         """Unload an adapter of this session."""
         if not name:
@@ -131,7 +128,6 @@ def adapters_tab(studio: Studio, inputs: Inputs) -> None:
         shares = {name: weight for name, weight in zip(emotions, weights, strict=False) if weight > 0}
         return ",".join(f"{name}={weight:g}" for name, weight in shares.items())
 
-    @readable
     def mix(
         session: Session,
         portrait: str | None,
@@ -148,7 +144,6 @@ def adapters_tab(studio: Studio, inputs: Inputs) -> None:
         code = studio.python_code(session, portrait, voice, request)
         yield from shown(studio.make_video(session, request), code)
 
-    @readable
     def push_adapter(
         session: Session,
         name: str | None,

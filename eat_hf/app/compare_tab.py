@@ -4,7 +4,6 @@ import gradio as gr
 
 from ..inputs.emotions import MAX_INTENSITY
 from .inputs import Inputs
-from .notices import readable
 from .result import build_buttons, build_result, shown
 from .studio import Session, Studio
 
@@ -21,7 +20,6 @@ def compare_tab(studio: Studio, inputs: Inputs) -> None:
     start, stop = build_buttons("Compare all emotions", "start-compare")
     result = build_result("compare")
 
-    @readable
     def compare(
         session: Session,
         portrait: str | None,

@@ -24,11 +24,5 @@ def any_name(choice: Component) -> Component:
 
 def any_file(image: gr.Image) -> gr.Image:
     """Let an image of type "filepath" pass files that are no picture, which are explained where they are read."""
-    checked = image.preprocess
-
-    def preprocess(payload):
-        is_file = payload is not None and not (payload.url or "").startswith("data:")
-        return payload.path if is_file else checked(payload)
-
-    image.preprocess = preprocess  # type: ignore[method-assign]
+    image.preprocess = lambda payload: payload and payload.path  # type: ignore[method-assign]
     return image

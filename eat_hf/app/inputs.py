@@ -6,7 +6,6 @@ import gradio as gr
 
 from . import typed_voice
 from .components import any_file
-from .notices import readable
 from .studio import Session, Studio
 
 
@@ -67,7 +66,6 @@ def build_inputs(studio: Studio, session: gr.State) -> Inputs:
                 speaker = gr.Radio(list(typed_voice.VOICES), value="Woman", label="Speaker", min_width=140)
                 speak = gr.Button("Speak", min_width=100)
 
-        @readable
         def say(text: str, speaker: str):
             if len(text) > studio.limits.characters:
                 raise gr.Error(f"The text has {len(text)} characters; up to {studio.limits.characters} are allowed.")

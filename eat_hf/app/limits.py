@@ -1,6 +1,7 @@
 """What a visitor may send: stated on the page and enforced before anything is computed."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,20 @@ class Limits:
     adapters: loaded at a time, and emotions that they add.
     adapter_megabytes: of one from the Hub.
     steps: of refining an emotion in words.
+    keyframes: of a timeline.
+    words: characters of an emotion in words; phrasings: of one, a line each.
+    files: of an adapter's folder.
+    items: in any list of a request.
+    line: characters of any other text, such as a timeline.
+    request_kilobytes: of a request, whose files come as uploads.
+    upload_megabytes: of one upload, all files together.
+    upload_seconds: that it may take.
+    kept_megabytes: of all visitors' files on the disk; beyond that the oldest go.
+    kept_seconds: that a file is kept at most.
+    waiting: requests in the queue; visitor_waiting: of one visitor.
+    sessions: of visitors that are remembered.
+    work_seconds: of work on a request, by endpoint; an endpoint that is not listed must not be public.
+    page_seconds: of what the page asks for on its own, such as drawing the voice.
     """
 
     seconds: float = 30.0
@@ -31,6 +46,39 @@ class Limits:
     adapters: int = 6
     adapter_megabytes: int = 200
     steps: int = 100
+    keyframes: int = 40
+    words: int = 1000
+    phrasings: int = 10
+    files: int = 50
+    items: int = 100
+    line: int = 4000
+    request_kilobytes: int = 128
+    upload_megabytes: int = 60
+    upload_seconds: float = 300
+    kept_megabytes: int = 2000
+    kept_seconds: float = 3000
+    waiting: int = 60
+    visitor_waiting: int = 20
+    sessions: int = 500
+    work_seconds: Mapping[str, float] = field(
+        default_factory=lambda: {
+            "speak": 20,
+            "animate": 300,
+            "preview_words": 60,
+            "refine_words": 600,
+            "use_words": 20,
+            "words": 300,
+            "preview_timeline": 60,
+            "timeline": 300,
+            "load_adapter": 120,
+            "load_adapter_files": 60,
+            "unload_adapter": 20,
+            "mix": 300,
+            "push_adapter": 120,
+            "compare": 1200,
+        }
+    )
+    page_seconds: float = 60
 
     def describe(self) -> str:
         return (

@@ -5,7 +5,6 @@ import gradio as gr
 from ..inputs.emotions import MAX_INTENSITY
 from .components import AT_ONCE, any_name
 from .inputs import Inputs, emotion_choices
-from .notices import readable
 from .result import build_buttons, build_result, shown
 from .studio import Session, Studio, same_file
 
@@ -51,7 +50,6 @@ def make_video_tab(studio: Studio, inputs: Inputs) -> None:
         **AT_ONCE,
     )
 
-    @readable
     def animate(
         session: Session,
         portrait: str | None,
@@ -68,8 +66,10 @@ def make_video_tab(studio: Studio, inputs: Inputs) -> None:
         """A video of the portrait saying the voice, the Python code that makes the same, and nothing."""
         progress(0, desc="Reading the portrait and the voice")
         full = picture == "full picture"
+        # no file is called as something is that a visitor named
+        name = f"{emotion}.mp4" if emotion in studio.pipe.emotions else "emotion.mp4"
         request = studio.request(
-            session, portrait, voice, emotion, intensity, head_motion, driving_video, full, seed, face, f"{emotion}.mp4"
+            session, portrait, voice, emotion, intensity, head_motion, driving_video, full, seed, face, name
         )
         code = studio.python_code(session, portrait, voice, request)
 

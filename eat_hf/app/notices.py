@@ -1,16 +1,17 @@
 """What goes wrong, told to the visitor: user's mistakes and warnings become notices in the page."""
 
-import functools
-import inspect
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import gradio as gr
 
-from ..errors import InputWarning, UserError
+from ..errors import InputWarning
 
 FOLDERS = re.compile(r"(?<![\w:/.])/(?:[^/\s]+/)+")  # of the server, which are no visitor's business
+TOKENS = re.compile(r"hf_[A-Za-z0-9]{16,}")
+LONGEST = 600  # characters of a message
+MARKUP = str.maketrans({"<": "‹", ">": "›", "\N{LINE SEPARATOR}": " ", "\N{PARAGRAPH SEPARATOR}": " "})
 
 
 def without_folders(text: str) -> str:
@@ -18,28 +19,30 @@ def without_folders(text: str) -> str:
     return FOLDERS.sub("", text)
 
 
-def readable(handler: Callable) -> Callable:
-    """An event handler whose `UserError` is a readable notice instead of a failure of the server."""
-
-    @functools.wraps(handler)
-    def call(*arguments, **named):
-        try:
-            return handler(*arguments, **named)
-        except UserError as error:
-            raise _notice(error) from error
-
-    @functools.wraps(handler)
-    def iterate(*arguments, **named):
-        try:
-            yield from handler(*arguments, **named)
-        except UserError as error:
-            raise _notice(error) from error
-
-    return iterate if inspect.isgeneratorfunction(handler) else call
+def masked(text: str, secrets: Sequence[str] = ()) -> str:
+    """A text without tokens of the Hub, and without some secrets, which may be anything."""
+    forms = {form for secret in secrets for form in (secret, secret.strip(), repr(secret)[1:-1])}
+    for form in sorted(forms, key=len, reverse=True):
+        if len(form) >= 4:  # shorter ones are in every text, and nobody's token
+            text = text.replace(form, "***")
+    return TOKENS.sub("hf_***", text)
 
 
-def _notice(error: UserError) -> gr.Error:
-    return gr.Error(without_folders(str(error)), title="That did not work", print_exception=False)
+def told(text: str, secrets: Sequence[str] = ()) -> str:
+    """A message as the page may show it, which takes it for HTML: no markup, no folders, no secrets, not endless."""
+    text = without_folders(masked(text, secrets)).translate(MARKUP)
+    text = "".join(sign if sign.isprintable() else " " for sign in text)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
+def as_code(text: str) -> str:
+    """A stranger's text within Markdown, where it is neither markup nor a link."""
+    return "`" + told(text).replace("`", "'") + "`"
+
+
+def notice(text: str, secrets: Sequence[str] = ()) -> gr.Error:
+    """A notice in the page instead of a failure of the server."""
+    return gr.Error(told(text, secrets), title="That did not work", print_exception=False)
 
 
 def show_input_warnings() -> None:
@@ -48,7 +51,7 @@ def show_input_warnings() -> None:
 
     def show(message, category, filename, lineno, file=None, line=None):
         if issubclass(category, InputWarning):
-            gr.Warning(without_folders(str(message)))
+            gr.Warning(told(str(message)))
         else:
             before(message, category, filename, lineno, file, line)
 

@@ -2,17 +2,24 @@
 
 import os
 from collections.abc import Callable, Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from ..pipeline.pipeline_eat import EATPipeline
 from .adapters_tab import adapters_tab
 from .compare_tab import compare_tab
+from .door import Door
+from .fair_queue import FairQueue
+from .gate import Gate
 from .inputs import Inputs, build_inputs
 from .limits import Limits
 from .make_video_tab import make_video_tab
 from .notices import show_input_warnings
-from .studio import EXAMPLES, Example, Session, Studio, find_examples
+from .storage import Storage, own_folder
+from .studio import Example, Session, Studio, find_examples
 from .timeline_tab import timeline_tab
 from .words_tab import words_tab
 
@@ -23,9 +30,11 @@ TABS: tuple[tuple[str, Callable[[Studio, Inputs], None]], ...] = (
     ("Adapters", adapters_tab),
     ("Compare", compare_tab),
 )
-CLEAN_UP = (300, 3000)  # seconds: how often to look for files of visitors, and how old they may get
+CLEAN_UP = 300  # seconds between looks for old files of visitors
 SESSION_SECONDS = 3600  # after which what a visitor has loaded is forgotten
-WAITING = 40  # requests in the queue
+
+# by page: what its limits say to `gradio.Blocks.launch`
+SERVING: WeakKeyDictionary[gr.Blocks, Callable[[], dict[str, Any]]] = WeakKeyDictionary()
 
 TITLE = "EAT: emotional talking heads"
 INTRODUCTION = f"""# {TITLE}
@@ -70,11 +79,11 @@ def build_app(
         examples: to click on. Default: those of a source checkout.
     """
     limits = limits or Limits()
-    studio = Studio(
-        pipe, limits, model or pipe.name_or_path or "MODEL", find_examples() if examples is None else tuple(examples)
-    )
+    examples = find_examples() if examples is None else tuple(examples)
+    studio = Studio(pipe, limits, model or pipe.name_or_path or "MODEL", examples)
     show_input_warnings()
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=CLEAN_UP) as demo:
+    folder = own_folder()
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(CLEAN_UP, int(limits.kept_seconds))) as demo:
         gr.Markdown(INTRODUCTION)
         session = gr.State(Session(), time_to_live=SESSION_SECONDS)
         with gr.Row():
@@ -86,8 +95,26 @@ def build_app(
                         build(studio, inputs)
         gr.Markdown(FOOTER, elem_classes="eat-note")
     # one at a time on a GPU, two on a CPU, where a clip does not keep all cores busy
-    limit = 1 if pipe.device.type == "cuda" else 2
-    return demo.queue(max_size=WAITING, default_concurrency_limit=limit)
+    at_once = 1 if pipe.device.type == "cuda" else 2
+    demo.queue(max_size=limits.waiting, default_concurrency_limit=at_once, api_open=False)
+    demo._queue = FairQueue(
+        limits.visitor_waiting,
+        live_updates=True,
+        concurrency_count=demo.max_threads,
+        update_intervals=1,
+        max_size=limits.waiting,
+        blocks=demo,
+        default_concurrency_limit=at_once,
+    )
+    Gate(demo, limits)
+    door = Middleware(Door, limits=limits, storage=Storage(folder, limits), is_event=lambda number: number in demo.fns)
+    SERVING[demo] = lambda: {
+        "app_kwargs": {"middleware": [door]},
+        "max_file_size": f"{limits.megabytes}mb",
+        "allowed_paths": [str(path) for example in examples for path in (example.portrait, example.voice)],
+        "state_session_capacity": limits.sessions,
+    }
+    return demo
 
 
 def launch(demo: gr.Blocks, **options):
@@ -102,9 +129,8 @@ def launch(demo: gr.Blocks, **options):
     given = {
         "theme": theme,
         "css": CSS,
-        "max_file_size": f"{Limits().megabytes}mb",
-        "allowed_paths": [str(EXAMPLES)],
         "ssr_mode": False,
+        "enable_monitoring": False,
+        "run_history": False,  # would keep what a visitor sends, tokens among it, in the browser
     }
-    # Gradio would keep what a visitor sends, tokens among it, in the browser
-    return demo.launch(**{**given, "run_history": False, **options})
+    return demo.launch(**{**given, **SERVING.get(demo, dict)(), **options})

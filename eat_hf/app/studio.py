@@ -5,29 +5,32 @@ One pipeline serves everybody. What belongs to a visitor, the adapters, is in a 
 
 import contextvars
 import hashlib
-import shutil
+import json
+import re
 import tempfile
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..adapters.emotion_adapter import CONFIG, WEIGHTS, EmotionAdapter, find_adapter
+from ..adapters.emotion_adapter import CONFIG, MAX_CONFIG, WEIGHTS, EmotionAdapter
 from ..adapters.tuning import LearningOptions, LearningStep
-from ..errors import RepositoryError, UserError
+from ..errors import RepositoryError, UserError, shown
 from ..hub.cards import slug
-from ..hub.client import REPOSITORY_NAME, file_size
+from ..hub.client import fetch_small_files
 from ..inputs.emotions import CROSS_FADE, EmotionTrack
 from ..inputs.faces import Face, choose_face, detect_faces
 from ..media.recordings import Recording
 from ..media.videos import VideoWriter
+from ..names import as_name, check_name
 from ..pipeline.arguments import ClipOptions
 from ..pipeline.pipeline_eat import EATPipeline
 from .limits import Limits
@@ -35,10 +38,14 @@ from .waveform import keyframe_moments
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 BATCH = 8  # frames at a time
+TOKEN = re.compile(r"[A-Za-z0-9_.-]{1,200}", re.ASCII)
+LICENSE = re.compile(r"[a-z0-9.-]{1,50}", re.ASCII)
+REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)  # and no path of the server's
+LONGEST_REPOSITORY = 200
 PREVIEW_EVERY = 0.1  # seconds between frames that are shown while a video is made
 GRID_COLUMNS = 4
 PREVIEWED, PREVIEW_SECONDS = 3, 4.0  # frames of an emotion in words, of the beginning of the voice
-LONGEST_NAME = 30  # letters of a sentence that name an emotion
+LONGEST_OF_TEXT = 30  # letters of a sentence that name an emotion
 # seconds of GPU that are asked for: at all, for each second of voice, and for each step of refinement
 STARTING, PER_SECOND, PER_STEP = 15, 4, 0.5
 
@@ -87,7 +94,7 @@ class Request:
         image: the portrait.
         recording: the voice.
         options: how it shall talk; the generator is a seed.
-        name: of the video's file.
+        name: of the video's file, which the server chooses.
     """
 
     image: np.ndarray
@@ -185,6 +192,15 @@ class Studio:
         return self.pipe.with_adapters(session.adapters).emotions
 
     def track(self, session: Session, emotion: Any, intensity: float = 1.0) -> EmotionTrack:
+        """What is felt over time.
+
+        Raises:
+            UserError: an emotion is unknown, a number makes no sense, or there are too many keyframes.
+        """
+        if isinstance(emotion, list) and len(emotion) > self.limits.keyframes:
+            raise UserError(
+                f"This timeline has {len(emotion)} emotions; up to {self.limits.keyframes} are allowed here."
+            )
         return EmotionTrack.create(emotion, float(intensity), self.emotions(session))
 
     def request(
@@ -211,7 +227,7 @@ class Studio:
         if head_motion == "driving video":
             head_motion = self.limits.check_driving_video(driving_video)
         elif head_motion not in ("natural", "still"):
-            raise UserError(f"Head motion is natural, still or driving video, not {head_motion!r}.")
+            raise UserError(f"Head motion is natural, still or driving video, not {shown(head_motion)}.")
         face = None if face is None else int(face)
         options = ClipOptions(emotion, float(intensity), head_motion, int(seed or 0), BATCH, face, bool(full_picture))
         return Request(image, recording, options, name)
@@ -275,8 +291,10 @@ class Studio:
     def _named(self, session: Session, text: str, name: str) -> tuple[list[str], str]:
         """Phrasings, and a name for them that no emotion has yet."""
         phrasings = _phrasings(text)
-        name = name.strip() or slug(phrasings[0])[:LONGEST_NAME] or "in_words"
-        number, first = 2, name
+        if len(phrasings) > self.limits.phrasings:
+            raise UserError(f"Up to {self.limits.phrasings} phrasings, a line each, are allowed here.")
+        name = name.strip() or as_name(slug(phrasings[0]), LONGEST_OF_TEXT) or "in_words"
+        number, first = 2, check_name(name)
         while name in self.emotions(session):
             name, number = f"{first}_{number}", number + 1
         return phrasings, name
@@ -310,7 +328,7 @@ class Studio:
         """A video with the only emotion of an adapter made from a text, and the code that makes the same."""
         [name] = adapter.config.emotions
         session = Session({name: adapter}, {name: f"PATH/TO/{name}"})
-        request = replace(request.changed(emotion=name), name=f"{slug(name)}.mp4")
+        request = replace(request.changed(emotion=name), name="words.mp4")
         tuned = "clip" in adapter.config.training
         code = self.python_code(session, portrait, voice, request, None if tuned else _phrasings(text))
         return self.make_video(session, request), code
@@ -322,10 +340,14 @@ class Studio:
     @contextmanager
     def packed(self, adapter: EmotionAdapter) -> Iterator[Path]:
         """A zip file of the adapter's folder, which is gone afterwards."""
-        name = slug(adapter.config.emotions[0]) or "emotion"
+        name = slug(adapter.config.emotions[0]) or "emotion"  # within the file; outside, the server names things
         with tempfile.TemporaryDirectory(prefix="eat_hf_") as folder:
-            adapter.save(Path(folder) / name)
-            yield Path(shutil.make_archive(str(Path(folder) / name), "zip", folder, name))
+            saved, packed = Path(folder) / "adapter", Path(folder) / "adapter.zip"
+            adapter.save(saved)
+            with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+                for path in sorted(saved.iterdir()):
+                    archive.write(path, f"{name}/{path.name}")
+            yield packed
 
     # Adapters --------------------------------------------------------------------------------------------------------
 
@@ -337,21 +359,22 @@ class Studio:
         """
         repository = repository.strip()
         # the server's own folders, and what only its owner may see, are not on offer
-        if not REPOSITORY_NAME.fullmatch(repository) or Path(repository).exists():
-            raise UserError(f"Write the adapter's repository as OWNER/NAME, not {repository!r}.")
-        size = file_size(repository, WEIGHTS, token=False) / 1e6
-        if size > self.limits.adapter_megabytes:
-            raise UserError(
-                f"{repository} has {size:.0f} MB; adapters up to {self.limits.adapter_megabytes} MB can be loaded here."
-            )
-        return self._load(session, find_adapter(repository, token=False), name, repository)
+        if not _is_repository(repository):
+            raise UserError(f"Write the adapter's repository as OWNER/NAME, not {shown(repository)}.")
+        most = {CONFIG: MAX_CONFIG, WEIGHTS: self.limits.adapter_megabytes * 1_000_000}
+        with tempfile.TemporaryDirectory(prefix="eat_hf_") as folder:  # not the cache, which would grow and grow
+            fetch_small_files(repository, most, Path(folder), token=False)
+            return self._load(session, Path(folder), name, repository)
 
     def load_folder(self, session: Session, files: Sequence[str], name: str | None = None) -> tuple[Session, str]:
         """Load an adapter from the uploaded files of its folder, as `load_from_hub`."""
         with tempfile.TemporaryDirectory(prefix="eat_hf_") as folder:
-            for file in files:
-                if Path(file).name in (CONFIG, WEIGHTS):
-                    (Path(folder) / Path(file).name).symlink_to(Path(file).resolve())
+            for name_there in (CONFIG, WEIGHTS):
+                found = [Path(file).resolve() for file in files if Path(file).name == name_there]
+                if len(found) > 1:
+                    raise UserError(f"There are {len(found)} files {name_there}; upload the folder of one adapter.")
+                if found:
+                    (Path(folder) / name_there).symlink_to(found[0])
             if not (Path(folder) / CONFIG).is_file():
                 raise RepositoryError(f"This folder is not an adapter: it has no {CONFIG}.")
             return self._load(session, Path(folder), name, None)
@@ -378,14 +401,17 @@ class Studio:
 
     def push(self, session: Session, name: str, repository: str, token: str, private: bool, license: str | None) -> str:
         """Upload an adapter with the visitor's own token; the commit's address."""
-        if not token.strip():  # without one, the client would use the server's
+        token, repository = token.strip(), repository.strip()
+        if not token:  # without one, the client would use the server's
             raise UserError("Pushing needs a token of yours that may write (huggingface.co/settings/tokens).")
-        if not repository.strip():
+        if not TOKEN.fullmatch(token):  # what no header may hold would come back in an error's words
+            raise UserError("This is not a token of the Hub; they look like hf_ with letters and digits after it.")
+        if not _is_repository(repository):
             raise UserError("Give the repository to write to, as OWNER/NAME.")
+        if license and not LICENSE.fullmatch(license):
+            raise UserError("Give the licence as the Hub names it, such as cc-by-4.0.")
         view = self.pipe.with_adapters(session.adapters)
-        return view.push_adapter_to_hub(
-            name, repository.strip(), token=token.strip(), private=private, license=license or None
-        )
+        return view.push_adapter_to_hub(name, repository, token=token, private=private, license=license or None)
 
     # Code ------------------------------------------------------------------------------------------------------------
 
@@ -442,7 +468,10 @@ def _reached(
     threading.Thread(target=contextvars.copy_context().run, args=(work,), daemon=True).start()
     try:
         while True:
-            item = said.get()
+            try:
+                item = said.get(timeout=0.5)  # not for ever: work that waits cannot be interrupted
+            except Empty:
+                continue
             if isinstance(item, BaseException):
                 raise item
             yield item
@@ -459,13 +488,17 @@ def same_file(one: str | None, other: Path) -> bool:
     return hashlib.sha256(Path(one).read_bytes()).digest() == hashlib.sha256(other.read_bytes()).digest()
 
 
+def _is_repository(name: str) -> bool:
+    return len(name) <= LONGEST_REPOSITORY and REPOSITORY.fullmatch(name) is not None
+
+
 def _phrasings(text: str) -> list[str]:
     """The lines of a text that are not empty, at least one."""
     return [line.strip() for line in text.splitlines() if line.strip()] or [""]
 
 
 def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return json.dumps(text, ensure_ascii=False)  # which Python reads the same, whatever it holds
 
 
 def _labelled(frames: np.ndarray, name: str) -> np.ndarray:

@@ -8,7 +8,7 @@ from ..errors import UserError
 from ..inputs.emotions import CROSS_FADE, MAX_INTENSITY, parse_timeline
 from .components import AT_ONCE, PRIVATE, any_name
 from .inputs import Inputs, emotion_choices
-from .notices import readable, without_folders
+from .notices import told
 from .result import build_buttons, build_result, shown
 from .studio import Session, Studio
 from .waveform import draw_waveform
@@ -75,7 +75,7 @@ def timeline_tab(studio: Studio, inputs: Inputs) -> None:
             recording = studio.limits.read_voice(voice)
             track = studio.track(session, parse_timeline(timeline))
         except UserError as error:  # in place: a notice for each letter that is typed would be too much
-            return f'<div class="eat-empty" role="alert">{escape(without_folders(str(error)))}</div>', gr.skip()
+            return f'<div class="eat-empty" role="alert">{escape(told(str(error)))}</div>', gr.skip()
         seconds = max(round(recording.seconds - 0.05, 1), 0.1)
         return draw_waveform(recording, track, studio.emotions(session)), gr.Slider(maximum=seconds)
 
@@ -93,20 +93,16 @@ def timeline_tab(studio: Studio, inputs: Inputs) -> None:
             raise UserError("A timeline needs one emotion at least.")
         return ", ".join(entry for _, entry in sorted(zip(times, entries, strict=True)))
 
-    @readable
     def put(timeline: str, moment: float, emotion: str) -> str:
         return change(timeline, moment, emotion)
 
-    @readable
     def take_away(timeline: str, moment: float) -> str:
         return change(timeline, moment, None)
 
-    @readable
     def pick(voice: str | None, event: gr.SelectData):
         recording = studio.limits.read_voice(voice)
         return round(min(max(float(event.value), 0), 1) * (recording.seconds - 0.05), 2)
 
-    @readable
     def preview(
         session: Session,
         portrait: str | None,
@@ -120,7 +116,6 @@ def timeline_tab(studio: Studio, inputs: Inputs) -> None:
         request = studio.request(session, portrait, voice, parse_timeline(timeline), intensity)
         return studio.keyframes(session, request)
 
-    @readable
     def film(
         session: Session,
         portrait: str | None,

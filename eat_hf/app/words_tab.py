@@ -8,7 +8,6 @@ from ..errors import UserError
 from ..inputs.emotions import MAX_INTENSITY
 from .components import AT_ONCE, PRIVATE
 from .inputs import Inputs
-from .notices import readable
 from .result import build_buttons, build_result, shown
 from .studio import Refinement, Session, Studio
 
@@ -26,7 +25,7 @@ def words_tab(studio: Studio, inputs: Inputs) -> None:
         "slightly smiling with raised eyebrows",
         label="Emotion in words",
         lines=2,
-        max_length=studio.limits.characters,
+        max_length=studio.limits.words,
         elem_id="words",
     )
     with gr.Row(equal_height=True):
@@ -62,7 +61,6 @@ def words_tab(studio: Studio, inputs: Inputs) -> None:
     with gr.Accordion("Use these settings in Python", open=False):
         code = gr.Code(label="Python code", language="python", show_label=False, interactive=False)
 
-    @readable
     def preview(
         session: Session,
         portrait: str | None,
@@ -79,7 +77,6 @@ def words_tab(studio: Studio, inputs: Inputs) -> None:
         with studio.packed(adapter) as file:
             yield studio.preview(request, adapter), adapter, f"**{_title(adapter)}**, from the words alone.", str(file)
 
-    @readable
     def tune(
         session: Session,
         portrait: str | None,
@@ -108,14 +105,12 @@ def words_tab(studio: Studio, inputs: Inputs) -> None:
                 with studio.packed(reached) as file:
                     yield reached, said + f"as CLIP sees it ({facts['clip']}).", gr.skip(), str(file)
 
-    @readable
     def preview_draft(
         session: Session, portrait: str | None, voice: str | None, draft: EmotionAdapter, intensity: float
     ):
         request = studio.request(session, portrait, voice, "neutral", intensity)
         return gr.Gallery(value=studio.preview(request, draft), visible=True), gr.Image(visible=False)
 
-    @readable
     def take(session: Session, draft: EmotionAdapter | None):
         """Make the draft an emotion of all tabs."""
         if draft is None:
@@ -123,7 +118,6 @@ def words_tab(studio: Studio, inputs: Inputs) -> None:
         session, name = studio.use(session, draft)
         return session, f"**{name}** is an emotion in all tabs now; the tab Adapters mixes it with others."
 
-    @readable
     def film(
         session: Session,
         portrait: str | None,

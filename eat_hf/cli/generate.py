@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ..errors import UserError
-from ..inputs.emotions import check_emotion_name
 from ..inputs.numbers import SEEDS, check_whole_number
 from ..media.files import existing_file
+from ..names import as_name, check_name
 from ..pipeline.bundled import MODEL_VARIABLE, find_model, known_emotions, load_pipeline
 from .messages import say, show
 from .process import interrupted_later
@@ -147,10 +147,9 @@ def learn_emotion(
     for path, kind in ((image, "picture"), (audio, "recording")):
         existing_file(path, kind)
     model_place = find_model(model)
-    emotion = name if name is not None else output.resolve().name
+    emotion = check_name(name if name is not None else as_name(output.resolve().name))
     if emotion in (known_emotions(model_place) or ()):
         raise UserError(f"There is an emotion {emotion!r} already; give this one another --name.")
-    check_emotion_name(emotion)
     from ..adapters.tuning import LearningOptions, LearningStep
 
     pipeline = load_pipeline(model_place)

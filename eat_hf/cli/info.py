@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import UserError
+from ..names import printable
 from ..pipeline.bundled import find_model, load_pipeline
 from .messages import show
 
@@ -79,7 +80,8 @@ def describe_adapter(config: "AdapterConfig", folder: Path) -> str:
     lines += [f"{'part':<32}{'parameters':>14}{'of the base':>13}"]
     lines += [f"{name:<32}{size:>14,}{size / config.base_parameters:>13.2%}" for name, size in rows]
     lines += [f"prompts: {config.prompt_type}", f"made with: eat_hf {config.library_version}"]
-    lines += [f"training: {', '.join(f'{name} {value}' for name, value in config.training.items()) or 'not stated'}"]
+    facts = ", ".join(printable(f"{name} {value}") for name, value in config.training.items())
+    lines += [f"training: {facts or 'not stated'}"]
     lines += [f"licence: {_licence(str(folder))}"]
     return "\n".join(lines)
 
@@ -90,4 +92,4 @@ def _licence(model: str | None) -> str:
     card = find_card(model)
     if card is None:
         return "not stated (the model has no card)"
-    return card.data.get("license_name") or card.data.get("license") or "not stated"
+    return printable(card.data.get("license_name") or card.data.get("license") or "not stated")

@@ -2,7 +2,7 @@
 
 A manifest is a CSV file with a line for each video: columns `image`, `audio` and `output`, and any of `emotion`,
 `timeline`, `emotion_text`, `intensity`, `head_motion`, `face`, `seed`, `paste_back` and `audio_track`, written as the
-options of `eat-hf generate`. Paths are relative to the manifest. It is read as spreadsheets write it, see `spreadsheet`.
+options of `eat-hf generate`. Paths are relative to the manifest, which is read as spreadsheets write it (`spreadsheet`).
 """
 
 import functools
@@ -290,7 +290,7 @@ def _whole(text: str, where: str) -> int:
             return int(whole)
     except ValueError:
         pass
-    raise UserError(f"{where}: face and seed are whole numbers, not {shown(text)}.")
+    raise UserError(f"{where}: face, seed and audio_track are whole numbers, not {shown(text)}.")
 
 
 def run_manifest(

@@ -4,7 +4,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,13 +41,16 @@ LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
 
 
 @contextmanager
-def explained(place: str | os.PathLike, revision: str | None = None, purpose: str = "read") -> Iterator[None]:
+def explained(
+    place: str | os.PathLike, revision: str | None = None, purpose: str = "read", local: bool = True
+) -> Iterator[None]:
     """Turn the failures of the Hub's client (and of loading from a folder) inside into one sentence.
 
     Args:
         place: the folder or Hub repository that is being worked with.
         revision: the one that was asked for.
         purpose: "read" or "write".
+        local: whether it may be a folder.
 
     Raises:
         RepositoryError: in place of every OSError, connection error and name that the Hub would not take.
@@ -57,7 +60,7 @@ def explained(place: str | os.PathLike, revision: str | None = None, purpose: st
     except RepositoryError:
         raise
     except (OSError, httpx.HTTPError, HFValidationError, EntryNotFoundError) as error:
-        raise RepositoryError(_explain(error, os.fspath(place), revision, purpose)) from error
+        raise RepositoryError(_explain(error, os.fspath(place), revision, purpose, local)) from error
 
 
 @contextmanager
@@ -77,13 +80,13 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _explain(error: BaseException, place: str, revision: str | None, purpose: str) -> str:
+def _explain(error: BaseException, place: str, revision: str | None, purpose: str, local: bool) -> str:
     chain = _chain(error)
 
     def find(*kinds: type[BaseException]) -> BaseException | None:
         return next((link for link in chain if isinstance(link, kinds)), None)
 
-    if purpose == "read" and os.path.exists(place):
+    if local and purpose == "read" and os.path.exists(place):
         return f"The folder {place} cannot be loaded: {_first_sentence(error)}."
     if find(HFValidationError):
         return f"{place} is neither a folder nor the name of a repository, which is OWNER/NAME."
@@ -207,14 +210,25 @@ def fetch_file(repo_id: str, names: Sequence[str]) -> Path:
         raise missing
 
 
-def file_size(repo_id: str, name: str, *, token: str | bool | None = None) -> int:
-    """Bytes of a file of a repository, without downloading it.
+def fetch_small_files(repo_id: str, most: Mapping[str, int], folder: Path, *, token: str | bool | None = None) -> None:
+    """Download files of a Hub repository into a folder, past the cache; never of a folder of that name.
+
+    Args:
+        most: bytes that a file may have, by its name.
 
     Raises:
-        RepositoryError: there is no such repository or file, or the Hub cannot be reached.
+        RepositoryError: there is no such repository or file, one is larger, or the Hub cannot be reached.
     """
-    with explained(repo_id):
-        return get_hf_file_metadata(hf_hub_url(repo_id, name), token=token).size or 0
+    with explained(repo_id, local=False):
+        for name, largest in most.items():
+            facts = get_hf_file_metadata(hf_hub_url(repo_id, name), token=token)
+            if facts.size is None or facts.size > largest:
+                raise RepositoryError(
+                    f"{name} of {repo_id} has {(facts.size or 0) / 1e6:.0f} MB; up to {largest / 1e6:.0f} MB can be "
+                    "loaded here."
+                )
+            # of the same commit, whose size it is
+            hf_hub_download(repo_id, name, revision=facts.commit_hash, local_dir=folder, token=token)
 
 
 def create_repository(repo_id: str, *, private: bool | None = None, token: str | bool | None = None) -> str:

@@ -18,7 +18,6 @@ from ..errors import UserError, shown
 
 CROSS_FADE = 0.4  # seconds
 MAX_INTENSITY = 1.5
-RESERVED = "=,+:"  # the command line separates names with them
 MAX_WEIGHT = 1000.0  # of an emotion in a mixture; percentages and parts of 255 fit
 MAX_SECONDS = 86400.0  # of a time in a timeline: a day
 MAX_POINTS = 1000  # of a timeline; each costs a pass over all frames
@@ -81,12 +80,6 @@ class EmotionTrack:
         return rows.astype(np.float32)
 
 
-def check_emotion_name(name: str) -> None:
-    """Raise a UserError for what a new emotion cannot be called."""
-    if not name.strip() or set(name) & set(RESERVED):
-        raise UserError(f"An emotion cannot be called {shown(name)}; give the adapter another name.")
-
-
 def _vector(weights: Weights, emotions: Sequence[str]) -> np.ndarray:
     return np.array([weights.get(name, 0.0) for name in emotions])
 
@@ -104,6 +97,8 @@ def _normalised(value: str | Weights, emotions: Sequence[str] | None) -> dict[st
     total = sum(value.values())
     if total <= 0:
         raise UserError("At least one emotion needs a weight above 0.")
+    if not math.isfinite(total):
+        raise UserError("The weights are too large to add up; only their proportions count.")
     return {name: weight / total for name, weight in value.items()}
 
 

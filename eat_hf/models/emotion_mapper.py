@@ -11,6 +11,7 @@ from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
 from ..constants import EMOTIONS
+from ..names import check_name
 
 
 @dataclass
@@ -36,6 +37,9 @@ class EmotionMapper(ModelMixin, ConfigMixin):
         prompts: 1 + A2ET's layers; 2 is the shallow variant of Table 4.
         width: width of a prompt.
         depth: linear layers in each MLP.
+
+    Raises:
+        UserError: an emotion cannot be called so.
     """
 
     @register_to_config
@@ -49,6 +53,8 @@ class EmotionMapper(ModelMixin, ConfigMixin):
         depth: int = 4,
     ):
         super().__init__()
+        for name in emotions:
+            check_name(name)
         self.shared = nn.ModuleList(nn.Linear(hidden if i else latent, hidden) for i in range(depth))
         outputs = [hidden] * (depth - 1) + [prompts * width]
         self.heads = nn.ModuleList(nn.ModuleList(nn.Linear(hidden, o) for o in outputs) for _ in emotions)

@@ -31,7 +31,7 @@ from ..constants import FPS
 from ..errors import RepositoryError, UserError, explain_memory
 from ..hub.cards import base_card, find_card
 from ..hub.client import explained, fetch_folder, push_saved
-from ..inputs.emotions import Emotion, Intensity, check_emotion_name
+from ..inputs.emotions import Emotion, Intensity
 from ..inputs.faces import Face, PasteBack, find_driver, find_portrait, load_face_models
 from ..inputs.head_motion import HeadMotion
 from ..media.pictures import read_image
@@ -44,6 +44,7 @@ from ..models.expression_basis import ExpressionBasis
 from ..models.judges.sync_expert import SyncExpert
 from ..models.motion_estimator import MotionEstimator
 from ..models.parameters import parameter_shares
+from ..names import check_name
 from .arguments import AudioInput, ClipOptions, HeadMotionInput, ImageInput, OutputType, check_image, seeded
 from .offload import offload_submodules
 from .pipeline_output import EATPipelineOutput
@@ -423,7 +424,7 @@ class EATPipeline(DiffusionPipeline):
         Raises:
             UserError: the text, portrait, recording or name cannot be used, there is no CLIP, or not enough memory.
         """
-        check_emotion_name(name)
+        check_name(name)
         if name in self.emotions or name in self.adapters:
             raise UserError(f"There is an emotion {name!r} already; give this one another name.")
         bundled = self.text_to_emotion

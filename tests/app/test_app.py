@@ -1,11 +1,7 @@
 """The web demo, as visitors and programs use it: one server, real browsers, and `gradio_client`."""
 
-import os
 import re
 import shutil
-import subprocess
-import sys
-import tempfile
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,9 +10,9 @@ import av
 import numpy as np
 import pytest
 import scipy.io.wavfile
-from conftest import voice
 from hub_server import Hub, Repository
 from PIL import Image
+from served_app import Server, make_files
 from tiny_words import add_words, make_tiny_clip
 
 from eat_hf import EATPipeline
@@ -26,7 +22,7 @@ from eat_hf.media.videos import read_video, write_video
 from eat_hf.media.watermark import find_watermark
 
 pytest.importorskip("gradio", reason="the web demo needs the extra eat_hf[app]")
-from gradio_client import Client, handle_file  # noqa: E402
+from gradio_client import handle_file  # noqa: E402
 from gradio_client.exceptions import AppError  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
@@ -36,15 +32,7 @@ SLOW = 60_000  # ms that a browser waits on a busy machine
 @pytest.fixture(scope="module")
 def files(tmp_path_factory, portrait) -> dict[str, Path]:
     """What visitors bring along, good and bad."""
-    folder = tmp_path_factory.mktemp("files")
-    face = Image.fromarray(portrait[:320, 60:380])
-    face.save(folder / "face.png")
-    face.resize((1600, 1600)).save(folder / "large.png")
-    Image.new("RGB", (300, 300), "gray").save(folder / "grey.png")
-    (folder / "text.png").write_text("no picture")
-    for name, seconds in (("short", 0.1), ("word", 0.4), ("sentence", 3.0), ("long", 5.0)):
-        scipy.io.wavfile.write(folder / f"{name}.wav", 16000, voice(seconds))
-    return {path.name: path for path in folder.iterdir()}
+    return make_files(tmp_path_factory.mktemp("files"), portrait)
 
 
 @pytest.fixture(scope="module")
@@ -60,47 +48,6 @@ def hub():
     hub = Hub()
     yield hub
     hub.close()
-
-
-class Server:
-    """The demo in its own process. Attributes: url; folder, of its temporary files; log; pid."""
-
-    def __init__(self, model: Path, files: dict[str, Path], hub: Hub, folder: Path, packages: Path | None = None):
-        self.folder = folder / "temporary"
-        self.folder.mkdir()
-        self.log = folder / "log.txt"
-        environment = {
-            **os.environ,
-            **hub.client_environment(folder / "hub", token=hub.add_user("server")),
-            "TMPDIR": str(self.folder),
-            "PYTHONPATH": os.pathsep.join([*filter(None, [packages and str(packages)]), str(ROOT), *sys.path]),
-            "OMP_NUM_THREADS": "1",
-        }
-        environment.pop("GRADIO_TEMP_DIR", None)
-        program = [sys.executable, Path(__file__).parents[1] / "app_server.py", model]
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                [*map(str, program), str(files["face.png"]), str(files["word.wav"])],
-                env=environment,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                cwd=folder,
-            )
-        self.url = self.process.stdout.readline().strip()
-        assert self.url.startswith("http"), self.log.read_text()
-
-    def memory(self) -> int:
-        """Resident bytes."""
-        fields = Path(f"/proc/{self.process.pid}/statm").read_text().split()
-        return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
-
-    def leftovers(self) -> list[str]:
-        """Files of unfinished work."""
-        return [path.name for path in self.folder.glob("eat_hf_*")]
-
-    def client(self) -> Client:
-        return Client(self.url, verbose=False, download_files=tempfile.mkdtemp(dir=self.folder.parent))
 
 
 @pytest.fixture(scope="module")

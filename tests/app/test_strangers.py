@@ -1,0 +1,461 @@
+"""The page before the public: wrong requests of every kind, names that are none, and visitors who want it all."""
+
+import json
+import re
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from hub_server import Hub
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from served_app import Server, make_files
+from strangers import Stranger, sentence
+
+from eat_hf import EATPipeline
+from eat_hf.adapters.emotion_adapter import CONFIG, MAX_CONFIG, MAX_EMOTIONS, EmotionAdapter
+from eat_hf.errors import UserError
+from eat_hf.names import LONGEST_NAME, as_name, check_name
+
+pytest.importorskip("gradio", reason="the web demo needs the extra eat_hf[app]")
+from eat_hf.app.door import DEPTH  # noqa: E402
+from eat_hf.app.limits import Limits  # noqa: E402
+from eat_hf.app.notices import masked  # noqa: E402
+from eat_hf.app.storage import Storage  # noqa: E402
+from eat_hf.app.studio import REPOSITORY, TOKEN  # noqa: E402
+from eat_hf.app.watch import Watch, timed  # noqa: E402
+
+PATHS = ("/some/where/holiday", "../up", "a\\b", "C:holiday")
+MARKUP = ("<img src=x onerror=alert(1)>", "**bold**", "[link](http://x.example)", "`code`", "&lt;")
+SIGNS = ("\x1b[31mred", "a\nb", "a\x00b", "\u202eabc", "a\u2028b", "\u200d", "a=1", "a,b", "a:b", "a+b")
+BAD_NAMES = (*PATHS, *MARKUP, *SIGNS, "", " ", "-a", "a ", "_", "\u0301a", "a" * (LONGEST_NAME + 1))
+SPEED = {"compare": 1.0, "refine_words": 3.0}  # seconds that these endpoints may take on the test's server
+quick = settings(
+    max_examples=40, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory, portrait) -> dict[str, Path]:
+    return make_files(tmp_path_factory.mktemp("files"), portrait)
+
+
+@pytest.fixture(scope="module")
+def server(tiny_model, files, tmp_path_factory):
+    hub = Hub()
+    server = Server(tiny_model, files, hub, tmp_path_factory.mktemp("server"), work_seconds=SPEED, upload_megabytes=5)
+    yield server
+    server.process.terminate()
+    server.process.wait(20)
+    hub.close()
+
+
+@pytest.fixture(scope="module")
+def stranger(server) -> Stranger:
+    return Stranger(server.url)
+
+
+@pytest.fixture(scope="module")
+def uploads(stranger, files) -> dict[str, dict]:
+    """Payloads of files that were uploaded, by name."""
+    names = ("face.png", "word.wav", "sentence.wav")
+    paths = stranger.upload(*((name, files[name].read_bytes()) for name in names))
+    return {name: file(path) for name, path in zip(names, paths, strict=True)}
+
+
+def file(path: str) -> dict:
+    return {"path": path, "meta": {"_type": "gradio.FileData"}}
+
+
+def animate(uploads, **changed) -> list:
+    """The inputs of /animate."""
+    inputs = {
+        "portrait": uploads["face.png"], "voice": uploads["word.wav"], "emotion": "happy", "intensity": 1,
+        "head_motion": "natural", "driving_video": None, "picture": "crop", "seed": 0, "face": None,
+    }  # fmt: skip
+    return list({**inputs, **changed}.values())
+
+
+# Names ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", BAD_NAMES)
+def test_no_name_is_a_path_markup_or_an_escape(name, tiny_pipeline, tiny_model, tmp_path):
+    adapter = EmotionAdapter.create(tiny_pipeline.base, ("smirk",), "happy")
+    view = tiny_pipeline.with_adapters({})
+    for enter in (
+        lambda: check_name(name),
+        lambda: EmotionAdapter.create(tiny_pipeline.base, (name,), "happy"),
+        lambda: view.add_adapter(adapter, name),
+        lambda: view.learn_emotion("a smile", "no.png", "no.wav", name),
+    ):
+        with pytest.raises(UserError, match="cannot be called") as told:
+            enter()
+        assert str(told.value).isprintable() and len(str(told.value)) < 300
+    adapter.save(tmp_path)
+    config = json.loads((tmp_path / CONFIG).read_text())
+    (tmp_path / CONFIG).write_text(json.dumps({**config, "emotions": [name]}))
+    with pytest.raises(UserError, match="emotions.0: An emotion cannot be called"):
+        EATPipeline.from_pretrained(tiny_model).load_adapter(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["grin", "Lächeln 2", "sad-ish", "微笑", "हिन्दी", "a_b", "é", "e\u0301"])
+def test_letters_of_any_script_are_names(name, tiny_pipeline):
+    adapter = EmotionAdapter.create(tiny_pipeline.base, (name,), "happy")
+    assert tiny_pipeline.with_adapters({}).add_adapter(adapter) == name == check_name(name)
+
+
+@quick
+@given(st.text(max_size=100))
+def test_any_text_is_a_name_or_refused_and_has_a_nearest_name(text):
+    nearest = as_name(text)
+    assert nearest == "" or check_name(nearest) == nearest
+    try:
+        assert check_name(text) == text and not set(text) & set("/\\<>&`*[]\n\x1b.:=,+")
+    except UserError as error:
+        assert str(error).isprintable()
+
+
+def test_a_strangers_configuration_is_bounded(tiny_pipeline, tiny_model, tmp_path):
+    EmotionAdapter.create(tiny_pipeline.base, ("smirk",), "happy").save(tmp_path)
+    config, pipe = json.loads((tmp_path / CONFIG).read_text()), EATPipeline.from_pretrained(tiny_model)
+    for change, words in (
+        ({"emotions": [f"e{n}" for n in range(100_000)]}, "at most 64 items"),
+        ({"training": {"notes": "x" * 2_000_000}}, "larger than 1 MB"),
+        ({"base_parameters": 0}, "greater than 0"),
+    ):
+        (tmp_path / CONFIG).write_text(json.dumps({**config, **change}))
+        with pytest.raises(UserError, match=words):
+            pipe.load_adapter(tmp_path)
+
+
+# Files ---------------------------------------------------------------------------------------------------------------
+
+
+def test_only_what_was_uploaded_is_read_and_the_rest_gets_one_answer(server, stranger, uploads, files, tmp_path):
+    there, own = files["face.png"], uploads["face.png"]["path"]
+    link = Path(own).with_name("link.png")
+    link.symlink_to(there)
+    paths = [
+        str(there), f"{there}.not", "/etc/passwd", "/etc/shadow/none", str(tmp_path), "/proc/self/environ", "face.png",
+        f"{Path(own).parent}/../../../face.png", str(Path(own).parent), f"{own}.not", str(link), "", "~",
+        "file:///etc/passwd", "http://127.0.0.1:1/x.png", "https://huggingface.co/x.png", "a\x00b", "x" * 5000,
+    ]  # fmt: skip
+    shapes = [
+        lambda path: {"path": path},
+        file,
+        lambda path: {"path": path, "url": path, "meta": {"_type": "gradio.FileData"}, "is_stream": True},
+        lambda path: {"path": path, "url": "data:image/png;base64,AAAA", "meta": None},
+        lambda path: path,
+        lambda path: {"image": file(path), "background": file(path), "layers": [], "composite": None},
+        lambda path: [{"image": file(path), "caption": None}],
+    ]
+    for name in ("portrait", "voice", "driving_video"):
+        more = {"head_motion": "driving video"} if name == "driving_video" else {}
+        answers = {
+            sentence(stranger.ask("animate", animate(uploads, **more, **{name: shape(path)})))
+            for path in paths
+            for shape in (shapes if path in paths[:2] else shapes[:2])
+        }
+        assert len(answers) == 1 and "upload the file" in answers.pop()
+    answers = {sentence(stranger.ask("load_adapter_files", [[shape(path)], ""])) for path in paths for shape in shapes}
+    assert len(answers) == 1
+    link.unlink()
+    kind, _ = stranger.ask("animate", animate(uploads, portrait={"path": own}))
+    assert kind == "complete"  # what was uploaded needs no more words
+
+
+def test_files_and_routes_that_the_page_does_not_need_are_closed(stranger, files, server):
+    for path in (
+        f"file={files['face.png'].with_name('text.png')}", "file=/etc/passwd", "file=/etc/none", "file=http://127.0.0.1/",
+        "proxy=http://127.0.0.1/", "component_server", "deep_link?session_hash=x", "vibe-code", "dev/reload",
+        "process_recording", "run-history/buckets", "custom_component/x/client/x/x", "stream/a/b/1/playlist.m3u8",
+    ):  # fmt: skip
+        for method in ("GET", "POST"):
+            assert stranger.http.request(method, path).status_code in (403, 404), path
+    assert {stranger.http.get(f"file={path}").status_code for path in ("/etc/passwd", "/etc/none")} == {403}
+    assert stranger.http.get(f"{server.url}/monitoring/summary").status_code == 404
+    assert stranger.http.get(f"{server.url}/").status_code == 200
+
+
+def test_uploads_are_bounded_as_a_whole(stranger, server):
+    big = b"x" * 2_500_000
+    refused = stranger.http.post("upload", files=[("files", (f"{n}.png", big)) for n in range(3)])
+    assert refused.status_code == 413 and "5 MB" in refused.json()["error"]
+    parts = iter([b"--a\r\n", *[b"x" * 1_000_000] * 8])  # does not say how long it is
+    try:
+        refused = stranger.http.post(
+            "upload", content=parts, headers={"content-type": "multipart/form-data; boundary=a"}
+        )
+        assert refused.status_code in (400, 413)
+    except httpx.HTTPError:
+        pass  # cut off while it was still sending
+    assert stranger.http.post("upload", files=[("files", ("a.png", b"x" * 4_000_000))]).status_code == 413
+
+
+def test_the_oldest_files_go_first(tmp_path):
+    storage = Storage(str(tmp_path), Limits(kept_megabytes=1, kept_seconds=3000))
+    for number in range(4):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "file").write_bytes(b"x" * 300_000)
+    assert not storage.has_room(100_000)  # all of them are in use
+    before, time.time = time.time, lambda: before() + 200
+    try:
+        assert storage.has_room(600_000)
+    finally:
+        time.time = before
+    assert sum(path.is_file() for path in tmp_path.rglob("*")) == 1
+
+
+# Requests ------------------------------------------------------------------------------------------------------------
+
+
+def test_every_endpoint_states_its_limits(stranger):
+    """Whoever adds an endpoint adds its line to `Limits.work_seconds`, and this list says what visitors may call."""
+    endpoints = stranger.info()
+    assert {name.removeprefix("/") for name in endpoints} == set(Limits().work_seconds) - {
+        name
+        for name in ("speak",)
+        if f"/{name}" not in endpoints  # without the extra eat_hf[voice]
+    }
+    assert all(0 < seconds <= 1200 for seconds in Limits().work_seconds.values())
+
+
+def test_the_threat_model_states_the_limits_of_the_code():
+    text, limits = (Path(__file__).parents[2] / "SECURITY.md").read_text(), Limits()
+    stated = {}
+    for row in re.findall(r"^\| work: (.*) \| (.*) \|$", text, re.MULTILINE):
+        for names, seconds in zip(row[0].split("; "), row[1].split("; "), strict=True):
+            stated |= {name: float(seconds.removesuffix(" s").replace(",", "")) for name in names.split(", ")}
+    assert stated.pop("the page's own events") == limits.page_seconds
+    assert stated == dict(limits.work_seconds)
+    for row in (
+        f"{limits.megabytes} MB; {limits.upload_megabytes} MB",
+        f"| {limits.upload_seconds} s",
+        f"{limits.kept_megabytes:,} MB, the oldest",
+        f"older than {limits.kept_seconds / 60:g} min",
+        f"{limits.request_kilobytes} kB; {limits.items}; {DEPTH}",
+        f"{limits.seconds:g} s; {limits.side:,} x",
+        f"{limits.characters}; {limits.words:,} in {limits.phrasings} lines; {limits.line:,} characters",
+        f"keyframes of a timeline | {limits.keyframes} |",
+        f"{limits.adapters}; {limits.adapter_megabytes} MB; {MAX_CONFIG / 1e6:.0f} MB; {MAX_EMOTIONS}",
+        f"adapter's folder | {limits.files} |",
+        f"{limits.waiting}; {limits.visitor_waiting} |",
+        f"remembered | {limits.sessions} |",
+        f"up to {LONGEST_NAME} letters",
+    ):
+        assert row in text, row
+
+
+def test_a_page_with_an_endpoint_without_limits_is_not_built(tiny_pipeline, monkeypatch):
+    from eat_hf.app import build_app, page
+
+    seconds = dict(Limits().work_seconds)
+    del seconds["mix"]
+    with pytest.raises(TypeError, match="/mix has no limit"):
+        build_app(tiny_pipeline, Limits(work_seconds=seconds), examples=())
+    import gradio as gr
+
+    def drawing(studio, inputs) -> None:
+        gr.Button().click(lambda picture: None, gr.Paint(), None, api_name="mix")
+
+    monkeypatch.setattr(page, "TABS", (("Draw", drawing),))
+    with pytest.raises(TypeError, match="no limits for inputs of the kind Paint"):
+        build_app(tiny_pipeline, examples=())
+
+
+ODD = [10**400, "x" * 10_000, "\ud800", "hf_" + "a" * 30, *PATHS, *MARKUP, *SIGNS, {"path": "/etc/passwd"}]
+STRANGE = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30)
+    | st.sampled_from(ODD)
+    | st.lists(st.integers(), max_size=3) | st.dictionaries(st.text(max_size=5), st.integers(), max_size=3)
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("endpoint", sorted(Limits().work_seconds))
+def test_whatever_is_asked_the_answer_is_a_result_or_a_sentence(endpoint, stranger, uploads):
+    parameters = stranger.info().get(f"/{endpoint}", {}).get("parameters")
+    if parameters is None:
+        pytest.skip("needs the extra eat_hf[voice]")
+    good = [usual(parameter, uploads) for parameter in parameters]
+
+    @settings(parent=quick, max_examples=25)
+    @given(st.data())
+    def ask(data):
+        inputs = list(good)
+        if inputs and data.draw(st.booleans()):
+            inputs[data.draw(st.integers(0, len(inputs) - 1))] = data.draw(STRANGE)
+        else:
+            inputs = data.draw(st.lists(STRANGE, max_size=len(good) + 2))
+        answer = stranger.ask(endpoint, inputs)
+        if answer[0] != "complete":
+            assert "hf_" + "a" * 16 not in sentence(answer)
+
+    ask()
+
+
+def usual(parameter: dict, uploads) -> object:
+    """What makes a parameter's endpoint stop before it computes anything: its portrait is a voice."""
+    if parameter["parameter_name"] in ("portrait", "voice"):
+        return uploads["word.wav"]
+    return parameter["parameter_default"] if parameter["parameter_has_default"] else ""
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("call/animate", b"no json"),
+        ("call/animate", b"[" * 100_000),
+        ("call/animate", b"{}"),
+        ("call/animate", b'{"data": "text"}'),
+        ("call/animate", json.dumps({"data": [[0] * 2000]}).encode()),
+        ("call/animate", json.dumps({"data": ["x" * 1_000_000]}).encode()),
+        ("call/nothing", b'{"data": []}'),
+        ("call/v2/nothing", b'{"data": []}'),
+        ("call/v2/animate", b'{"colour": 1}'),
+        ("run/animate", b'{"data": []}'),
+        ("queue/join", b'{"data": [], "fn_index": 999999, "session_hash": "x"}'),
+        ("queue/join", b'{"data": [], "fn_index": {}, "session_hash": "x"}'),
+    ],
+    ids=lambda value: value[:30].decode() if isinstance(value, bytes) else value,
+)
+def test_what_is_no_request_is_refused_at_the_door(stranger, path, body):
+    response = stranger.http.post(path, content=body, headers={"content-type": "application/json"})
+    assert 400 <= response.status_code < 500
+    assert len(str(response.json()["detail"])) > 10
+
+
+def test_events_of_the_page_itself_answer_with_sentences_too(stranger, server):
+    """Every event, those without a name included, by number."""
+    numbers = [event["id"] for event in stranger.http.get(f"{server.url}/config").json()["dependencies"]]
+    for number in numbers:
+        for data in ([], [None] * 3, ["x"], [{}] * 4, [-1], [1e300] * 5, [[]] * 2):
+            body = {
+                "data": data,
+                "fn_index": number,
+                "session_hash": "stranger",
+                "event_data": {"value": [], "index": {}},
+            }
+            response = stranger.http.post("run/predict", json=body)
+            answer = response.json()
+            assert response.status_code < 500 or len(answer["error"]) > 10, (number, answer)
+
+
+@pytest.mark.parametrize(
+    "secret", ["abc def ghi", "hf_line\nbreak", "hf_ünicode", "hf_\x1b[31m", "<b>hf_token</b>", "hf_" + "x" * 500]
+)
+def test_a_token_is_nowhere_whatever_it_holds(secret, server, stranger):
+    for inputs in (
+        ["smirk", "ada/smirk", secret, True, "cc0-1.0"],
+        [None, "a/b", secret, "yes", 3],
+        [secret, secret, secret],
+    ):
+        assert secret not in sentence(stranger.ask("push_adapter", inputs))
+    assert secret not in server.log.read_text() and repr(secret)[1:-1] not in server.log.read_text()
+    assert not any(secret.encode() in path.read_bytes() for path in server.folder.rglob("*") if path.is_file())
+    assert masked(f"Illegal header value b'Bearer {secret}'", [secret]).count("***") == 1
+
+
+def test_tokens_and_repositories_are_what_the_hub_calls_so():
+    assert TOKEN.fullmatch("hf_AbC123") and not any(map(TOKEN.fullmatch, ("", "a b", "a\n", "ä", "x" * 201)))
+    assert REPOSITORY.fullmatch("ada/smirk-2.b") and not any(
+        map(REPOSITORY.fullmatch, ("smirk", "../smirk", "/a/b", "a/b/c", "a/..", "a/b\n", "a/<b>", "ä/b"))
+    )
+
+
+# Time ----------------------------------------------------------------------------------------------------------------
+
+
+def test_work_ends_when_its_time_is_up_and_when_nobody_waits():
+    """Loops that never look at a clock, in threads that go on to other work."""
+    watch, ended = Watch(), []
+
+    def loop():
+        try:
+            while True:
+                sum(range(100))
+        finally:
+            ended.append(True)
+
+    def endless():
+        yield 1
+        loop()
+
+    for handler in (loop, endless):
+        work = timed(handler, 0.5, watch, lambda: lambda: False, "Too slow.")
+        with pytest.raises(UserError, match="Too slow"):
+            list(work() or ())
+    left = threading.Event()
+    threading.Timer(0.5, left.set).start()
+    with pytest.raises(UserError, match="Too slow"):
+        timed(loop, 60, watch, lambda: left.is_set, "Too slow.")()
+    assert len(ended) == 3
+    assert timed(lambda: sum(range(3)), 60, watch, lambda: lambda: False, "")() == 3
+
+
+def test_too_much_is_refused_and_long_work_is_ended(server, stranger, uploads):
+    many = ", ".join(f"{n / 1000}:happy" for n in range(300))
+    given = [uploads["face.png"], uploads["sentence.wav"]]
+    for endpoint in ("timeline", "preview_timeline"):
+        assert "up to 40" in sentence(stranger.ask(endpoint, [*given, many, 1]))
+    assert "1 s, which is the limit" in sentence(stranger.ask("compare", [*given, 1, "still"]))
+    assert server.leftovers() == []
+
+
+def test_one_visitor_with_twenty_requests_does_not_keep_another_waiting(server, stranger, uploads):
+    finished: list[str] = []
+
+    def wait(who: str, event: str) -> None:
+        assert Stranger(server.url).wait("animate", event)[0] == "complete"
+        finished.append(who)
+
+    inputs = animate(uploads)
+    events = [("greedy", stranger.post("animate", inputs).json()["event_id"]) for _ in range(15)]
+    other = Stranger(server.url).post("animate", inputs, session="modest").json()["event_id"]
+    waiting = threading.Thread(target=lambda: wait_in_session(server, "modest", other, finished))
+    threads = [waiting, *(threading.Thread(target=wait, args=event) for event in events)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(finished) == 16 and finished.index("modest") < 5, finished
+
+
+def wait_in_session(server, session: str, event: str, finished: list[str]) -> None:
+    with httpx.stream("GET", f"{server.url}/gradio_api/queue/data?session_hash={session}", timeout=120) as stream:
+        for line in stream.iter_lines():
+            message = json.loads(line.removeprefix("data: ")) if line.startswith("data: ") else {}
+            if message.get("msg") == "process_completed" and message["event_id"] == event:
+                assert message["success"]
+                finished.append(session)
+                return
+
+
+def test_one_visitor_cannot_fill_the_queue(stranger, uploads):
+    inputs = animate(uploads, voice=uploads["sentence.wav"])
+    answers = [stranger.post("animate", inputs) for _ in range(26)]
+    refused = [answer for answer in answers if answer.status_code != 200]
+    assert refused and all("Too many of your requests" in answer.json()["detail"] for answer in refused)
+    for answer in answers:
+        if answer.status_code == 200:
+            stranger.http.post(
+                "cancel", json={"session_hash": "x", "fn_index": 0, "event_id": answer.json()["event_id"]}
+            )
+
+
+def test_two_hostile_requests_do_not_delay_a_good_one(server, stranger, uploads):
+    """A timeline without end, and eight videos at once: both are ended with a sentence, and the good one is served."""
+    given = [uploads["face.png"], uploads["sentence.wav"]]
+    many = ", ".join(f"{n / 1000}:happy" for n in range(350))
+    hostile = {"preview_timeline": [*given, many, 1], "compare": [*given, 1, "natural"]}
+    events = {
+        name: stranger.post(name, inputs, session=f"hostile {name}").json()["event_id"]
+        for name, inputs in hostile.items()
+    }
+    kind, content = stranger.ask("animate", animate(uploads))
+    assert kind == "complete" and content[0]["path"].endswith("happy.mp4")
+    for name, event in events.items():
+        sentence(stranger.wait(name, event))
+    assert server.leftovers() == []
