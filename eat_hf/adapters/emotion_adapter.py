@@ -29,13 +29,16 @@ from ..animation.networks import Adaptation, Networks, Parts, graft
 from ..errors import InputWarning, RepositoryError, UserError
 from ..hub.cards import adapter_card, slug
 from ..hub.client import fetch_folder, push_saved
-from ..media.files import unfinished_file
+from ..media.bounded import StoredTensor, check_tensors, read_header, read_json
+from ..media.files import one_line, unfinished_file
 from ..media.pictures import read_image
+from ..models.checked import check_names, check_numbers, tensors_of
 from ..models.parameters import parameter_shares
 from ..version import __version__
 from .fingerprint import Base, adaptation_parts, fingerprint
 
 CONFIG, WEIGHTS, CARD = "adapter_config.json", "adapter_model.safetensors", "README.md"
+MOST_EMOTIONS, MOST_PARAMETERS = 256, 10**11
 RESERVED = "=,+:"  # the command line separates names with them
 
 
@@ -70,20 +73,20 @@ class AdapterConfig(BaseModel):
             UserError: it cannot be read, or a key is missing or not what it should be.
         """
         path = folder / CONFIG
+        settings = read_json(path, most=MOST_PARAMETERS)
         try:
-            text = path.read_text(encoding="utf8")
-            found = cls.model_validate_json(text)
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{path} cannot be read: {error}.") from error
+            found = cls.model_validate_json(json.dumps(settings))
         except ValidationError as error:
             first = error.errors()[0]
-            if first["type"] == "json_invalid":
-                raise UserError(f"{path} cannot be read: {first['msg']}.") from error
             place = ".".join(map(str, first["loc"])) or "its content"
             raise UserError(f"{path} cannot be used; {place}: {first['msg']}.") from error
-        unknown = sorted(set(json.loads(text)) - set(cls.model_fields))
+        check_names(found.emotions, path)
+        if len(found.emotions) > MOST_EMOTIONS:
+            raise UserError(f"{path} cannot be used; emotions: an adapter has {MOST_EMOTIONS} at most.")
+        unknown = sorted(set(settings) - set(cls.model_fields))
         if unknown:
-            warnings.warn(f"{path} has keys that are not used: {', '.join(unknown)}.", InputWarning, stacklevel=2)
+            listed = " ".join(", ".join(unknown)[:200].split())
+            warnings.warn(f"{path} has keys that are not used: {listed}.", InputWarning, stacklevel=2)
         return found
 
     def changed(self, **values: Any) -> "AdapterConfig":
@@ -144,28 +147,29 @@ class EmotionAdapter:
         common = present.keys() & config.base_fingerprint.keys()
         different = sorted(name for name in common if present[name] != config.base_fingerprint[name])
         if different or not common:
+            base_name = " ".join(config.base_model[:100].split())
             raise UserError(
-                f"The adapter {folder} was made for the base {config.base_model}, and this model differs from that in "
+                f"The adapter {folder} was made for the base {base_name}, and this model differs from that in "
                 f"{', '.join(different) or 'everything'}."
             )
         if config.prompt_type != base.prompt_type:
             raise UserError(
-                f"The adapter {folder} has {config.prompt_type} prompts, and this model {base.prompt_type} ones."
+                f"The adapter {folder} has {config.prompt_type[:20]!r} prompts, and this model {base.prompt_type} ones."
             )
-        if not path.is_file():
+        if not os.path.lexists(path):
             pickles = sorted(p.name for p in folder.glob("adapter_model.*") if p.suffix in (".bin", ".pt", ".pth"))
             reason = f"; {pickles[0]} is a pickle, which could run any program and is never opened" if pickles else ""
             raise UserError(f"The adapter {folder} has no {WEIGHTS}{reason}.")
+        # one emotion's modules say what the file must hold; only then is memory taken for all
+        check_tensors(_tensors_needed(base.networks, len(config.emotions)), read_header(path), path)
         adapter = cls(config, _copies(base.networks, 0, len(config.emotions)))
-        expected = adapter.tensors()
         try:
             with safe_open(path, "pt") as stored:
-                shapes = {name: tuple(stored.get_slice(name).get_shape()) for name in stored.keys()}
-                _check_tensors({name: tuple(tensor.shape) for name, tensor in expected.items()}, shapes, path)
-                for name, tensor in expected.items():
+                for name, tensor in adapter.tensors().items():
                     tensor.copy_(stored.get_tensor(name))
         except (SafetensorError, OSError) as error:
-            raise UserError(f"{path} cannot be read: {error}.") from error
+            raise UserError(f"{path} cannot be read: {one_line(error)}.") from error
+        check_numbers(nn.ModuleList(adapter.parts.values()), path)
         return adapter
 
     def tensors(self) -> dict[str, Tensor]:
@@ -229,14 +233,10 @@ def count_parameters(folder: Path) -> dict[str, int]:
     """
     statistics = ("running_mean", "running_var", "num_batches_tracked")
     sizes = {"head of M": 0, "EDN": 0, "EAM": 0}
-    try:
-        with safe_open(folder / WEIGHTS, "pt") as stored:
-            for name in stored.keys():
-                if not name.endswith(statistics):
-                    part = {"emotion_mapper": "head of M", "edn": "EDN"}.get(name.partition(".")[0], "EAM")
-                    sizes[part] += math.prod(stored.get_slice(name).get_shape())
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{folder / WEIGHTS} cannot be read: {error}.") from error
+    for name, tensor in read_header(folder / WEIGHTS).items():
+        if not name.endswith(statistics):
+            part = {"emotion_mapper": "head of M", "edn": "EDN"}.get(name.partition(".")[0], "EAM")
+            sizes[part] += math.prod(tensor.shape)
     return sizes
 
 
@@ -253,14 +253,16 @@ def _copies(networks: Networks, head: int, count: int) -> Parts:
     }
 
 
-def _check_tensors(expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]], path: Path) -> None:
-    for missing in sorted(set(expected) - set(found))[:1]:
-        raise UserError(f"{path} lacks the tensor {missing}.")
-    for unexpected in sorted(set(found) - set(expected))[:1]:
-        raise UserError(f"{path} has a tensor {unexpected}, which is no part of an adapter of this model.")
-    for name, shape in expected.items():
-        if found[name] != shape:
-            raise UserError(f"{path}: the tensor {name} has the shape {found[name]}, but this model needs {shape}.")
+def _tensors_needed(networks: Networks, count: int) -> dict[str, StoredTensor]:
+    """What an adapter's file holds for `count` emotions."""
+    needed = {}
+    for name, part in adaptation_parts(networks).items():
+        heads = name == "emotion_mapper.heads"
+        weights = tensors_of(cast(nn.ModuleList, part)[0].state_dict() if heads else part.state_dict())
+        for own, tensor in weights.items():
+            places = [f"{name}.{number}.{own}" for number in range(count)] if heads else [f"{name}.{own}"]
+            needed |= dict.fromkeys(places, tensor)
+    return needed
 
 
 def find_adapter(

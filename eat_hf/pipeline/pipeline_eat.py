@@ -45,6 +45,7 @@ from ..models.judges.sync_expert import SyncExpert
 from ..models.motion_estimator import MotionEstimator
 from ..models.parameters import parameter_shares
 from .arguments import AudioInput, ClipOptions, HeadMotionInput, ImageInput, OutputType, check_image, seeded
+from .folder import check_model, check_networks
 from .offload import offload_submodules
 from .pipeline_output import EATPipelineOutput
 from .precision import renderer_dtype, saved_dtype
@@ -117,7 +118,10 @@ class EATPipeline(DiffusionPipeline):
         place, old_name = pretrained_model_name_or_path, kwargs.pop("torch_dtype", None)
         dtype = renderer_dtype(kwargs.pop("dtype", old_name))
         with explained(place, kwargs.get("revision")):
+            if Path(place).is_dir():  # `download` looks at what comes from the Hub
+                check_model(Path(place), kwargs.get("variant"), kwargs.keys())
             pipeline = super().from_pretrained(place, **{"use_safetensors": True, **kwargs})
+            check_networks(pipeline.networks, os.fspath(place))
         load_face_models()
         if dtype == "auto":
             names = ("revision", "token", "cache_dir", "local_files_only")
@@ -155,6 +159,7 @@ class EATPipeline(DiffusionPipeline):
         )
         if not (folder / cls.config_name).is_file():
             raise RepositoryError(f"{pretrained_model_name} is not a model of eat_hf: it has no {cls.config_name}.")
+        check_model(folder, kwargs.get("variant"), kwargs.keys())
         return folder
 
     def save_pretrained(
