@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 
 import torch
 from PIL import Image
@@ -30,7 +30,7 @@ from ..errors import InputWarning, RepositoryError, UserError
 from ..hub.cards import adapter_card, slug
 from ..hub.client import fetch_folder, push_saved
 from ..media.bounded import StoredTensor, check_tensors, read_header, read_json
-from ..media.files import one_line, unfinished_file
+from ..media.files import one_line, replaced_folder
 from ..media.pictures import read_image
 from ..models.checked import check_names, check_numbers, tensors_of
 from ..models.parameters import parameter_shares
@@ -61,7 +61,7 @@ class AdapterConfig(BaseModel):
     base_model: str
     base_fingerprint: dict[str, str]
     base_parameters: int
-    prompt_type: str
+    prompt_type: Literal["deep", "shallow", "none"]
     library_version: str = __version__
     training: dict[str, Any] = Field(default_factory=dict)
 
@@ -154,7 +154,7 @@ class EmotionAdapter:
             )
         if config.prompt_type != base.prompt_type:
             raise UserError(
-                f"The adapter {folder} has {config.prompt_type[:20]!r} prompts, and this model {base.prompt_type} ones."
+                f"The adapter {folder} has {config.prompt_type} prompts, and this model {base.prompt_type} ones."
             )
         if not os.path.lexists(path):
             pickles = sorted(p.name for p in folder.glob("adapter_model.*") if p.suffix in (".bin", ".pt", ".pth"))
@@ -199,7 +199,7 @@ class EmotionAdapter:
         return self
 
     def save(self, directory: str | os.PathLike, **card: Any) -> None:
-        """Write the adapter's folder.
+        """Write the adapter's folder: as a whole, in place of an older adapter there, or not at all.
 
         Args:
             card: what `cards.adapter_card` shall say beyond the config.
@@ -210,19 +210,14 @@ class EmotionAdapter:
         folder = Path(directory)
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors().items()}
         text = adapter_card(self.config.model_dump(), parameters=self.num_parameters, **card)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            # the config, which makes it an adapter, gets its name last
-            with (
-                unfinished_file(folder / CONFIG) as config,
-                unfinished_file(folder / CARD) as readme,
-                unfinished_file(folder / WEIGHTS) as weights,
-            ):
-                save_file(tensors, weights, {"format": "pt"})
-                readme.write_text(text, encoding="utf8")
-                config.write_text(self.config.model_dump_json(indent=2) + "\n", encoding="utf8")
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"The adapter cannot be written to {folder}: {error}.") from error
+        ours = [Path(name) for name in (CONFIG, WEIGHTS, CARD)]
+        with replaced_folder(folder, CONFIG, ours.__contains__) as unfinished:
+            try:
+                save_file(tensors, unfinished / WEIGHTS, {"format": "pt"})
+            except SafetensorError as error:
+                raise UserError(f"The adapter cannot be written to {folder}: {one_line(error)}.") from error
+            (unfinished / CARD).write_text(text, encoding="utf8")
+            (unfinished / CONFIG).write_text(self.config.model_dump_json(indent=2) + "\n", encoding="utf8")
 
 
 def count_parameters(folder: Path) -> dict[str, int]:

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from ..errors import InputWarning, RepositoryError
 from ..hub.client import fetch_folder
+from ..media.files import replaced_folder
 from ..models.checked import load_network
 from ..models.judges.sync_expert import SyncExpert
 from ..models.text_mapper import TextMapper
@@ -68,12 +69,13 @@ class TextToEmotion:
         return cls(clip, mapper.float().to(device), shows, sync_expert)
 
     def save(self, folder: Path) -> None:
-        """Write a `words` folder."""
-        self.clip.save(folder / "clip")
-        self.mapper.save_pretrained(folder / "text_mapper")
-        self.shows.save(folder / "adapter")
-        if self.sync_expert is not None:
-            self.sync_expert.save_pretrained(folder / "sync_expert")
+        """Write a `words` folder, as a whole or not at all."""
+        with replaced_folder(folder, "text_mapper/config.json") as unfinished:
+            self.clip.save(unfinished / "clip")
+            self.mapper.save_pretrained(unfinished / "text_mapper")
+            self.shows.save(unfinished / "adapter")
+            if self.sync_expert is not None:
+                self.sync_expert.save_pretrained(unfinished / "sync_expert")
 
     @torch.no_grad()
     def adapter(self, texts: str | Sequence[str], name: str) -> EmotionAdapter:

@@ -200,7 +200,7 @@ def check_tensors(
         raise RepositoryError(f"{path} lacks the tensor {missing}.")
     for unexpected in sorted(found.keys() - expected.keys())[:1]:
         if not others:
-            raise RepositoryError(f"{path} has a tensor {_shown(unexpected)}, which is no part of this model.")
+            raise RepositoryError(f"{path} has a tensor {_shown(unexpected)[1:-1]}, which is no part of this model.")
     for name, (shape, dtype) in expected.items():
         if found[name].shape != shape:
             raise RepositoryError(

@@ -1,15 +1,17 @@
 """A model's folder, looked at before any of its networks is made."""
 
-from collections.abc import Collection
+import re
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from diffusers import ModelMixin
 
+from ..adapters.from_text import FOLDER as WORDS
 from ..animation.networks import Networks
 from ..errors import RepositoryError
 from ..media.bounded import read_json
-from ..models.checked import check_network, check_numbers
+from ..models.checked import WEIGHTS, check_network, check_numbers
 from ..models.components import component_class
 
 INDEX = "model_index.json"
@@ -39,6 +41,28 @@ def _named_class(entry: Any, kinds: tuple[type, ...], place: str) -> type[ModelM
     if not (isinstance(entry, list) and len(entry) == 2 and entry[0] == "eat_hf" and entry[1] in names):
         raise RepositoryError(f'{place}: it must be ["eat_hf", CLASS], of which CLASS is {" or ".join(names)}.')
     return component_class(entry[1])
+
+
+def belongs_to_model(variant: str | None, saved: Collection[str]) -> Callable[[Path], bool]:
+    """Tells, of paths in a model's folder, what goes when a model takes its place.
+
+    Args:
+        variant: of the weights that are written; plain ones stay beside them, as diffusers has it. Without one, all go.
+        saved: the components that are written.
+    """
+    named = rf".*\.{re.escape(variant)}\b" if variant else ""
+    weights = re.compile(rf"{WEIGHTS}{named}.*\.(safetensors|json)")
+    known = get_type_hints(Networks)
+
+    def belongs(path: Path) -> bool:
+        folder = path.parts[0]
+        if folder in (INDEX, WORDS):
+            return True
+        if folder not in known or len(path.parts) != 2:
+            return False
+        return path.name == "config.json" or folder not in saved or bool(weights.fullmatch(path.name))
+
+    return belongs
 
 
 def check_networks(networks: Networks, place: str) -> None:

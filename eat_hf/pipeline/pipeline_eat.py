@@ -34,6 +34,7 @@ from ..hub.client import explained, fetch_folder, push_saved
 from ..inputs.emotions import Emotion, Intensity
 from ..inputs.faces import Face, PasteBack, find_driver, find_portrait, load_face_models
 from ..inputs.head_motion import HeadMotion
+from ..media.files import replaced_folder
 from ..media.pictures import read_image
 from ..media.recordings import Recording, read_audio
 from ..media.videos import read_video
@@ -45,7 +46,7 @@ from ..models.judges.sync_expert import SyncExpert
 from ..models.motion_estimator import MotionEstimator
 from ..models.parameters import parameter_shares
 from .arguments import AudioInput, ClipOptions, HeadMotionInput, ImageInput, OutputType, check_image, seeded
-from .folder import check_model, check_networks
+from .folder import belongs_to_model, check_model, check_networks
 from .offload import offload_submodules
 from .pipeline_output import EATPipelineOutput
 from .precision import renderer_dtype, saved_dtype
@@ -167,19 +168,27 @@ class EATPipeline(DiffusionPipeline):
     ) -> None:
         """`DiffusionPipeline.save_pretrained`, with what turns sentences into emotions, if the model has that.
 
+        An older model in that folder is replaced as a whole, or stays if anything goes wrong; files that are no part of
+        a model, such as README.md and .git, stay in any case.
+
         Args:
             options: among them `variant` and `max_shard_size`.
 
         Raises:
             ValueError: a pickle is asked for.
+            UserError: the folder cannot be written.
         """
         if not safe_serialization:
             raise ValueError("eat_hf writes safetensors only, since pickles can run any program; leave out "
                              "safe_serialization=False.")  # fmt: skip
         text = self.text_to_emotion
-        super().save_pretrained(save_directory, **options)
-        if text is not None:
-            text.save(Path(save_directory) / FOLDER)
+        if options.get("push_to_hub"):
+            options.setdefault("repo_id", Path(save_directory).resolve().name)
+        ours = belongs_to_model(options.get("variant"), self.components)
+        with replaced_folder(save_directory, self.config_name, ours) as folder:
+            super().save_pretrained(str(folder), **options)
+            if text is not None:
+                text.save(folder / FOLDER)
 
     def push_to_hub(
         self,

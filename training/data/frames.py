@@ -10,6 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from eat_hf.errors import UserError
+from eat_hf.media.files import unfinished_file, whole_file, write_atomically
 
 from .dataset import Corpus
 
@@ -69,7 +70,7 @@ class FrameBank:
         columns: dict[str, list[np.ndarray]] = {name: [] for name in (*LABELS, expressive, "identity", "clip")}
         cache.mkdir(parents=True, exist_ok=True)
         count = 0
-        with (cache / "pictures.u8").open("wb") as store:
+        with unfinished_file(cache / "pictures.u8") as unfinished, unfinished.open("wb") as store:
             for number, clip in enumerate(tqdm(clips, desc=f"decode {split}", mininterval=10)):
                 frames, labels = clip.frames(), clip.labels(*LABELS)
                 store.write(np.ascontiguousarray(frames).tobytes())
@@ -81,8 +82,9 @@ class FrameBank:
                     column.append(labels[name])
                 count += len(frames)
         labels = {name: np.concatenate(column) for name, column in columns.items()}
-        np.savez(cache / "labels.npz", **labels)
-        (cache / "done.json").write_text(json.dumps({"frames": count}))
+        with whole_file(cache / "labels.npz") as unfinished:
+            np.savez(unfinished, **labels)
+        write_atomically(cache / "done.json", json.dumps({"frames": count}))
 
     def pixel_values(self, index: np.ndarray) -> Tensor:
         """(n,) indices -> (n, 3, 256, 256) float in [0, 1], channels-last."""
