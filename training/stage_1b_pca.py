@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from eat_hf.keypoints import hull_volume
+from eat_hf.media.files import write_atomically
 
 from .data.dataset import Corpus
 from .loop.command_line import parse_options, run_script
@@ -44,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
     output = Path(options.output_dir)
     basis.save_pretrained(output / "expression_basis")
     report = {"frames": len(expressions), "explained_variance": variances[order[:count]].sum() / variances.sum()}
-    (output / "results.json").write_text(json.dumps(report, indent=2))
+    write_atomically(output / "results.json", json.dumps(report, indent=2))
     print(json.dumps(report, indent=2))
 
 

@@ -1,6 +1,7 @@
 """CLIP: sentences and pictures in one space."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import UserError
+from ..errors import RepositoryError, UserError
 from ..hub.client import explained
+from ..media.bounded import check_tensors, read_headers, read_json, read_text
+from ..media.files import replaced_folder
+from ..models.checked import check_numbers, expected_tensors
 
 if TYPE_CHECKING:
     from transformers import CLIPModel, PreTrainedTokenizerBase
@@ -48,16 +52,20 @@ class CLIP:
         from transformers.image_processing_base import ImageProcessingMixin
 
         with explained(path_or_id):
+            if Path(path_or_id).is_dir():
+                _check_folder(Path(path_or_id))
             model = CLIPModel.from_pretrained(path_or_id, use_safetensors=True, **options)
             tokenizer = AutoTokenizer.from_pretrained(path_or_id, **options)
             preprocessing, _ = ImageProcessingMixin.get_image_processor_dict(path_or_id, **options)
+        check_numbers(model, path_or_id)
         return cls(path_or_id, model.float().to(device).eval().requires_grad_(False), tokenizer, preprocessing)
 
     def save(self, folder: Path) -> None:
-        """Write a folder that `load`, and transformers, read."""
-        self.model.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
-        (folder / "preprocessor_config.json").write_text(json.dumps(self.preprocessing, indent=2) + "\n")
+        """Write a folder that `load`, and transformers, read: as a whole or not at all."""
+        with replaced_folder(folder, "config.json") as unfinished:
+            self.model.save_pretrained(unfinished)
+            self.tokenizer.save_pretrained(unfinished)
+            (unfinished / "preprocessor_config.json").write_text(json.dumps(self.preprocessing, indent=2) + "\n")
 
     def embed_text(self, texts: str | Sequence[str]) -> Tensor:
         """A wish as a unit vector (1, D): the mean of its phrasings.
@@ -86,6 +94,26 @@ class CLIP:
         """(N, 3, H, W) in [0, 1] -> unit vectors (N, D), differentiably."""
         values = to_clip_pixels(pictures.float(), self.preprocessing)
         return F.normalize(_features(self.model.get_image_features(values)), dim=-1)
+
+
+def _check_folder(folder: Path) -> None:
+    """That a folder's configuration is that of its weights, before a CLIP of that size is made.
+
+    Raises:
+        RepositoryError: it is not, or a file cannot be read.
+    """
+    from transformers import CLIPConfig, CLIPModel
+
+    settings = read_json(folder / "config.json")
+    read_json(folder / "preprocessor_config.json")
+    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.json", "special_tokens_map.json", "merges.txt"):
+        if os.path.lexists(folder / name):
+            read_text(folder / name, 8_000_000)
+    if settings.get("model_type") != "clip":
+        raise RepositoryError(f"{folder / 'config.json'} is not the configuration of a CLIP.")
+    found = read_headers(folder, "model")
+    expected = expected_tensors(lambda: CLIPModel(CLIPConfig(**settings)), len(found), folder / "config.json")
+    check_tensors(expected, found, folder, others=True)  # old files hold positions as well
 
 
 def to_clip_pixels(pictures: Tensor, preprocessing: dict[str, Any]) -> Tensor:

@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 
 import torch
 from PIL import Image
@@ -29,8 +29,10 @@ from ..animation.networks import Adaptation, Networks, Parts, graft
 from ..errors import InputWarning, RepositoryError, UserError
 from ..hub.cards import adapter_card, slug
 from ..hub.client import fetch_folder, push_saved
-from ..media.files import unfinished_file
+from ..media.bounded import StoredTensor, check_tensors, read_header, read_json
+from ..media.files import one_line, replaced_folder
 from ..media.pictures import read_image
+from ..models.checked import check_numbers, tensors_of
 from ..models.parameters import parameter_shares
 from ..names import check_name, printable
 from ..version import __version__
@@ -38,8 +40,7 @@ from .fingerprint import Base, adaptation_parts, fingerprint
 
 CONFIG, WEIGHTS, CARD = "adapter_config.json", "adapter_model.safetensors", "README.md"
 MAX_EMOTIONS = 64  # of one adapter
-MAX_CONFIG = 1_000_000  # bytes of adapter_config.json, which a stranger wrote
-
+MOST_PARAMETERS = 10**11
 
 Line = Annotated[str, AfterValidator(printable)]
 
@@ -64,8 +65,8 @@ class AdapterConfig(BaseModel):
     ]
     base_model: Line
     base_fingerprint: dict[str, str]
-    base_parameters: Annotated[int, Field(gt=0)]
-    prompt_type: Line
+    base_parameters: int
+    prompt_type: Literal["deep", "shallow", "none"]
     library_version: Line = __version__
     training: dict[str, Any] = Field(default_factory=dict)
 
@@ -77,27 +78,18 @@ class AdapterConfig(BaseModel):
             UserError: it cannot be read, or a key is missing or not what it should be.
         """
         path = folder / CONFIG
+        settings = read_json(path, most=MOST_PARAMETERS)
         try:
-            if path.stat().st_size > MAX_CONFIG:
-                raise UserError(f"{path} is larger than {MAX_CONFIG / 1e6:.0f} MB, which no configuration is.")
-            text = path.read_text(encoding="utf8")
-            found = cls.model_validate_json(text)
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{path} cannot be read: {error}.") from error
+            found = cls.model_validate_json(json.dumps(settings))
         except ValidationError as error:
             first = error.errors()[0]
-            if first["type"] == "json_invalid":
-                raise UserError(f"{path} cannot be read: {first['msg']}.") from error
             place = ".".join(map(str, first["loc"])) or "its content"
             reason = first["msg"].removeprefix("Value error, ").rstrip(".")
             raise UserError(f"{path} cannot be used; {place}: {reason}.") from error
-        unknown = sorted(set(json.loads(text)) - set(cls.model_fields))
+        unknown = sorted(set(settings) - set(cls.model_fields))
         if unknown:
-            warnings.warn(
-                f"{path} has keys that are not used: {', '.join(printable(key, 64) for key in unknown[:10])}.",
-                InputWarning,
-                stacklevel=2,
-            )
+            listed = ", ".join(printable(key, 64) for key in unknown[:10])
+            warnings.warn(f"{path} has keys that are not used: {listed}.", InputWarning, stacklevel=2)
         return found
 
     def changed(self, **values: Any) -> "AdapterConfig":
@@ -164,28 +156,29 @@ class EmotionAdapter:
         common = present.keys() & config.base_fingerprint.keys()
         different = sorted(name for name in common if present[name] != config.base_fingerprint[name])
         if different or not common:
+            base_name = " ".join(config.base_model[:100].split())
             raise UserError(
-                f"The adapter {folder} was made for the base {config.base_model}, and this model differs from that in "
+                f"The adapter {folder} was made for the base {base_name}, and this model differs from that in "
                 f"{', '.join(different) or 'everything'}."
             )
         if config.prompt_type != base.prompt_type:
             raise UserError(
                 f"The adapter {folder} has {config.prompt_type} prompts, and this model {base.prompt_type} ones."
             )
-        if not path.is_file():
+        if not os.path.lexists(path):
             pickles = sorted(p.name for p in folder.glob("adapter_model.*") if p.suffix in (".bin", ".pt", ".pth"))
             reason = f"; {pickles[0]} is a pickle, which could run any program and is never opened" if pickles else ""
             raise UserError(f"The adapter {folder} has no {WEIGHTS}{reason}.")
+        # one emotion's modules say what the file must hold; only then is memory taken for all
+        check_tensors(_tensors_needed(base.networks, len(config.emotions)), read_header(path), path)
         adapter = cls(config, _copies(base.networks, 0, len(config.emotions)))
-        expected = adapter.tensors()
         try:
             with safe_open(path, "pt") as stored:
-                shapes = {name: tuple(stored.get_slice(name).get_shape()) for name in stored.keys()}
-                _check_tensors({name: tuple(tensor.shape) for name, tensor in expected.items()}, shapes, path)
-                for name, tensor in expected.items():
+                for name, tensor in adapter.tensors().items():
                     tensor.copy_(stored.get_tensor(name))
         except (SafetensorError, OSError) as error:
-            raise UserError(f"{path} cannot be read: {error}.") from error
+            raise UserError(f"{path} cannot be read: {one_line(error)}.") from error
+        check_numbers(nn.ModuleList(adapter.parts.values()), path)
         return adapter
 
     def tensors(self) -> dict[str, Tensor]:
@@ -215,7 +208,7 @@ class EmotionAdapter:
         return self
 
     def save(self, directory: str | os.PathLike, **card: Any) -> None:
-        """Write the adapter's folder.
+        """Write the adapter's folder: as a whole, in place of an older adapter there, or not at all.
 
         Args:
             card: what `cards.adapter_card` shall say beyond the config.
@@ -226,19 +219,14 @@ class EmotionAdapter:
         folder = Path(directory)
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors().items()}
         text = adapter_card(self.config.model_dump(), parameters=self.num_parameters, **card)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            # the config, which makes it an adapter, gets its name last
-            with (
-                unfinished_file(folder / CONFIG) as config,
-                unfinished_file(folder / CARD) as readme,
-                unfinished_file(folder / WEIGHTS) as weights,
-            ):
-                save_file(tensors, weights, {"format": "pt"})
-                readme.write_text(text, encoding="utf8")
-                config.write_text(self.config.model_dump_json(indent=2) + "\n", encoding="utf8")
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"The adapter cannot be written to {folder}: {error}.") from error
+        ours = [Path(name) for name in (CONFIG, WEIGHTS, CARD)]
+        with replaced_folder(folder, CONFIG, ours.__contains__) as unfinished:
+            try:
+                save_file(tensors, unfinished / WEIGHTS, {"format": "pt"})
+            except SafetensorError as error:
+                raise UserError(f"The adapter cannot be written to {folder}: {one_line(error)}.") from error
+            (unfinished / CARD).write_text(text, encoding="utf8")
+            (unfinished / CONFIG).write_text(self.config.model_dump_json(indent=2) + "\n", encoding="utf8")
 
 
 def count_parameters(folder: Path) -> dict[str, int]:
@@ -249,14 +237,10 @@ def count_parameters(folder: Path) -> dict[str, int]:
     """
     statistics = ("running_mean", "running_var", "num_batches_tracked")
     sizes = {"head of M": 0, "EDN": 0, "EAM": 0}
-    try:
-        with safe_open(folder / WEIGHTS, "pt") as stored:
-            for name in stored.keys():
-                if not name.endswith(statistics):
-                    part = {"emotion_mapper": "head of M", "edn": "EDN"}.get(name.partition(".")[0], "EAM")
-                    sizes[part] += math.prod(stored.get_slice(name).get_shape())
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{folder / WEIGHTS} cannot be read: {error}.") from error
+    for name, tensor in read_header(folder / WEIGHTS).items():
+        if not name.endswith(statistics):
+            part = {"emotion_mapper": "head of M", "edn": "EDN"}.get(name.partition(".")[0], "EAM")
+            sizes[part] += math.prod(tensor.shape)
     return sizes
 
 
@@ -273,14 +257,16 @@ def _copies(networks: Networks, head: int, count: int) -> Parts:
     }
 
 
-def _check_tensors(expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]], path: Path) -> None:
-    for missing in sorted(set(expected) - set(found))[:1]:
-        raise UserError(f"{path} lacks the tensor {missing}.")
-    for unexpected in sorted(set(found) - set(expected))[:1]:
-        raise UserError(f"{path} has a tensor {printable(unexpected)}, which is no part of an adapter of this model.")
-    for name, shape in expected.items():
-        if found[name] != shape:
-            raise UserError(f"{path}: the tensor {name} has the shape {found[name]}, but this model needs {shape}.")
+def _tensors_needed(networks: Networks, count: int) -> dict[str, StoredTensor]:
+    """What an adapter's file holds for `count` emotions."""
+    needed = {}
+    for name, part in adaptation_parts(networks).items():
+        heads = name == "emotion_mapper.heads"
+        weights = tensors_of(cast(nn.ModuleList, part)[0].state_dict() if heads else part.state_dict())
+        for own, tensor in weights.items():
+            places = [f"{name}.{number}.{own}" for number in range(count)] if heads else [f"{name}.{own}"]
+            needed |= dict.fromkeys(places, tensor)
+    return needed
 
 
 def find_adapter(

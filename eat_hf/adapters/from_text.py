@@ -24,7 +24,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputWarning, RepositoryError
-from ..hub.client import explained, fetch_folder
+from ..hub.client import fetch_folder
+from ..media.files import replaced_folder
+from ..models.checked import load_network
 from ..models.judges.sync_expert import SyncExpert
 from ..models.text_mapper import TextMapper
 from ..names import check_name
@@ -61,20 +63,20 @@ class TextToEmotion:
         shows = EmotionAdapter.load(folder / "adapter", base).to(device)
         for part in shows.parts.values():
             part.float().eval()
-        with explained(folder):
-            mapper = TextMapper.from_pretrained(folder / "text_mapper", use_safetensors=True)
+        mapper = load_network(TextMapper, folder / "text_mapper")
         clip = replace(CLIP.load(str(folder / "clip"), device), name="the model's own")
         expert = folder / "sync_expert"
         sync_expert = load_sync_expert(expert, device) if expert.is_dir() else None
-        return cls(clip, mapper.float().to(device).eval(), shows, sync_expert)
+        return cls(clip, mapper.float().to(device), shows, sync_expert)
 
     def save(self, folder: Path) -> None:
-        """Write a `words` folder."""
-        self.clip.save(folder / "clip")
-        self.mapper.save_pretrained(folder / "text_mapper")
-        self.shows.save(folder / "adapter")
-        if self.sync_expert is not None:
-            self.sync_expert.save_pretrained(folder / "sync_expert")
+        """Write a `words` folder, as a whole or not at all."""
+        with replaced_folder(folder, "text_mapper/config.json") as unfinished:
+            self.clip.save(unfinished / "clip")
+            self.mapper.save_pretrained(unfinished / "text_mapper")
+            self.shows.save(unfinished / "adapter")
+            if self.sync_expert is not None:
+                self.sync_expert.save_pretrained(unfinished / "sync_expert")
 
     @torch.no_grad()
     def adapter(self, texts: str | Sequence[str], name: str) -> EmotionAdapter:
@@ -176,8 +178,7 @@ def load_sync_expert(path_or_id: str | Path, device: torch.device | str = "cpu")
     Raises:
         RepositoryError: there is none, or it cannot be had.
     """
-    with explained(path_or_id):
-        return SyncExpert.from_pretrained(path_or_id, use_safetensors=True).float().to(device).eval()
+    return load_network(SyncExpert, path_or_id).float().to(device)
 
 
 def listed(texts: str | Sequence[str]) -> str:

@@ -21,13 +21,14 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..adapters.emotion_adapter import CONFIG, MAX_CONFIG, WEIGHTS, EmotionAdapter
+from ..adapters.emotion_adapter import CONFIG, WEIGHTS, EmotionAdapter
 from ..adapters.tuning import LearningOptions, LearningStep
 from ..errors import RepositoryError, UserError, shown
 from ..hub.cards import slug
 from ..hub.client import fetch_small_files
 from ..inputs.emotions import CROSS_FADE, EmotionTrack
 from ..inputs.faces import Face, choose_face, detect_faces
+from ..media.bounded import JSON_BYTES
 from ..media.recordings import Recording
 from ..media.videos import VideoWriter
 from ..names import as_name, check_name
@@ -361,7 +362,7 @@ class Studio:
         # the server's own folders, and what only its owner may see, are not on offer
         if not _is_repository(repository):
             raise UserError(f"Write the adapter's repository as OWNER/NAME, not {shown(repository)}.")
-        most = {CONFIG: MAX_CONFIG, WEIGHTS: self.limits.adapter_megabytes * 1_000_000}
+        most = {CONFIG: JSON_BYTES, WEIGHTS: self.limits.adapter_megabytes * 1_000_000}
         with tempfile.TemporaryDirectory(prefix="eat_hf_") as folder:  # not the cache, which would grow and grow
             fetch_small_files(repository, most, Path(folder), token=False)
             return self._load(session, Path(folder), name, repository)

@@ -7,6 +7,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from ..media.files import write_atomically
+
 TRAINING = "training-speed.json"
 
 
@@ -83,7 +85,7 @@ class BenchmarkReport:
         """Write benchmark-MODEL.json, a plot if there are curves, and BENCHMARK.md with all that is there."""
         folder.mkdir(parents=True, exist_ok=True)
         written = [folder / f"benchmark-{self.model}.json"]
-        written[0].write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf8")
+        write_atomically(written[0], json.dumps(asdict(self), indent=1) + "\n")
         if self.curves:
             plot(self, folder / f"benchmark-{self.model}.png")
             written.append(folder / f"benchmark-{self.model}.png")
@@ -160,7 +162,7 @@ class TrainingReport:
         """Write training-speed.json, and BENCHMARK.md with all that is there."""
         folder.mkdir(parents=True, exist_ok=True)
         written = folder / TRAINING
-        written.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf8")
+        write_atomically(written, json.dumps(asdict(self), indent=1) + "\n")
         return [written, write_page(folder)]
 
     def table(self) -> tuple[list[str], list[list[str]]]:
@@ -183,7 +185,7 @@ def write_page(folder: Path) -> Path:
     if (folder / TRAINING).is_file():
         reports.append(TrainingReport.load(folder / TRAINING))
     page = folder / "BENCHMARK.md"
-    page.write_text("\n".join(["# Speed\n", *(report.markdown() for report in reports)]), encoding="utf8")
+    write_atomically(page, "\n".join(["# Speed\n", *(report.markdown() for report in reports)]))
     return page
 
 

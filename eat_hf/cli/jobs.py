@@ -2,7 +2,7 @@
 
 A manifest is a CSV file with a line for each video: columns `image`, `audio` and `output`, and any of `emotion`,
 `timeline`, `emotion_text`, `intensity`, `head_motion`, `face`, `seed`, `paste_back` and `audio_track`, written as the
-options of `eat-hf generate`. Paths are relative to the manifest, which is read as spreadsheets write it (`spreadsheet`).
+options of `eat-hf generate`. Paths are relative to the manifest, which is read as `spreadsheet` says.
 """
 
 import functools

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..constants import FPS
 from ..easing import smoothstep
 from ..errors import UserError, shown
+from ..media.files import one_line, whole_file
 
 EASE_IN = 0.8  # seconds until made-up motion is in full swing
 
@@ -145,11 +146,19 @@ class HeadMotion:
         return replace(self, yaw=yaw, pitch=pitch, roll=roll, translation=translation, blink=blink)
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write a safetensors file."""
+        """Write a safetensors file.
+
+        Raises:
+            UserError: it cannot be written.
+        """
         packed = self._map(lambda values: values.clone(memory_format=torch.contiguous_format))
         tensors = {name: getattr(packed, name) for name in TRACKS}
         metadata = {"format": "eat_hf head motion", "relative": str(self.relative), "fps": repr(float(self.fps))}
-        save_file(tensors, path, metadata)
+        with whole_file(path) as unfinished:
+            try:
+                save_file(tensors, unfinished, metadata)
+            except SafetensorError as error:
+                raise UserError(f"Cannot write {path} ({one_line(error)}).") from error
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "HeadMotion":

@@ -1,13 +1,15 @@
 """Components by the class that their configuration names, so that another one is a new file and a configuration."""
 
 import importlib
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from diffusers import ModelMixin
+
+from ..media.bounded import read_json
+from .checked import load_network
 
 
 def component_class(name: str) -> type[ModelMixin]:
@@ -34,6 +36,10 @@ def build_component(section: Mapping[str, Any], **more: Any) -> ModelMixin:
 
 
 def load_component(folder: str | os.PathLike) -> ModelMixin:
-    """The network of a folder with a config.json and safetensors, in evaluation mode."""
-    name = json.loads((Path(folder) / ModelMixin.config_name).read_text(encoding="utf8"))["_class_name"]
-    return component_class(name).from_pretrained(folder, use_safetensors=True).eval()
+    """The network of a folder with a config.json and safetensors, in evaluation mode.
+
+    Raises:
+        ValueError: the folder holds no such network.
+    """
+    name = read_json(Path(folder) / ModelMixin.config_name).get("_class_name")
+    return load_network(component_class(str(name)), folder)

@@ -34,6 +34,7 @@ from ..hub.client import explained, fetch_folder, push_saved
 from ..inputs.emotions import Emotion, Intensity
 from ..inputs.faces import Face, PasteBack, find_driver, find_portrait, load_face_models
 from ..inputs.head_motion import HeadMotion
+from ..media.files import replaced_folder
 from ..media.pictures import read_image
 from ..media.recordings import Recording, read_audio
 from ..media.videos import read_video
@@ -46,6 +47,7 @@ from ..models.motion_estimator import MotionEstimator
 from ..models.parameters import parameter_shares
 from ..names import check_name
 from .arguments import AudioInput, ClipOptions, HeadMotionInput, ImageInput, OutputType, check_image, seeded
+from .folder import belongs_to_model, check_model, check_networks
 from .offload import offload_submodules
 from .pipeline_output import EATPipelineOutput
 from .precision import renderer_dtype, saved_dtype
@@ -118,7 +120,10 @@ class EATPipeline(DiffusionPipeline):
         place, old_name = pretrained_model_name_or_path, kwargs.pop("torch_dtype", None)
         dtype = renderer_dtype(kwargs.pop("dtype", old_name))
         with explained(place, kwargs.get("revision")):
+            if Path(place).is_dir():  # `download` looks at what comes from the Hub
+                check_model(Path(place), kwargs.get("variant"), kwargs.keys())
             pipeline = super().from_pretrained(place, **{"use_safetensors": True, **kwargs})
+            check_networks(pipeline.networks, os.fspath(place))
         load_face_models()
         if dtype == "auto":
             names = ("revision", "token", "cache_dir", "local_files_only")
@@ -156,6 +161,7 @@ class EATPipeline(DiffusionPipeline):
         )
         if not (folder / cls.config_name).is_file():
             raise RepositoryError(f"{pretrained_model_name} is not a model of eat_hf: it has no {cls.config_name}.")
+        check_model(folder, kwargs.get("variant"), kwargs.keys())
         return folder
 
     def save_pretrained(
@@ -163,19 +169,27 @@ class EATPipeline(DiffusionPipeline):
     ) -> None:
         """`DiffusionPipeline.save_pretrained`, with what turns sentences into emotions, if the model has that.
 
+        An older model in that folder is replaced as a whole, or stays if anything goes wrong; files that are no part of
+        a model, such as README.md and .git, stay in any case.
+
         Args:
             options: among them `variant` and `max_shard_size`.
 
         Raises:
             ValueError: a pickle is asked for.
+            UserError: the folder cannot be written.
         """
         if not safe_serialization:
             raise ValueError("eat_hf writes safetensors only, since pickles can run any program; leave out "
                              "safe_serialization=False.")  # fmt: skip
         text = self.text_to_emotion
-        super().save_pretrained(save_directory, **options)
-        if text is not None:
-            text.save(Path(save_directory) / FOLDER)
+        if options.get("push_to_hub"):
+            options.setdefault("repo_id", Path(save_directory).resolve().name)
+        ours = belongs_to_model(options.get("variant"), self.components)
+        with replaced_folder(save_directory, self.config_name, ours) as folder:
+            super().save_pretrained(str(folder), **options)
+            if text is not None:
+                text.save(folder / FOLDER)
 
     def push_to_hub(
         self,

@@ -15,8 +15,9 @@ from served_app import Server, make_files
 from strangers import Stranger, sentence
 
 from eat_hf import EATPipeline
-from eat_hf.adapters.emotion_adapter import CONFIG, MAX_CONFIG, MAX_EMOTIONS, EmotionAdapter
+from eat_hf.adapters.emotion_adapter import CONFIG, MAX_EMOTIONS, EmotionAdapter
 from eat_hf.errors import UserError
+from eat_hf.media.bounded import JSON_BYTES
 from eat_hf.names import LONGEST_NAME, as_name, check_name
 
 pytest.importorskip("gradio", reason="the web demo needs the extra eat_hf[app]")
@@ -240,7 +241,7 @@ def test_the_threat_model_states_the_limits_of_the_code():
         f"{limits.seconds:g} s; {limits.side:,} x",
         f"{limits.characters}; {limits.words:,} in {limits.phrasings} lines; {limits.line:,} characters",
         f"keyframes of a timeline | {limits.keyframes} |",
-        f"{limits.adapters}; {limits.adapter_megabytes} MB; {MAX_CONFIG / 1e6:.0f} MB; {MAX_EMOTIONS}",
+        f"{limits.adapters}; {limits.adapter_megabytes} MB; {JSON_BYTES / 1e6:.0f} MB; {MAX_EMOTIONS}",
         f"adapter's folder | {limits.files} |",
         f"{limits.waiting}; {limits.visitor_waiting} |",
         f"remembered | {limits.sessions} |",

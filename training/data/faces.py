@@ -12,6 +12,7 @@ from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from eat_hf.evaluation.tracks import FaceTrack, face_chips, mouth_aligned_crops, track_faces, tracked_crops
+from eat_hf.media.files import unfinished_file, whole_file, write_atomically
 from eat_hf.models.judges.sync_loss import EXPERT_SIZE, expert_boxes
 
 from .dataset import Clip, Corpus
@@ -59,12 +60,12 @@ class FaceBank:
         if not cache.with_suffix(".json").exists():
             jobs = (delayed(_cut)(clip, folder / "tracks", kind, size, every) for clip in clips)
             lengths = {}
-            with cache.with_suffix(".u8").open("wb") as store:
+            with unfinished_file(cache.with_suffix(".u8")) as unfinished, unfinished.open("wb") as store:
                 results = Parallel(n_jobs=2, return_as="generator")(jobs)
                 for clip, crops in zip(clips, tqdm(results, f"{kind} crops", len(clips), mininterval=10), strict=True):
                     lengths[clip.name] = len(crops)
                     store.write(crops.tobytes())
-            cache.with_suffix(".json").write_text(json.dumps(lengths))
+            write_atomically(cache.with_suffix(".json"), json.dumps(lengths))
         lengths = json.loads(cache.with_suffix(".json").read_text())
         clips = [clip for clip in clips if lengths[clip.name]]
         starts = np.cumsum([0, *(lengths[clip.name] for clip in clips)])
@@ -98,7 +99,8 @@ def _cut(clip: Clip, tracks: Path, kind: str, size: int, every: int) -> np.ndarr
             track = FaceTrack(arrays["boxes"], arrays["landmarks"])
     else:
         track = track_faces(frames)
-        np.savez(stored, boxes=track.boxes, landmarks=track.landmarks)
+        with whole_file(stored) as unfinished:
+            np.savez(unfinished, boxes=track.boxes, landmarks=track.landmarks)
     if track.found.mean() < 0.9:
         return np.zeros((0, size, size, 3), np.uint8)
     return CROPS[kind](frames, track.filled(), size)[::every]

@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from eat_hf.errors import UserError
+from eat_hf.media.files import unfinished_file, whole_file, write_atomically
 
 from .dataset import Corpus
 
@@ -86,7 +87,11 @@ class FrameBank:
         columns: dict[str, list[np.ndarray]] = {name: [] for name in names}
         cache.mkdir(parents=True, exist_ok=True)
         count = 0
-        with (cache / "pictures.u8").open("wb") as store, ThreadPoolExecutor() as pool:
+        with (
+            unfinished_file(cache / "pictures.u8") as unfinished,
+            unfinished.open("wb") as store,
+            ThreadPoolExecutor() as pool,
+        ):
             decoded = pool.map(lambda clip: (clip, clip.frames(), clip.labels(*LABELS)), clips)
             progress = tqdm(decoded, total=len(clips), desc=f"decode {split}", mininterval=10)
             for number, (clip, frames, labels) in enumerate(progress):
@@ -100,8 +105,9 @@ class FrameBank:
                     column.append(labels[name])
                 count += len(frames)
         labels = {name: np.concatenate(column) for name, column in columns.items()}
-        np.savez(cache / "labels.npz", **labels)
-        (cache / "done.json").write_text(json.dumps({"frames": count, "size": frames.shape[1]}))
+        with whole_file(cache / "labels.npz") as unfinished:
+            np.savez(unfinished, **labels)
+        write_atomically(cache / "done.json", json.dumps({"frames": count, "size": frames.shape[1]}))
 
     def to(self, device: torch.device) -> "FrameBank":
         """The same with its pictures on a GPU, if they leave half of its memory free: batches need no loader then."""

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ from eat_hf.constants import EMOTIONS
 from eat_hf.errors import UserError
 from eat_hf.inputs.audio import frame_windows, log_mel
 from eat_hf.keypoints import hull_volume, logits_from_degrees, pose_picture_rotation
+from eat_hf.media.files import whole_file
 
 from ..loop.options import Batch
 from .dataset import Clip, Corpus
@@ -112,9 +112,8 @@ class MotionData:
                 for clip in tqdm(corpus.clips(split=split, kind="speech"), desc=f"encode {split}", mininterval=10)
             ]
             cache.parent.mkdir(exist_ok=True)
-            part = cache.with_suffix(f".{os.getpid()}")  # whole or not at all: other trainings may look for it
-            torch.save(clips, part)
-            part.replace(cache)
+            with whole_file(cache) as unfinished:  # other trainings may look for it
+                torch.save(clips, unfinished)
         self.clips = [MotionClip(**clip) for clip in torch.load(cache, weights_only=True)]
 
     def draw(self, rng: np.random.Generator, count: int, frames: int, pool: list[int]) -> Batch:

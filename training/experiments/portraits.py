@@ -46,6 +46,7 @@ from eat_hf.evaluation.metrics.jitter import background_jitter
 from eat_hf.evaluation.tracks import track_faces
 from eat_hf.inputs.audio import loudness
 from eat_hf.inputs.faces import choose_face, detect_faces
+from eat_hf.media.files import write_atomically
 from eat_hf.media.pictures import read_image
 from eat_hf.media.recordings import read_audio
 
@@ -332,7 +333,7 @@ def main(argv: list[str] | None = None) -> int:
         "left_out": left_out,
     }
     report = json.loads(json.dumps(report), parse_constant=lambda nan: None)  # what could not be measured is null
-    (output / "portraits.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf8")
+    write_atomically(output / "portraits.json", json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     if not results:
         return 2
     rows = {result.name: [result.crop, *(clip.picture for clip in result.clips.values())] for result in results}

@@ -39,6 +39,7 @@ from eat_hf.errors import UserError
 from eat_hf.evaluation import evaluate, markdown_table, merge, write_page
 from eat_hf.evaluation.report.page import Figure
 from eat_hf.evaluation.report.results import EvaluationReport, Tuning
+from eat_hf.media.files import write_atomically
 from eat_hf.media.videos import write_video
 from eat_hf.models.parameters import parameter_shares
 
@@ -176,7 +177,7 @@ def refresh_card(card: Path, report: EvaluationReport, command: str) -> None:
     )
     if not count:
         raise UserError(f"{card} has no place for the tables; put {BEGIN} and {END} where they belong.")
-    card.write_text(fresh, encoding="utf8")
+    write_atomically(card, fresh)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -2,13 +2,15 @@
 
 import json
 import shutil
+import warnings
 from pathlib import Path
 
 from accelerate import Accelerator
 from diffusers import ModelMixin
 from torch import nn
 
-from eat_hf.media.files import write_atomically
+from eat_hf.errors import InputWarning
+from eat_hf.media.files import one_line, write_atomically
 
 from .options import LoopOptions
 
@@ -28,6 +30,8 @@ def save_checkpoint(accelerator: Accelerator, reached: dict) -> None:
 def resume(accelerator: Accelerator, tasks: list[nn.Module], output: Path) -> dict:
     """Continue from the last whole checkpoint, if there is one: loads it, and makes log.jsonl end with it.
 
+    One that a crash has torn is left out, with a warning.
+
     Returns:
         step: how many were done; seconds they took; sums of losses since the last line of the log.
     """
@@ -39,11 +43,25 @@ def resume(accelerator: Accelerator, tasks: list[nn.Module], output: Path) -> di
     reached = {"step": 0, "seconds": 0.0, "sums": {}}
     checkpoints = sorted((output / "checkpoints").glob("checkpoint_*"), key=lambda path: int(path.name.split("_")[1]))
     whole = [path for path in checkpoints if (path / WHOLE).exists()]
-    if whole:
-        accelerator.load_state(str(whole[-1]))
+    problem: Exception | None = None
+    while whole:
+        try:
+            found = json.loads((whole[-1] / WHOLE).read_text())
+            accelerator.load_state(str(whole[-1]))
+        except Exception as error:  # whatever a reader says of a file that a crash has torn
+            problem = problem or error
+            warnings.warn(
+                f"The checkpoint {whole.pop()} cannot be read ({one_line(error)[:200]}); the one before it is tried.",
+                InputWarning,
+                stacklevel=2,
+            )
+            continue
         accelerator.step = 0  # of gradient accumulation, which may have changed
-        reached = json.loads((whole[-1] / WHOLE).read_text())
+        reached = found
         accelerator.print(f"Resuming {output} at step {reached['step']}.")
+        break
+    if problem is not None and not whole:
+        raise problem  # none can be read, which no crash explains; nothing is removed
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         for path in set(checkpoints) - set(whole):
@@ -67,4 +85,4 @@ def save_snapshot(folder: Path, components: dict[str, ModelMixin], record: dict)
     """Networks on their way, laid out like the results of a run."""
     for name, component in components.items():
         component.save_pretrained(folder / name)
-    (folder / "results.json").write_text(json.dumps({"training": record}, indent=2))
+    write_atomically(folder / "results.json", json.dumps({"training": record}, indent=2))

@@ -49,6 +49,7 @@ from tqdm import tqdm
 from transformers.optimization import get_cosine_with_min_lr_schedule_with_warmup
 
 from eat_hf.errors import UserError
+from eat_hf.media.files import write_atomically
 
 from .checkpoints import resume, save_checkpoint, save_snapshot, training_record
 from .logging import SPEED, TRACKERS, averaged_weights, log_pictures, start_trackers, timed
@@ -194,7 +195,7 @@ def train(
             component.save_pretrained(output / name)
         results = evaluate() if evaluate else {}
         record = training_record(options.steps, options, seconds, device)
-        (output / "results.json").write_text(json.dumps(results | {"training": record}, indent=2))
+        write_atomically(output / "results.json", json.dumps(results | {"training": record}, indent=2))
         print(json.dumps(results, indent=2))
     accelerator.log({f"held_out/{name}": value for name, value in results.items()}, options.steps)
     accelerator.wait_for_everyone()

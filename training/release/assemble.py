@@ -16,6 +16,7 @@ from eat_hf import (
     EATPipeline,
 )
 from eat_hf.keypoints import hull_volume
+from eat_hf.media.files import write_atomically
 from eat_hf.models.components import load_component
 
 from ..data.dataset import Corpus
@@ -96,7 +97,7 @@ def main(argv: list[str] | None = None) -> None:
             component.to(torch.float16)
     pipeline.save_pretrained(options.output)
     stages = {path.parent.name: json.loads(path.read_text()) for path in sorted(runs.glob("*/results.json"))}
-    (Path(options.output) / "training.json").write_text(json.dumps(stages, indent=2) + "\n")
+    write_atomically(Path(options.output) / "training.json", json.dumps(stages, indent=2) + "\n")
 
 
 if __name__ == "__main__":

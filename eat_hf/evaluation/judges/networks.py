@@ -8,7 +8,8 @@ from typing import TypeVar
 from diffusers import ModelMixin
 
 from ...errors import UserError
-from ...hub.client import explained, quiet
+from ...hub.client import quiet
+from ...models.checked import load_network
 from ...models.judges.emotion_fan import EmotionFAN
 from ...models.judges.syncnet import SyncNet
 from ..report.results import Judge
@@ -78,12 +79,8 @@ def load_judge(network: type[Network], place: str | None, device: str = "cpu") -
     """
     if place is None:
         return None
-    try:
-        with explained(place), quiet():
-            return network.from_pretrained(place, use_safetensors=True).eval().to(device)
-    except ValueError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"The {network.__name__} {place} cannot be loaded: {reason}") from error
+    with quiet():
+        return load_network(network, place).to(device)
 
 
 def sampled_frames(backbone: Backbone) -> int:
