@@ -390,6 +390,7 @@ def _follow_driver(
 
     def cut(frame: np.ndarray) -> np.ndarray:
         nonlocal given
+        assert square is not None  # the first frame has set it
         reach = min(FOLLOWING_WINDOW, given, len(places) - 1 - given)  # as far back as ahead, so nothing lags
         near = places[given - reach : given + reach + 1]
         given += 1
