@@ -28,6 +28,7 @@ FOLLOWING_SIDE = 256  # of the part of a frame in which it is searched, scaled t
 LEASH = (0.07, 0.12)  # of the square's side: so far a face moves before the square follows, and has caught up with it
 LEASH_SIZE = 1.25  # how much it grows or shrinks before the square does
 DETECTION_SIDES = (640, 1280)  # large faces are found in the small copy, small faces in the large one
+THINNEST = 40  # pixels of such a copy's shorter side; the detectors' windows see faces of 40 and more
 # Scores: the frontal detector gives animals and textures up to 0, faces at least 0.5; the network gives 0.35 and 1
 FRONTAL_SCORE, NETWORK_SCORE = 0.25, 0.8
 
@@ -146,9 +147,16 @@ def _shrink_or_enlarge(image: np.ndarray, scale: float) -> np.ndarray:
 def frontal_faces(image: np.ndarray, side: int) -> list[np.ndarray]:
     """Boxes (4,) left, top, right, bottom of the frontal faces in a copy of a picture whose longer side is `side`."""
     copy, scale = _scaled(image, side)
+    return [_corners(box) / scale for box, _ in _run_frontal_detector(copy)]
+
+
+def _run_frontal_detector(copy: np.ndarray) -> list:
+    """(box, score) of the faces in a picture. A strip has none, and dlib would crash on it."""
+    if min(copy.shape[:2]) < THINNEST:
+        return []
     with _DETECTING:
-        boxes = _frontal_detector().run(copy, 0, FRONTAL_SCORE)[0]
-    return [_corners(box) / scale for box in boxes]
+        boxes, scores, _ = _frontal_detector().run(copy, 0, FRONTAL_SCORE)
+    return list(zip(boxes, scores, strict=True))
 
 
 def predict_landmarks(image: np.ndarray, box: np.ndarray, side: int) -> np.ndarray:
@@ -165,14 +173,14 @@ def _frontal_faces(image: np.ndarray) -> list[tuple[np.ndarray, float, np.ndarra
     candidates = []
     for side in DETECTION_SIDES:
         copy, scale = _scaled(image, side)
-        with _DETECTING:
-            boxes, scores, _ = _frontal_detector().run(copy, 0, FRONTAL_SCORE)
-        candidates += [(_corners(b) / scale, s, copy, scale) for b, s in zip(boxes, scores, strict=True)]
+        candidates += [(_corners(b) / scale, s, copy, scale) for b, s in _run_frontal_detector(copy)]
     return _without_overlaps(candidates)
 
 
 def _network_faces(image: np.ndarray) -> list[tuple[np.ndarray, float, np.ndarray, float]]:
     copy, scale = _scaled(image, DETECTION_SIDES[0])
+    if min(copy.shape[:2]) < THINNEST:
+        return []
     with _DETECTING:
         found = [d for d in _network_detector()(copy, 0) if d.confidence > NETWORK_SCORE]
     return _without_overlaps([(_corners(d.rect) / scale, d.confidence, copy, scale) for d in found])
@@ -382,6 +390,7 @@ def _follow_driver(
 
     def cut(frame: np.ndarray) -> np.ndarray:
         nonlocal given
+        assert square is not None  # the first frame has set it
         reach = min(FOLLOWING_WINDOW, given, len(places) - 1 - given)  # as far back as ahead, so nothing lags
         near = places[given - reach : given + reach + 1]
         given += 1

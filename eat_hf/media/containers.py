@@ -65,11 +65,11 @@ class Damage:
     """What could not be decoded.
 
     Attributes:
-        reason: of the last failure, None where nothing failed.
+        reason: of the last failure, empty where nothing failed.
         heavy: more was lost than the bytes between two joined files, which players skip, too.
     """
 
-    reason: Exception | None = None
+    reason: str = ""
     heavy: bool = False
 
 
@@ -136,7 +136,7 @@ def decoded(container: Any, stream: Any, damage: Damage) -> Iterator[Any]:
         try:
             packet = next(packets, None)
         except Exception as error:  # of many kinds, like those of opening
-            damage.reason, damage.heavy = error, True
+            damage.reason, damage.heavy = one_line(error), True
             return
         if packet is None:
             return
@@ -144,7 +144,7 @@ def decoded(container: Any, stream: Any, damage: Damage) -> Iterator[Any]:
             frames = packet.decode()
         except Exception as error:
             lost += 1
-            damage.reason, damage.heavy = error, damage.heavy or lost > 2
+            damage.reason, damage.heavy = one_line(error), damage.heavy or lost > 2
             continue
         if frames:
             lost = 0

@@ -134,7 +134,7 @@ def _open_deep_tiff(path: os.PathLike) -> Image.Image | None:
         file.seek(0)
         values = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
     picture = Image.fromarray(_to_bytes(values[..., 2::-1]))
-    turn = UPRIGHT.get(tags.get(ORIENTATION))
+    turn = UPRIGHT.get(tags.get(ORIENTATION) or 1)
     picture = picture if turn is None else picture.transpose(turn)
     picture.info["icc_profile"] = tags.get(TiffImagePlugin.ICCPROFILE)
     return picture

@@ -19,7 +19,7 @@ import numpy as np
 from ..constants import FPS, SAMPLING_RATE
 from ..errors import InputWarning, UserError
 from .containers import LONGEST_SOUND, MOST_CHANNELS, SAMPLING_RATES, Damage, decoded, is_decodable, open_media
-from .files import existing_file, one_line
+from .files import existing_file
 
 SHORTEST_RECORDING = 0.2  # seconds
 SILENCE = 1e-8  # mean square below which a track is silent: 80 dB under full scale
@@ -159,7 +159,7 @@ def read_audio(
             raise problem or UserError(f"{path} contains no sound.")
         recording = silent
     if track.damage.heavy:
-        message = f"{path} is damaged ({one_line(track.damage.reason)}); only what could be read is used."
+        message = f"{path} is damaged ({track.damage.reason}); only what could be read is used."
         warnings.warn(message, InputWarning, 2)
     if recording.track and audio_track is None:
         reason = "is silent" if problem is None else "cannot be read"
@@ -257,9 +257,7 @@ def _check_samples(samples: Any, rate: int) -> tuple[np.ndarray, int]:
             f"not {samples.dtype} of shape {samples.shape}."
         )
     if samples.dtype.kind in "iu":
-        limits = np.iinfo(samples.dtype)
-        middle = 0 if limits.min < 0 else (limits.max + 1) / 2  # unsigned samples rest at the middle
-        samples = (samples - middle) / (limits.max + 1 - middle)
+        samples = _scaled(samples)
     samples = np.atleast_2d(samples.astype(np.float32))
     if samples.shape[0] > samples.shape[1]:
         samples = samples.T
@@ -327,11 +325,9 @@ class _Track:
                 found = True
                 yield from resampled((_fold(_samples(frame), channels) for frame in alike), kind[0], rate)
         if not found:
-            reason = self.damage.reason
-            unreadable = f"{self.path} cannot be read as a recording"
-            raise UserError(
-                f"{self.path} contains no sound." if reason is None else f"{unreadable} ({one_line(reason)})."
-            )
+            if not self.damage.reason:
+                raise UserError(f"{self.path} contains no sound.")
+            raise UserError(f"{self.path} cannot be read as a recording ({self.damage.reason}).")
 
 
 def _samples(frame: Any) -> np.ndarray:
@@ -340,10 +336,15 @@ def _samples(frame: Any) -> np.ndarray:
     if not frame.format.is_planar:
         values = values.reshape(-1, frame.layout.nb_channels).T
     if values.dtype.kind in "iu":
-        limits = np.iinfo(values.dtype)
-        middle = 0 if limits.min < 0 else (limits.max + 1) // 2  # unsigned samples rest at the middle
-        return (values.astype(np.float32) - middle) / np.float32(limits.max + 1 - middle)
+        values = _scaled(values)
     return values.astype(np.float32)
+
+
+def _scaled(integers: np.ndarray) -> np.ndarray:
+    """Samples of whole numbers in [-1, 1]."""
+    limits = np.iinfo(integers.dtype)
+    middle = 0 if limits.min < 0 else (limits.max + 1) / 2  # unsigned samples rest at the middle
+    return (integers - middle) / (limits.max + 1 - middle)
 
 
 def _fold(samples: np.ndarray, channels: int) -> np.ndarray:

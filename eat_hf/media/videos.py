@@ -74,7 +74,7 @@ def read_video(path: str | os.PathLike, max_frames: int | None = None) -> Iterat
             try:
                 picture = _upright(frame, stream.sample_aspect_ratio)
             except Exception as error:  # of many kinds, about pictures that FFmpeg cannot convert
-                damage.reason, damage.heavy = error, True
+                damage.reason, damage.heavy = one_line(error), True
                 continue
             size = size or picture.shape[:2]
             shown = picture if picture.shape[:2] == size else _fit(picture, *size)
@@ -82,12 +82,11 @@ def read_video(path: str | os.PathLike, max_frames: int | None = None) -> Iterat
             yield shown
             given += 1
     if not given:
-        if damage.reason is not None:
-            raise UserError(f"{path} cannot be read as a video ({one_line(damage.reason)}).")
+        if damage.reason:
+            raise UserError(f"{path} cannot be read as a video ({damage.reason}).")
         raise UserError(f"{path} contains no picture that can be read.")
     if damage.heavy:
-        reason = one_line(damage.reason)
-        warnings.warn(f"{path} is damaged ({reason}); only what could be read is used.", InputWarning, 2)
+        warnings.warn(f"{path} is damaged ({damage.reason}); only what could be read is used.", InputWarning, 2)
 
 
 def _too_long(path: Path) -> UserError:

@@ -11,6 +11,7 @@ from eat_hf.inputs.faces import (
     crop_driving_video,
     detect_faces,
     driving_box,
+    find_driver,
     similarity_transform,
 )
 from eat_hf.media.pictures import read_image
@@ -125,6 +126,44 @@ def test_driving_crop_stays_in_place(portrait, face):
     box = driving_box(face.landmarks, (512, 512))
     shift = round(20 * 256 / box[2])
     assert np.abs(np.roll(first, shift, axis=1)[:, 60:].astype(int) - second[:, 60:]).mean() < 3
+
+
+@pytest.mark.parametrize("shape", [(1, 300), (300, 1), (2, 640), (12, 640), (40, 1000)])
+def test_strips_show_no_face(shape):
+    """The detector itself crashes on some."""
+    assert detect_faces(np.full((*shape, 3), 90, np.uint8)) == []
+
+
+@pytest.fixture(scope="module")
+def walk(portrait):
+    """The photograph's head in a wide picture, ever further to the right: (n, 256, 640, 3)."""
+    small = cv2.resize(portrait, (256, 256), interpolation=cv2.INTER_AREA)
+    frames = np.zeros((40, 256, 640, 3), np.uint8)
+    for n, frame in enumerate(frames):
+        frame[:, 9 * n : 9 * n + 256] = small
+    return frames
+
+
+@pytest.mark.filterwarnings("error::eat_hf.errors.InputWarning")
+def test_a_driver_who_walks_away_is_followed(walk):
+    crops = list(find_driver(iter(walk), "walk.mp4"))
+    assert len(crops) == len(walk) and {crop.shape for crop in crops} == {(256, 256, 3)}
+    seen = [detect_faces(crop)[0].landmarks.mean(0) for crop in crops[::13]]
+    assert np.abs(np.array(seen) - seen[0]).max() < 26  # a tenth of the crop; the walk is three crops wide
+
+
+@pytest.mark.filterwarnings("error::eat_hf.errors.InputWarning")
+def test_a_driver_who_sways_is_cut_out_as_by_the_authors(walk):
+    frames = [np.roll(walk[10], round(3 * np.sin(n / 3)), axis=1) for n in range(30)]
+    fixed = list(crop_driving_video(frames, detect_faces(frames[0])[0]))
+    for one, other in zip(find_driver(iter(frames), "sway.mp4"), fixed, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_driver_who_is_lost_is_a_warning(walk):
+    frames = [*walk[:5], *np.zeros((40, *walk[0].shape), np.uint8)]
+    with pytest.warns(InputWarning, match=r"gone.mp4 is lost after 0\.[23] s"):
+        assert len(list(find_driver(iter(frames), "gone.mp4"))) == 45
 
 
 def test_pasting_the_crop_back_gives_the_picture(portrait, face):
