@@ -12,7 +12,7 @@ import stat
 import traceback
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -332,7 +332,10 @@ def run_manifest(
     for line in read_manifest(path):
         if isinstance(line, FailedJob):
             fail(line)
-        elif not line.output.exists():
+        elif line.output.exists():
+            with suppress(OSError):
+                _lock_of(line.output).unlink(missing_ok=True)  # of a run that was killed right after it
+        else:
             try:
                 check(line, emotions)
             except UserError as error:
@@ -392,7 +395,7 @@ def claim(output: Path) -> Iterator[bool]:
     """
     from filelock import FileLock, Timeout
 
-    place = output.with_name(f".eat_hf-{zlib.crc32(os.fsencode(output.name)):08x}.lock")
+    place = _lock_of(output)
     lock = FileLock(place)
     killed = place.exists()
     with explained_writing(output):
@@ -409,6 +412,10 @@ def claim(output: Path) -> Iterator[bool]:
         # whoever has it open already finds the video, or tries in vain what failed here
         place.unlink(missing_ok=True)
         lock.release()
+
+
+def _lock_of(output: Path) -> Path:
+    return output.with_name(f".eat_hf-{zlib.crc32(os.fsencode(output.name)):08x}.lock")
 
 
 def _report(path: Path, failed: Sequence[FailedJob]) -> None:

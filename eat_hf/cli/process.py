@@ -17,7 +17,7 @@ from ..errors import InputWarning
 from .messages import say
 
 ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-SOON, AGAIN = 0.05, 2.0  # seconds until a signal that could not end the work, or did not, is raised once more
+SOON, AGAIN = 0.05, 5.0  # seconds until a signal that could not end the work, or did not, is raised once more
 
 # Signals ------------------------------------------------------------------------------------------------------------
 
