@@ -24,5 +24,9 @@ def any_name(choice: Component) -> Component:
 
 def any_file(image: gr.Image) -> gr.Image:
     """Let an image of type "filepath" pass files that are no picture, which are explained where they are read."""
-    image.preprocess = lambda payload: payload and payload.path  # type: ignore[method-assign]
+
+    def preprocess(payload: Any) -> Any:
+        return None if payload is None else payload.path
+
+    image.preprocess = preprocess  # type: ignore[method-assign]
     return image

@@ -168,11 +168,12 @@ def uploaded(value: Any, label: str) -> dict[str, Any]:
 
 def _text(longest: int) -> Check:
     def check(value: Any, label: str) -> str:
-        if value is not None and not isinstance(value, str):
+        text = "" if value is None else value
+        if not isinstance(text, str):
             raise UserError(f"{label} is a text, not {shown(value)}.")
-        if len(value or "") > longest:
-            raise UserError(f"{label} has {len(value)} characters; up to {longest} are allowed.")
-        return (value or "").encode("utf8", "replace").decode("utf8")  # halves of surrogate pairs cannot be written
+        if len(text) > longest:
+            raise UserError(f"{label} has {len(text)} characters; up to {longest} are allowed.")
+        return text.encode("utf8", "replace").decode("utf8")  # halves of surrogate pairs cannot be written
 
     return check
 
