@@ -76,7 +76,7 @@ print(*found)
 """
 
 
-@pytest.mark.parametrize(("place", "step"), [("beside", 23), ("inside", 23)])
+@pytest.mark.parametrize(("place", "step"), [("beside", 9), ("inside", 9)])
 def test_a_killed_save_leaves_the_older_model_or_the_newer_one(place, step, tmp_path):
     _kill_at_every(place, step, tmp_path)
 
