@@ -259,7 +259,7 @@ def _copies(networks: Networks, head: int, count: int) -> Parts:
 
 def _tensors_needed(networks: Networks, count: int) -> dict[str, StoredTensor]:
     """What an adapter's file holds for `count` emotions."""
-    needed = {}
+    needed: dict[str, StoredTensor] = {}
     for name, part in adaptation_parts(networks).items():
         heads = name == "emotion_mapper.heads"
         weights = tensors_of(cast(nn.ModuleList, part)[0].state_dict() if heads else part.state_dict())

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -35,9 +35,10 @@ class Base:
         return folder.resolve().name if folder.is_dir() else str(self.place)
 
     @property
-    def prompt_type(self) -> str:
+    def prompt_type(self) -> Literal["deep", "shallow", "none"]:
         """Which prompts M makes beside the guidance embedding: "deep", "shallow" or "none" (Table 4)."""
-        return {1: "none", 2: "shallow"}.get(self.networks.emotion_mapper.config.prompts, "deep")
+        kinds: dict[int, Literal["none", "shallow"]] = {1: "none", 2: "shallow"}
+        return kinds.get(self.networks.emotion_mapper.config.prompts, "deep")
 
 
 def adaptation_parts(networks: Networks) -> Parts:

@@ -42,4 +42,4 @@ def load_component(folder: str | os.PathLike) -> ModelMixin:
         ValueError: the folder holds no such network.
     """
     name = read_json(Path(folder) / ModelMixin.config_name).get("_class_name")
-    return load_network(component_class(str(name)), folder)
+    return load_network(component_class(str(name)), Path(folder))

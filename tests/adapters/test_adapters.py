@@ -423,3 +423,14 @@ def test_a_new_adapter_starts_from_an_emotion_that_exists(base):
         for name in ("repos_net", "keypoint_detector", "a2et", "emotion_mapper", "edn")
         for p in base.components[name].parameters()
     )
+
+
+def test_an_emotion_of_the_models_own_becomes_an_adapter_with_the_same_frames(pipe, portrait, recording_file, tmp_path):
+    pipe.save_adapter("happy", tmp_path / "happy")
+    view = pipe.with_adapters({})
+    assert view.load_adapter(tmp_path / "happy", "glad") == "glad"
+    clips = [
+        view(portrait, str(recording_file), emotion=emotion, generator=3, head_motion="still").frames
+        for emotion in ("happy", "glad", "sad")
+    ]
+    assert np.array_equal(clips[0], clips[1]) and not np.array_equal(clips[0], clips[2])

@@ -278,3 +278,11 @@ def test_the_command_line(model, portrait_file, recording_file, tmp_path):
     assert video.returncode == 0 and (tmp_path / "out.mp4").stat().st_size > 1000
     both = run("generate", *given, "--emotion-text", "a smile", "--emotion", "sad", "-o", tmp_path / "both.mp4")
     assert both.returncode == 2 and "Give one of" in both.stderr
+
+
+def test_tuning_leaves_every_network_as_trainable_as_it_was(pipe, crop, aligned):
+    for number, weight in enumerate(weight for each in pipe.components.values() for weight in each.parameters()):
+        weight.requires_grad_(number % 2 == 0)
+    before = {name: [w.requires_grad for w in each.parameters()] for name, each in pipe.components.items()}
+    learn(pipe, crop)
+    assert {name: [w.requires_grad for w in each.parameters()] for name, each in pipe.components.items()} == before

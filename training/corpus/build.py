@@ -37,7 +37,7 @@ from threadpoolctl import threadpool_limits
 
 from eat_hf.constants import EMOTIONS, FPS, SAMPLING_RATE
 from eat_hf.errors import UserError
-from eat_hf.media.files import write_atomically
+from eat_hf.media.files import explained_writing, write_atomically
 from training.corpus import heads
 from training.corpus.animation import animate
 from training.corpus.captions import Wish, sample_wish
@@ -371,10 +371,8 @@ class BuildOptions(Plan):
 
 def main(argv: list[str] | None = None) -> None:
     options = read_options(BuildOptions, argv)
-    try:
+    with explained_writing(options.output):
         build_corpus(options, options.workers)
-    except OSError as error:  # the disk is full
-        raise UserError(str(error)) from error
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ from tqdm import tqdm
 
 from eat_hf.constants import EMOTIONS, FPS, SAMPLING_RATE
 from eat_hf.errors import UserError
-from eat_hf.media.files import whole_file, write_atomically
+from eat_hf.media.files import explained_writing, whole_file, write_atomically
 
 from ..corpus.heads import KEYPOINT_NAMES, LANDMARK_NAMES
 from ..data.files import package_versions, read_metadata, remove_leftovers
@@ -256,10 +256,8 @@ class PrepareOptions(Options):
 
 def main(argv: list[str] | None = None) -> None:
     options = read_options(PrepareOptions, argv)
-    try:
+    with explained_writing(options.output):
         prepare_corpus(options, options.workers)
-    except OSError as error:  # the disk is full
-        raise UserError(str(error)) from error
 
 
 if __name__ == "__main__":
