@@ -20,6 +20,8 @@ from ..errors import InputWarning, UserError
 from .files import existing_file, one_line
 
 SHORTEST_RECORDING = 0.2  # seconds
+TAGS = ("title", "artist", "copyright")
+LONGEST_TAG = 500  # characters
 
 
 # Recordings ----------------------------------------------------------------------------------------------------------
@@ -136,6 +138,25 @@ def read_audio(audio: str | os.PathLike | tuple[Any, int] | Recording) -> Record
     if length < SHORTEST_RECORDING * rate:
         raise UserError(f"{name} lasts {length / rate:.2f} s; at least {SHORTEST_RECORDING} s of sound is needed.")
     return Recording(source, length, channels, rate, waveform)
+
+
+def read_tags(path: str | os.PathLike) -> dict[str, str]:
+    """Title, artist and copyright that a file of sound states, those that it has: one line of at most 500 characters
+    each, without control characters. Nothing of a file that cannot be read, for a video can do without them.
+    """
+    try:
+        with av.open(str(path), metadata_errors="replace") as container:
+            stated: dict[str, str] = {}
+            # Ogg keeps them with its stream; the file's own count first
+            for holder in (*container.streams.audio[:1], container):
+                stated |= {name.lower(): value for name, value in holder.metadata.items()}
+    except (av.error.FFmpegError, OSError, ValueError):
+        return {}
+    lines = {name: stated.get(name, "")[: 10 * LONGEST_TAG] for name in TAGS}
+    for name, text in lines.items():
+        printable = "".join(letter if letter.isprintable() else " " for letter in text)
+        lines[name] = " ".join(printable.split())[:LONGEST_TAG]
+    return {name: line for name, line in lines.items() if line}
 
 
 def _hear(pieces: Iterable[np.ndarray], rate: int) -> np.ndarray:
