@@ -91,7 +91,8 @@ class VideoWriter:
 
     Args:
         path: a name ending in .mp4 in a folder that exists. An older file of that name is replaced.
-        sound: a recording, whose file's title, artist and copyright the video then states, too; or samples (channels, M) float32 with one or two channels; None for a silent video.
+        sound: a recording, whose file's title, artist and copyright the video then states, too; or samples
+            (channels, M) float32 with one or two channels; None for a silent video.
         sampling_rate: of samples; a recording has its own.
         fps: frames per second.
         crf: quality of the encoder, lower is better; 18 is visually lossless.

@@ -25,8 +25,7 @@ STRENGTH = 1.95  # root mean square of what is added to a picture, of values up 
 MASKING = (1.0, 2.0)  # strength where a picture is smooth beside where it is busy
 BUSY = 12.0  # standard deviation of brightness around a place
 FOLLOW = 50  # frames after which the masking follows the picture
-CELL = 32  # the masking's map is so many values wide and high
-LOOK = 128  # pixels a side of what is looked at
+LOOK = 128  # pixels a side of the picture that is looked at
 CROP, STEP = 0.1, 0.01  # of the picture, on each side: the most that is tried, and how finely
 LONGEST_LOOK = 500  # frames
 WHITE = 0.6  # how far the spectrum of what is looked at is made flat: 0 not at all, 1 altogether
@@ -177,10 +176,12 @@ def _pattern(height: int, width: int, key: str) -> np.ndarray:
 def _shaped(frame: np.ndarray, key: str) -> tuple[np.ndarray, np.ndarray]:
     """What is added to a frame and what is taken away, both (H, W, 3) uint8."""
     height, width = frame.shape[:2]
-    grey = cv2.resize(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), (4 * CELL, 4 * CELL), interpolation=cv2.INTER_AREA)
-    cells = grey.astype(np.float32).reshape(CELL, 4, CELL, 4).std((1, 3))
+    grey = cv2.resize(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), (LOOK, LOOK), interpolation=cv2.INTER_AREA)
+    grey = grey.astype(np.float32)
+    around = (9, 9)
+    deviation = np.sqrt((cv2.blur(grey**2, around) - cv2.blur(grey, around) ** 2).clip(0))
     smooth, busy = MASKING
-    strength = smooth + (busy - smooth) * np.minimum(cv2.blur(cells, (3, 3)) / BUSY, 1)
+    strength = smooth + (busy - smooth) * np.minimum(deviation / BUSY, 1)
     strength *= STRENGTH / np.sqrt((strength**2).mean())
     pattern = _pattern(height, width, key) * cv2.resize(strength, (width, height), interpolation=cv2.INTER_LINEAR)
     whole = np.rint(pattern).astype(np.int16)
