@@ -116,10 +116,11 @@ class VideoWriter:
         check_video_target(self.path)
         self.fps, self.crf = fps, crf
         self._mark = Watermark() if watermark else None
-        of_file = isinstance(sound, Recording) and isinstance(sound.source, Path)
-        self._tags = read_tags(sound.source) if of_file else {}
+        self._tags: dict[str, str] = {}
         pieces: Iterable[np.ndarray]
         if isinstance(sound, Recording):
+            if isinstance(sound.source, Path):
+                self._tags = read_tags(sound.source)
             pieces, self._channels, sampling_rate = sound.sound(), sound.channels, sound.sampling_rate
         elif sound is not None:
             pieces = [np.atleast_2d(sound)]
