@@ -24,6 +24,8 @@ from .files import existing_file
 SHORTEST_RECORDING = 0.2  # seconds
 SILENCE = 1e-8  # mean square below which a track is silent: 80 dB under full scale
 CANCELLED = 0.2  # of the loudest channel's power: the sum of channels with sound of their own has all of it
+TAGS = ("title", "artist", "copyright")
+LONGEST_TAG = 500  # characters
 
 
 # Recordings ----------------------------------------------------------------------------------------------------------
@@ -232,6 +234,25 @@ def _survey(
 
 def _spoken(seconds: float) -> str:
     return f"{seconds / 3600:g} hours" if seconds >= 7200 else f"{seconds:g} s"
+
+
+def read_tags(path: str | os.PathLike) -> dict[str, str]:
+    """Title, artist and copyright that a file of sound states, those that it has: one line of at most 500 characters
+    each, without control characters. Nothing of a file that cannot be read, for a video can do without them.
+    """
+    try:
+        with open_media(path, "recording") as container:
+            stated: dict[str, str] = {}
+            # Ogg keeps them with its stream; the file's own count first
+            for holder in (*container.streams.audio[:1], container):
+                stated |= {name.lower(): value for name, value in holder.metadata.items()}
+    except (UserError, OSError):
+        return {}
+    lines = {name: stated.get(name, "")[: 10 * LONGEST_TAG] for name in TAGS}
+    for name, text in lines.items():
+        printable = "".join(letter if letter.isprintable() else " " for letter in text)
+        lines[name] = " ".join(printable.split())[:LONGEST_TAG]
+    return {name: line for name, line in lines.items() if line}
 
 
 def _hear(pieces: Iterable[np.ndarray], rate: int) -> np.ndarray:

@@ -27,8 +27,8 @@ from .containers import (
     open_media,
 )
 from .files import existing_file, explained_writing, one_line, unfinished_file
-from .recordings import Recording, resampled
-from .watermark import add_watermark
+from .recordings import Recording, read_tags, resampled
+from .watermark import Watermark
 
 AI_GENERATED = "AI-generated video: this face and its movements were made by a program (eat_hf)."
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
@@ -147,11 +147,12 @@ class VideoWriter:
 
     Args:
         path: a name ending in .mp4 in a folder that exists. An older file of that name is replaced.
-        sound: a recording, or samples (channels, M) float32 with one or two channels; None for a silent video.
+        sound: a recording, whose file's title, artist and copyright the video then states, too; or samples
+            (channels, M) float32 with one or two channels; None for a silent video.
         sampling_rate: of samples; a recording has its own.
         fps: frames per second.
         crf: quality of the encoder, lower is better; 18 is visually lossless.
-        watermark: add the invisible mark of `watermark.add_watermark`. Only for frames that are going to be measured
+        watermark: add the invisible mark of `watermark.Watermark`. Only for frames that are going to be measured
             should there be none.
 
     Raises:
@@ -169,9 +170,13 @@ class VideoWriter:
     ):
         self.path = Path(path)
         check_video_target(self.path)
-        self.fps, self.crf, self.watermark = fps, crf, watermark
+        self.fps, self.crf = fps, crf
+        self._mark = Watermark() if watermark else None
+        self._tags: dict[str, str] = {}
         pieces: Iterable[np.ndarray]
         if isinstance(sound, Recording):
+            if isinstance(sound.source, Path):
+                self._tags = read_tags(sound.source)
             pieces, self._channels, sampling_rate = sound.sound(), sound.channels, sound.sampling_rate
         elif sound is not None:
             pieces = [np.atleast_2d(sound)]
@@ -201,8 +206,8 @@ class VideoWriter:
             frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         if self._container is None:
             self._open(*frame.shape[1::-1])
-        if self.watermark:
-            frame = add_watermark(frame)
+        if self._mark is not None:
+            frame = self._mark(frame)
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24").reformat(
             format="yuv420p",
             src_color_range=ColorRange.JPEG,
@@ -217,7 +222,7 @@ class VideoWriter:
     def _open(self, width: int, height: int) -> None:
         # "file:", for a name such as take3:final.mp4 would be taken for a protocol
         self._container = av.open(f"file:{self._unfinished}", "w", format="mp4", options={"movflags": "+faststart"})
-        self._container.metadata["comment"] = AI_GENERATED
+        self._container.metadata.update(self._tags | {"comment": AI_GENERATED})
         self._video = self._container.add_stream("libx264", rate=self.fps, options={"crf": str(self.crf)})
         self._video.width, self._video.height, self._video.pix_fmt = width, height, "yuv420p"
         context = self._video.codec_context

@@ -15,7 +15,7 @@ from PIL import Image
 from eat_hf.constants import FPS
 from eat_hf.errors import InputWarning, UserError
 from eat_hf.media.pictures import read_image
-from eat_hf.media.recordings import read_audio
+from eat_hf.media.recordings import read_audio, read_tags
 from eat_hf.media.videos import VideoWriter, read_video, write_video
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
@@ -242,6 +242,27 @@ def test_colours_frames_and_sound_survive(tmp_path):
     data = (tmp_path / "out.mp4").read_bytes()
     assert data.index(b"moov") < data.index(b"mdat")  # plays before it is loaded whole
     assert os.listdir(tmp_path) == ["out.mp4"]
+
+
+@pytest.mark.parametrize("extension", ["wav", "mp3", "m4a", "ogg", "flac", "mkv"])
+def test_the_recordings_own_tags_stay(tmp_path, extension):
+    stated = {"title": "Prélude\n in C\x07", "artist": "Zoë  Ång", "copyright": "(c) " + "2026 " * 300}
+    tags = [part for name, text in stated.items() for part in ("-metadata", f"{name}={text}")]
+    path = tmp_path / f"speech.{extension}"
+    ffmpeg("-f", "lavfi", "-i", "sine=d=0.5", *tags, "-metadata", "comment=made by hand", str(path))
+    write_video(tmp_path / "out.mp4", moving_frames(3), read_audio(path))
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        written = container.metadata
+    assert "AI-generated" in written["comment"]
+    assert written["artist"] == "Zoë Ång" and written["title"] in ("Prélude in C", "Prélude")  # wav ends at the line
+    assert written["copyright"].startswith("(c) 2026 2026") and len(written["copyright"]) <= 500
+
+
+def test_recordings_without_tags_give_none(tmp_path):
+    wav(tmp_path / "plain.wav", np.zeros(8000, np.float32))
+    (tmp_path / "broken.wav").write_bytes(b"RIFF" + bytes(100))
+    for name in ("plain.wav", "broken.wav", "missing.wav"):
+        assert not read_tags(tmp_path / name)
 
 
 @pytest.mark.parametrize("rate", [16000, 22050, 48000, 37800])

@@ -1,4 +1,5 @@
 import av
+import cv2
 import numpy as np
 import pytest
 import skimage.data
@@ -29,10 +30,32 @@ def encoded(path, frames, crf: int) -> list[np.ndarray]:
     return list(read_video(path))
 
 
-@pytest.mark.parametrize("size", [(256, 256), (380, 300), (512, 392)], ids=["face", "odd tiles", "full picture"])
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> list[np.ndarray]:
+    path = tmp_path_factory.mktemp("marked") / "out.mp4"
+    write_video(path, talking(count=10))
+    return list(read_video(path))
+
+
+def cropped(frames, left: float, top: float, right: float, bottom: float) -> list[np.ndarray]:
+    """Shares of the picture are cut off."""
+    height, width = frames[0].shape[:2]
+    rows = slice(round(top * height), height - round(bottom * height))
+    return [frame[rows, round(left * width) : width - round(right * width)] for frame in frames]
+
+
+def scaled(frames, factor: float) -> list[np.ndarray]:
+    return [cv2.resize(frame, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA) for frame in frames]
+
+
+def mirrored(frames) -> list[np.ndarray]:
+    return [frame[:, ::-1] for frame in frames]
+
+
+@pytest.mark.parametrize("size", [(256, 256), (380, 300), (512, 392), (360, 640)])
 def test_it_cannot_be_seen_and_survives_encoding_twice(tmp_path, size):
-    frames = talking(*size)
-    assert min(psnr(frame, add_watermark(frame)) for frame in frames) > 45
+    frames = [cv2.resize(frame, size[::-1]) for frame in talking(count=10)]
+    assert min(psnr(frame, add_watermark(frame)) for frame in frames) >= 42
     write_video(tmp_path / "out.mp4", frames)
     written = list(read_video(tmp_path / "out.mp4"))
     again = encoded(tmp_path / "again.mp4", written, crf=23)
@@ -41,19 +64,60 @@ def test_it_cannot_be_seen_and_survives_encoding_twice(tmp_path, size):
     assert not find_watermark(again, key="another").marked
 
 
-def test_without_a_mark_scores_are_those_of_chance():
-    """As many keys as one likes, looked for in frames that know none of them: a standard normal distribution."""
-    frames = talking(count=3)
-    scores = np.array([find_watermark(frames, str(key)).score for key in range(400)])
-    assert abs(scores.mean()) < 0.2 and 0.85 < scores.std() < 1.15 and np.abs(scores).max() < 4.5 < THRESHOLD
+@pytest.mark.parametrize(
+    "attack",
+    [
+        lambda frames: scaled(frames, 0.5),
+        lambda frames: scaled(frames, 0.83),
+        lambda frames: scaled(frames, 1.5),
+        lambda frames: [frame[4:, 4:] for frame in frames],
+        lambda frames: cropped(frames, 0.1, 0, 0, 0),
+        lambda frames: cropped(frames, 0.034, 0.077, 0.055, 0.015),
+        lambda frames: cropped(frames, 0.1, 0.1, 0.1, 0.1),
+        mirrored,
+        lambda frames: mirrored(cropped(frames, 0.07, 0.02, 0, 0.1)),
+        lambda frames: scaled(cropped(frames, 0.02, 0.06, 0.1, 0), 0.6),
+    ],
+)
+def test_it_survives_scaling_cropping_and_mirroring(written, attack):
+    assert find_watermark(attack(written)).marked
+
+
+def test_it_is_weaker_where_a_picture_is_smooth():
+    frame = np.full((256, 256, 3), 128, np.uint8)
+    frame[:, 128:] = np.random.default_rng(0).integers(60, 200, (32, 16, 1)).repeat(8, 0).repeat(8, 1)
+    change = np.abs(add_watermark(frame).astype(int) - frame).mean((0, 2))
+    assert change[:112].mean() < 0.7 * change[144:].mean()
+
+
+def unmarked(count: int):
+    """Photographs, textures, noise, gradients and flat pictures, cut and scaled at random."""
+    generator = np.random.default_rng(0)
+    pictures = [skimage.data.astronaut(), skimage.data.cat(), skimage.data.coffee(), skimage.data.brick()]
+    for index in range(count):
+        if index % 5 < 3:
+            whole = pictures[index % len(pictures)]
+            whole = whole if whole.ndim == 3 else whole[..., None].repeat(3, 2)
+            top, left = (int(generator.integers(0, size // 3)) for size in whole.shape[:2])
+            yield cv2.resize(whole[top : top + 200, left : left + 200], (256, 256))
+        elif index % 5 == 3:
+            yield generator.integers(0, 256, (200, 256, 3), np.uint8)
+        else:
+            slope = np.linspace(0, generator.uniform(0, 255), 256)[None, :, None]
+            yield np.broadcast_to(slope, (256, 256, 3)).astype(np.uint8)
+
+
+def test_no_false_alarm():
+    assert not any(find_watermark([frame]).marked for frame in unmarked(30))
     assert not find_watermark(np.zeros((1, 64, 64, 3), np.uint8)).marked
 
 
 def test_the_bound_on_false_alarms_holds():
-    frames = talking(count=3)
-    found = [find_watermark(frames, str(key)) for key in range(400)]
-    for level in (1.0, 0.5, 0.1, 0.02):
-        assert np.mean([evidence.false_alarm < level for evidence in found]) <= level
+    """As many keys as one likes, looked for in frames that know none of them."""
+    frames = talking(count=2)
+    found = [find_watermark(frames, str(key)) for key in range(20)]
+    assert max(evidence.score for evidence in found) < THRESHOLD
+    assert all(evidence.false_alarm > 1e-3 for evidence in found)
 
 
 def test_writing_without_it(tmp_path):
