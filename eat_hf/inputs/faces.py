@@ -106,7 +106,7 @@ def load_face_models() -> None:
 
 def detect_faces(image: np.ndarray) -> list[Face]:
     """All faces in a picture (H, W, 3) uint8 RGB, the most prominent first; possibly none."""
-    faces = _read_faces(image) if has_landmark_network() else _dlib_faces(image)
+    faces = _read_faces(image) if has_landmark_network() else detect_faces_with_dlib(image)
     return sorted(faces, key=lambda face: -face.prominence)
 
 
@@ -121,9 +121,11 @@ def _read_faces(image: np.ndarray) -> list[Face]:
     return faces
 
 
-def _dlib_faces(image: np.ndarray) -> list[Face]:
-    """The fast frontal detector is asked first. Where it finds nothing, a convolutional network has the last word, which
-    takes seconds but sees leaning, shadowed and painted faces.
+def detect_faces_with_dlib(image: np.ndarray) -> list[Face]:
+    """`detect_faces` as dlib does it, in no order: a judge, where the landmark network does the work.
+
+    The fast frontal detector is asked first. Where it finds nothing, a convolutional network, which takes seconds but
+    sees leaning, shadowed and painted faces, has the last word.
     """
     faces = []
     for box, score, copy, scale in _frontal_faces(image) or _network_faces(image):
