@@ -58,6 +58,7 @@ class LandmarkNetwork(ModelMixin, ConfigMixin):
         channels: widths at a half, a quarter, an eighth and a sixteenth of the size, multiples of 8.
         blocks: how many more blocks follow each halving.
         margin: how far beyond the crop a point may lie, in sides of the crop.
+        temperature: of the softmax over the heat maps; a low one lets them become sharp early in training.
     """
 
     @register_to_config
@@ -68,6 +69,7 @@ class LandmarkNetwork(ModelMixin, ConfigMixin):
         channels: tuple[int, ...] = (24, 64, 128, 192),
         blocks: int = 2,
         margin: float = 0.1,
+        temperature: float = 0.15,
     ):
         super().__init__()
         half, quarter, eighth, sixteenth = channels
@@ -93,7 +95,9 @@ class LandmarkNetwork(ModelMixin, ConfigMixin):
         inner = self.sixteenth(eighth)
         x = self.from_eighth(eighth + F.interpolate(self.to_eighth(inner), scale_factor=2))
         x = self.from_quarter(quarter + F.interpolate(self.to_quarter(x), scale_factor=2))
-        heat = self.heat(x).float().flatten(2).softmax(-1).unflatten(2, x.shape[2:])  # (B, P, size / 4, size / 4)
+        heat = (
+            (self.heat(x).float() / self.config.temperature).flatten(2).softmax(-1).unflatten(2, x.shape[2:])
+        )  # (B, P, size / 4, size / 4)
         margin = self.config.margin
         where = torch.linspace(-margin, 1 + margin, heat.shape[-1], device=heat.device)
         landmarks = torch.stack([heat.sum(2) @ where, heat.sum(3) @ where], -1) * self.config.size - 0.5
