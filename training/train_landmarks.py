@@ -11,8 +11,8 @@
 
 or the folder of a corpus, which `--write` can turn into such a file. Rows of one person should be neighbours: the last
 ones, `--held_out` of all, are measured and not trained on. All pictures lie on the device as one tensor, and crops are
-cut out, turned, coloured, covered and spoilt there. The network ends up in the folder `landmark_network`, which
-`eat_hf.inputs.faces` reads.
+cut out, turned, coloured, covered and spoilt there. The network ends up in `landmark_network` of the output folder;
+copied to `eat_hf/inputs/face_models/landmark_network` it takes over from dlib.
 """
 
 import argparse

@@ -2,8 +2,8 @@
 
 YuNet (Wu, Peng and Yu 2023; MIT licence, see face_models/NOTICE) knows faces of 10 to 300 pixels, so a picture is
 searched in copies of several sizes, and in turned ones if nothing sure was found. It sees faces that lean by 60
-degrees, but takes them for nearly upright ones; its score is highest where a face is upright, so each is looked at again in
-small copies turned by several angles, and the best of them says where its features are.
+degrees, but takes them for nearly upright ones. Its score is highest where a face is upright, so each is looked at
+again in small copies turned by several angles, and the best of them says where its features are.
 """
 
 import functools

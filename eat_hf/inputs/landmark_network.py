@@ -95,9 +95,8 @@ class LandmarkNetwork(ModelMixin, ConfigMixin):
         inner = self.sixteenth(eighth)
         x = self.from_eighth(eighth + F.interpolate(self.to_eighth(inner), scale_factor=2))
         x = self.from_quarter(quarter + F.interpolate(self.to_quarter(x), scale_factor=2))
-        heat = (
-            (self.heat(x).float() / self.config.temperature).flatten(2).softmax(-1).unflatten(2, x.shape[2:])
-        )  # (B, P, size / 4, size / 4)
+        heat = self.heat(x).float() / self.config.temperature  # (B, P, size / 4, size / 4)
+        heat = heat.flatten(2).softmax(-1).unflatten(2, heat.shape[2:])
         margin = self.config.margin
         where = torch.linspace(-margin, 1 + margin, heat.shape[-1], device=heat.device)
         landmarks = torch.stack([heat.sum(2) @ where, heat.sum(3) @ where], -1) * self.config.size - 0.5
