@@ -1,12 +1,12 @@
 # What the package exports, read by type checkers and, through lazy_loader, at run time.
 # diffusers decides how to load a pipeline's component by looking for its own base classes in our namespace.
 from .inputs.head_motion import HeadMotion as HeadMotion
+from .inputs.landmark_network import FaceLandmarks as FaceLandmarks
 from .models.a2et import A2ET as A2ET
 from .models.detail_renderer import DetailRenderer as DetailRenderer
 from .models.edn import EDN as EDN
 from .models.emotion_mapper import EmotionMapper as EmotionMapper
 from .models.expression_basis import ExpressionBasis as ExpressionBasis
-from .models.face_landmarks import FaceLandmarks as FaceLandmarks
 from .models.judges.emotion_fan import EmotionFAN as EmotionFAN
 from .models.judges.sync_expert import SyncExpert as SyncExpert
 from .models.judges.syncnet import SyncNet as SyncNet

@@ -1,7 +1,8 @@
 """Faces in pictures: finding them, cutting them out the way the network expects, and putting them back.
 
-Detection and the 68 landmarks (the iBUG 300-W layout that the official preprocessing uses) are dlib's. Points are
-pixel coordinates (x, y) with (0, 0) in the middle of the top left pixel.
+Faces are found by `face_detector` and the 68 landmarks (the iBUG 300-W layout that the official preprocessing uses) are
+read by `landmarks`, where that network's weights lie beside the package; without them both are dlib's. Points are pixel
+coordinates (x, y) with (0, 0) in the middle of the top left pixel.
 """
 
 import collections
@@ -18,6 +19,10 @@ import numpy as np
 from ..constants import FPS
 from ..easing import smoothstep
 from ..errors import InputWarning, UserError
+from .face_detector import CLOSER, find_faces, load_detector, points_upright
+from .landmarks import DEFAULT_TEMPLATE as DEFAULT_TEMPLATE
+from .landmarks import NETWORK, five_points, landmark_network, read_landmarks
+from .landmarks import similarity_transform as similarity_transform
 
 SIZE = 256  # side of the frame that the network sees
 ALIGNED_LANDMARKS = 47  # jaw, brows, nose and eyes but for the last point; the mouth moves too much to align by
@@ -31,25 +36,9 @@ DETECTION_SIDES = (640, 1280)  # large faces are found in the small copy, small 
 THINNEST = 40  # pixels of such a copy's shorter side; the detectors' windows see faces of 40 and more
 # Scores: the frontal detector gives animals and textures up to 0, faces at least 0.5; the network gives 0.35 and 1
 FRONTAL_SCORE, NETWORK_SCORE = 0.25, 0.8
-
-# A frontal, neutral, symmetric face; eye centres 60 pixels apart, as in the released network's frames
-DEFAULT_TEMPLATE = np.array(
-    # jaw
-    [(61, 113), (62, 130), (65, 148), (68, 165), (74, 182), (84, 196), (97, 208), (112, 218), (128, 220)]
-    + [(144, 218), (159, 208), (172, 196), (182, 182), (188, 165), (191, 148), (194, 130), (195, 113)]
-    # brows
-    + [(72, 101), (80, 93), (92, 91), (105, 92), (116, 97), (140, 97), (151, 92), (164, 91), (176, 93), (184, 101)]
-    # nose
-    + [(128, 111), (128, 124), (128, 136), (128, 149), (116, 157), (122, 159), (128, 160), (134, 159), (140, 157)]
-    # eyes
-    + [(86, 113), (93, 108), (103, 108), (111, 115), (102, 117), (93, 117)]
-    + [(145, 115), (153, 108), (163, 108), (170, 113), (163, 117), (154, 117)]
-    # outer and inner lips
-    + [(104, 177), (113, 173), (122, 172), (128, 173), (134, 172), (143, 173), (152, 177), (143, 185), (135, 188)]
-    + [(128, 188), (121, 188), (113, 185), (108, 177), (121, 177), (128, 178), (135, 177), (148, 177), (134, 179)]
-    + [(128, 181), (122, 179)],
-    dtype=np.float64,
-)
+# How far detector and landmark network may disagree about a face's five points, in distances of the outer eye corners:
+# of people it is up to 0.08, of an animal more
+LARGEST_DISAGREEMENT = 0.1
 
 
 @dataclass
@@ -59,12 +48,14 @@ class Face:
     landmarks: (68, 2).
     score: the detector's confidence, comparable between faces of one picture.
     prominence: size x centrality x score, what faces are sorted by.
+    covered: probability in [0, 1] that something covers the mouth; 0 where dlib read the landmarks.
     """
 
     box: np.ndarray
     landmarks: np.ndarray
     score: float
     prominence: float
+    covered: float = 0.0
 
 
 @dataclass
@@ -108,28 +99,67 @@ def _landmark_predictor():
     return dlib.shape_predictor(face_recognition_models.pose_predictor_model_location())
 
 
+def has_landmark_network() -> bool:
+    """Whether the landmark network's weights are there: the one switch between it, with its detector, and dlib."""
+    return (NETWORK / "config.json").is_file()
+
+
 def load_face_models() -> None:
-    """Load what finds faces and landmarks, half a second's work, before the first portrait needs it."""
-    _frontal_detector()
-    _landmark_predictor()
+    """Load what finds faces and landmarks before the first portrait needs it."""
+    if has_landmark_network():
+        load_detector()
+        landmark_network()
+    else:
+        _frontal_detector()
+        _landmark_predictor()
 
 
 def detect_faces(image: np.ndarray) -> list[Face]:
-    """All faces in a picture (H, W, 3) uint8 RGB, the most prominent first; possibly none.
+    """All faces in a picture (H, W, 3) uint8 RGB, the most prominent first; possibly none."""
+    faces = _read_faces(image) if has_landmark_network() else detect_faces_with_dlib(image)
+    return sorted(faces, key=lambda face: -face.prominence)
+
+
+def _read_faces(image: np.ndarray) -> list[Face]:
+    """What the detector takes for faces and the landmark network, which knows people alone, can make sense of."""
+    faces = []
+    for found in find_faces(image):
+        read = read_landmarks(image, found.points)
+        if _disagreement(image, read.landmarks) <= LARGEST_DISAGREEMENT:
+            prominence = _prominence(found.box, found.score, image)
+            faces.append(Face(found.box, read.landmarks, found.score, prominence, read.covered))
+    return faces
+
+
+def _disagreement(image: np.ndarray, landmarks: np.ndarray) -> float:
+    """How far from landmarks (68, 2) the detector sees the five points of the face once it is upright, in distances of
+    the outer eye corners; infinite where it sees none."""
+    template = (DEFAULT_TEMPLATE - (128, 155)) / 320 * CLOSER + CLOSER / 2
+    seen = points_upright(image, similarity_transform(landmarks, template))
+    if seen is None:
+        return np.inf
+    eyes = np.linalg.norm(landmarks[36] - landmarks[45])
+    return float(np.linalg.norm(five_points(landmarks) - seen, axis=1).mean() / eyes)
+
+
+def detect_faces_with_dlib(image: np.ndarray) -> list[Face]:
+    """`detect_faces` as dlib does it, in no order: a judge, where the landmark network does the work.
 
     The fast frontal detector is asked first. Where it finds nothing, a convolutional network, which takes seconds but
     sees leaning, shadowed and painted faces, has the last word.
     """
-    found = _frontal_faces(image) or _network_faces(image)
-    height, width = image.shape[:2]
     faces = []
-    for box, score, copy, scale in found:
-        centre, size = (box[:2] + box[2:]) / 2, (box[2] - box[0]) * (box[3] - box[1])
-        off_centre = np.hypot(*((centre + 0.5) / (width, height) - 0.5)) / np.hypot(0.5, 0.5)
-        prominence = size / (width * height) * (1 - 0.5 * off_centre) * score
+    for box, score, copy, scale in _frontal_faces(image) or _network_faces(image):
         landmarks = _landmarks(copy, box * scale) / scale
-        faces.append(Face(box=box, landmarks=landmarks, score=float(score), prominence=float(prominence)))
-    return sorted(faces, key=lambda face: -face.prominence)
+        faces.append(Face(box, landmarks, float(score), _prominence(box, score, image)))
+    return faces
+
+
+def _prominence(box: np.ndarray, score: float, image: np.ndarray) -> float:
+    height, width = image.shape[:2]
+    centre, size = (box[:2] + box[2:]) / 2, (box[2] - box[0]) * (box[3] - box[1])
+    off_centre = np.hypot(*((centre + 0.5) / (width, height) - 0.5)) / np.hypot(0.5, 0.5)
+    return float(size / (width * height) * (1 - 0.5 * off_centre) * score)
 
 
 def _scaled(image: np.ndarray, side: int) -> tuple[np.ndarray, float]:
@@ -160,9 +190,9 @@ def _run_frontal_detector(copy: np.ndarray) -> list:
 
 
 def predict_landmarks(image: np.ndarray, box: np.ndarray, side: int) -> np.ndarray:
-    """(68, 2) landmarks of the face in a box, one quick guess in a copy of the picture whose longer side is `side`.
+    """(68, 2) landmarks of the face in a box, one quick guess of dlib's in a copy whose longer side is `side`.
 
-    `detect_faces` averages several, which stills pictures need; in a video neighbours tell what is noise.
+    For measuring and for videos, where neighbours tell what is noise; `detect_faces` serves single pictures.
     """
     copy, scale = _scaled(image, side)
     return _guess_landmarks(copy, box * scale) / scale
@@ -249,15 +279,6 @@ def choose_face(faces: list[Face], face: int | None = None) -> Face:
 
 
 # Cutting out ---------------------------------------------------------------------------------------------------------
-
-
-def similarity_transform(points: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """(2, 3) matrix of the rotation, uniform scale and shift that brings points (N, 2) nearest to targets (N, 2)."""
-    a, b = points @ (1, 1j), targets @ (1, 1j)  # as complex numbers, turning and scaling is one multiplication
-    centred = a - a.mean()
-    factor = np.vdot(centred, b - b.mean()) / np.vdot(centred, centred).real
-    shift = b.mean() - factor * a.mean()
-    return np.array([[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]])
 
 
 def align_portrait(image: np.ndarray, face: Face, template: np.ndarray | None = None) -> AlignedPortrait:

@@ -8,8 +8,8 @@ import torch
 
 pytest.importorskip("numba")
 
+from eat_hf.inputs.landmark_network import FaceLandmarks  # noqa: E402
 from eat_hf.models.components import load_component  # noqa: E402
-from eat_hf.models.face_landmarks import FaceLandmarks  # noqa: E402
 from training.corpus.build import Plan, build_corpus  # noqa: E402
 from training.landmarks.train import MOUTH, cover_mouths, crop_faces, main  # noqa: E402
 

@@ -36,6 +36,7 @@ from training.experiments import contact_sheet, throughput  # noqa: E402
 from training.judges import train_emotion as train_emotion_judge
 from training.judges import train_sync
 from training.judges import train_units as train_unit_judge
+from training.landmarks import train as train_landmarks
 from training.loop.command_line import CONFIGS, Recipe, parse_options  # noqa: E402
 from training.loop.logging import SPEED  # noqa: E402
 from training.release import assemble
@@ -77,11 +78,11 @@ STAGES = {
     "a2et_pictures": train_a2et.A2ETOptions, "emotion": train_emotion.EmotionOptions,
     "adapter": train_emotion.EmotionOptions,
     "clip": train_clip.CLIPOptions, "words": train_words.WordsOptions,
-    "unit_judge": train_unit_judge.UnitJudgeOptions,
+    "unit_judge": train_unit_judge.UnitJudgeOptions, "landmarks": train_landmarks.LandmarkOptions,
     "sync": train_sync.SyncOptions, "emotion_judge": train_emotion_judge.EmotionJudgeOptions,
     "assemble": assemble.AssembleOptions, "sheet": contact_sheet.SheetOptions,
 }  # fmt: skip
-WORDS = {"text_mapper", "clip", "unit_judge"}  # of models that come with words, and their judge
+WORDS = {"text_mapper", "clip", "unit_judge", "face_landmarks"}  # beside a pipeline and its judges
 JUDGES = {"sync_expert": eat_hf.SyncExpert, "syncnet": eat_hf.SyncNet, "emotion_fan": eat_hf.EmotionFAN}
 
 
@@ -111,7 +112,7 @@ def log(folder):
 def corpus(tmp_path_factory):
     """Two people, one of them held out; all emotions as labels and sound, one of them in 24 pictures."""
     folder = tmp_path_factory.mktemp("corpus")
-    build_corpus(Plan(folder, 2, speech_clips=1, latent_clips=10, seed=6, frames_per_clip=24, range_frames=3),
+    build_corpus(Plan(folder, 2, speech_clips=1, latent_clips=10, seed=8, frames_per_clip=24, range_frames=3),
                  workers=1, progress=False)  # fmt: skip
     metadata = folder / "metadata.jsonl"
     clips = [json.loads(line) for line in metadata.read_text().splitlines()]

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from accelerate import PartialState
 from torch import Tensor, nn
 
-from eat_hf.models.face_landmarks import FaceLandmarks
+from eat_hf.inputs.landmark_network import FaceLandmarks
 
 from ..data.augment import degrade, jitter_colour, normal, uniform
 from ..data.frames import FrameBank

@@ -1,6 +1,6 @@
-"""The 68 iBUG landmarks of a face, how sure they are, and whether the mouth is covered.
+"""The 68 iBUG landmarks of a face, how sure they are, and whether the mouth is covered: a small network.
 
-Not a part of the paper: it stands on the way from a picture to an aligned portrait.
+It is no part of the paper, but stands on the way from a picture to an aligned portrait (`landmarks`).
 """
 
 from dataclasses import dataclass
@@ -12,10 +12,27 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
-from .keypoint_detector import expected_keypoints
-from .layers import ConvNormReLU
-
 LANDMARKS = 68
+
+
+class ConvNormReLU(nn.Module):
+    """A 3 x 3 convolution, batch norm and ReLU."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.norm = nn.BatchNorm2d(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.norm(self.conv(x)))
+
+
+def expected_places(heat: Tensor) -> Tensor:
+    """Means of heat maps (B, P, h, w) after a softmax over each: (B, P, 2), x and y in [-1, 1]."""
+    height, width = heat.shape[2:]
+    share = heat.flatten(2).softmax(-1).unflatten(2, (height, width))
+    x, y = (torch.linspace(-1, 1, n, device=heat.device) for n in (width, height))
+    return torch.stack([share.sum(2) @ x, share.sum(3) @ y], -1)
 
 
 @dataclass
@@ -73,7 +90,7 @@ class FaceLandmarks(ModelMixin, ConfigMixin):
         hidden = F.relu(self.judge(F.adaptive_avg_pool2d(x, 4).flatten(1)))
         for block, skip in zip(self.ups, reversed(skips), strict=False):
             x = block(torch.cat([F.interpolate(x, scale_factor=2), skip], 1))
-        found = expected_keypoints(self.to_heat(x).float().unsqueeze(2), 1.0)[..., :2]
+        found = expected_places(self.to_heat(x).float())
         # an expectation stays within the crop; the shift may leave it
         shift = self.to_shift(hidden).float().unflatten(1, (LANDMARKS, 2))
         deviation = 0.002 + F.softplus(self.to_deviation(hidden).float() - 4)

@@ -1,0 +1,86 @@
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from eat_hf.inputs import faces
+from eat_hf.inputs.landmark_network import FaceLandmarks
+from eat_hf.inputs.landmarks import (
+    CROP_TEMPLATE,
+    DEFAULT_TEMPLATE,
+    five_points,
+    read_landmarks,
+    similarity_transform,
+    upright_crop,
+)
+
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    return FaceLandmarks(input_size=SIZE, down_channels=(8, 8, 16), up_channels=(16,), hidden=16).eval()
+
+
+def test_the_template_lies_inside_the_crop():
+    assert 0.1 < CROP_TEMPLATE.min() and CROP_TEMPLATE.max() < 0.9
+
+
+def test_it_can_be_saved_and_loaded(network, tmp_path):
+    network.save_pretrained(tmp_path)
+    again = FaceLandmarks.from_pretrained(tmp_path).eval()
+    pictures = torch.rand(2, 3, SIZE, SIZE)
+    with torch.no_grad():
+        one, other = network(pictures), again(pictures)
+    assert torch.equal(one.landmarks, other.landmarks) and torch.equal(one.covered, other.covered)
+    assert one.landmarks.shape == (2, 68, 2) and one.deviation.shape == (2, 68) and (one.deviation > 0).all()
+
+
+class Marked(torch.nn.Module):
+    """Finds the one red pixel patch of a crop, and says that all points lie there around the template."""
+
+    config = type("Config", (), {"input_size": SIZE})
+
+    def __call__(self, pixel_values):
+        red = (pixel_values[0, 0] - pixel_values[0, 1]).clamp(0)
+        axis = torch.arange(SIZE, dtype=torch.float32)
+        centre = torch.stack([(red.sum(0) * axis).sum(), (red.sum(1) * axis).sum()]) / red.sum()
+        points = torch.from_numpy(CROP_TEMPLATE * SIZE).float()
+        landmarks = (points - points[30] + centre + 0.5)[None] * 2 / SIZE - 1
+        deviation, covered = torch.full((1, 68), 0.02), torch.tensor([0.0])
+        return type("Read", (), {"landmarks": landmarks, "deviation": deviation, "covered": covered})
+
+
+@pytest.mark.parametrize("scale, roll", [(0.5, 0), (1.0, 50), (6.0, -120)])
+def test_points_return_to_the_picture_they_came_from(scale, roll):
+    turn = cv2.getRotationMatrix2D((128, 150), roll, scale)
+    true = DEFAULT_TEMPLATE @ turn[:, :2].T + turn[:, 2] + (500, 500)
+    picture = np.full((1600, 1600, 3), 90, np.uint8)
+    x, y = true[30]
+    radius = 4 * scale
+    yy, xx = np.mgrid[:1600, :1600]
+    picture[np.hypot(xx - x, yy - y) < radius] = (250, 0, 0)
+    known = five_points(true) + 3 * scale  # as far as the detector may be off
+    read = read_landmarks(picture, known, Marked())
+    assert np.abs(read.landmarks - true).max() < 1.0 * max(scale, 1)
+    assert read.covered == pytest.approx(0.5)
+
+
+def test_crops_of_large_faces_do_not_alias():
+    noise = np.random.default_rng(0).integers(0, 256, (2048, 2048, 3)).astype(np.uint8)
+    matrix = similarity_transform(DEFAULT_TEMPLATE * 8, CROP_TEMPLATE * SIZE)
+    assert upright_crop(noise, matrix, SIZE).std() < 25
+
+
+def test_weights_beside_the_package_take_over_from_dlib(network, portrait, tmp_path, monkeypatch):
+    network.save_pretrained(tmp_path)
+    monkeypatch.setattr(faces, "NETWORK", tmp_path)
+    monkeypatch.setattr(faces, "LARGEST_DISAGREEMENT", np.inf)
+    monkeypatch.setattr(faces, "read_landmarks", lambda image, five: read_landmarks(image, five, network))
+    for name in ("_frontal_detector", "_network_detector", "_landmark_predictor"):
+        monkeypatch.setattr(faces, name, lambda: pytest.fail("dlib was asked"))
+    [face] = faces.detect_faces(portrait)
+    assert face.landmarks.shape == (68, 2) and 0 < face.covered < 1
+    monkeypatch.setattr(faces, "LARGEST_DISAGREEMENT", 0.0)  # nothing that the two see alike
+    assert faces.detect_faces(portrait) == []
