@@ -1,14 +1,14 @@
 """How far the landmark network's points are from dlib's, on any pictures with faces.
 
-    python -m training.experiments.landmark_errors --network runs/landmarks/face_landmarks PICTURE...
+    python -m training.experiments.landmark_errors --network runs/landmarks/face_landmarks --pictures PICTURE...
 
 Prints a line per picture: the mean distance of the 68 points over that of the outer corners of the eyes (points 36 and
 45), in per cent, as a whole and by part of the face, what the network itself expected, and whether the mouth is
 covered. The detector finds the face for it; dlib, the judge, finds its own.
 """
 
-import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from eat_hf.inputs.faces import detect_faces_with_dlib
 from eat_hf.inputs.landmarks import NETWORK, landmark_network, read_landmarks
 from eat_hf.media.pictures import read_image
 
-from ..loop.command_line import run_script
+from ..loop.command_line import read_options, run_script
 
 PARTS = {"all": (0, 68), "jaw": (0, 17), "brows": (17, 27), "nose": (27, 36), "eyes": (36, 48), "mouth": (48, 68)}
 
@@ -43,18 +43,24 @@ def measure(picture: np.ndarray, network) -> dict[str, float] | None:
     return errors | {"expected": 100 * read.error, "covered": read.covered}
 
 
+@dataclass
+class ErrorOptions:
+    """Options."""
+
+    pictures: list[str] = field(metadata={"help": "Pictures with a face each."})
+    network: str = field(default=str(NETWORK), metadata={"help": "Folder of the network."})
+
+
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__ and __doc__.splitlines()[0])
-    parser.add_argument("pictures", nargs="+", type=Path, help="Pictures with a face each.")
-    parser.add_argument("--network", type=Path, default=NETWORK, help="Folder of the network.")
-    options = parser.parse_args(argv)
-    if not (options.network / "config.json").is_file():
-        raise UserError(f"There is no network at {options.network}; train one with training.landmarks.train.")
-    network = landmark_network(options.network)
+    options = read_options(ErrorOptions, argv)
+    folder = Path(options.network)
+    if not (folder / "config.json").is_file():
+        raise UserError(f"There is no network at {folder}; train one with training.landmarks.train.")
+    network = landmark_network(folder)
     columns = [*PARTS, "expected", "covered"]
     print("| picture | " + " | ".join(columns) + " |\n|---|" + "---|" * len(columns))
     rows = []
-    for path in options.pictures:
+    for path in map(Path, options.pictures):
         measured = measure(read_image(path), network)
         if measured is None:
             print(f"| {path.name} | no face |")
