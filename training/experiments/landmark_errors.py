@@ -7,7 +7,6 @@ Prints a line per picture: the mean distance of the 68 points over that of the o
 covered. The detector finds the face for it; dlib, the judge, finds its own.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,7 +50,7 @@ class ErrorOptions:
     network: str = field(default=str(NETWORK), metadata={"help": "Folder of the network."})
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     options = read_options(ErrorOptions, argv)
     folder = Path(options.network)
     if not (folder / "config.json").is_file():
