@@ -65,7 +65,7 @@ class AdapterConfig(BaseModel):
     ]
     base_model: Line
     base_fingerprint: dict[str, str]
-    base_parameters: int
+    base_parameters: Annotated[int, Field(gt=0)]
     prompt_type: Literal["deep", "shallow", "none"]
     library_version: Line = __version__
     training: dict[str, Any] = Field(default_factory=dict)

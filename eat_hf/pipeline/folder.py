@@ -28,6 +28,8 @@ def check_model(folder: Path, variant: str | None = None, given: Collection[str]
         RepositoryError: it does not.
     """
     index = read_json(folder / INDEX)
+    if not isinstance(index.get("_class_name"), str):
+        raise RepositoryError(f"{folder / INDEX} cannot be used; _class_name: it must be the name of a pipeline.")
     for name, hint in get_type_hints(Networks).items():
         kinds = get_args(hint) or (hint,)
         entry = index.get(name)

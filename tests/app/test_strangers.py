@@ -123,8 +123,9 @@ def test_a_strangers_configuration_is_bounded(tiny_pipeline, tiny_model, tmp_pat
     EmotionAdapter.create(tiny_pipeline.base, ("smirk",), "happy").save(tmp_path)
     config, pipe = json.loads((tmp_path / CONFIG).read_text()), EATPipeline.from_pretrained(tiny_model)
     for change, words in (
-        ({"emotions": [f"e{n}" for n in range(100_000)]}, "at most 64 items"),
-        ({"training": {"notes": "x" * 2_000_000}}, "larger than 1 MB"),
+        ({"emotions": [f"e{n}" for n in range(100)]}, "at most 64 items"),
+        ({"emotions": [f"e{n}" for n in range(100_000)]}, "more than"),
+        ({"training": {"notes": "x" * 2_000_000}}, "more than 1 MB"),
         ({"base_parameters": 0}, "greater than 0"),
     ):
         (tmp_path / CONFIG).write_text(json.dumps({**config, **change}))

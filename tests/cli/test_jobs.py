@@ -210,7 +210,9 @@ def test_failures_of_other_runs_stay_in_the_report(folder, runner):
 
 
 def test_unknown_columns_are_named_in_one_sentence(folder):
-    with pytest.raises(UserError, match="has columns 'mood', 'colour'; columns are audio, emotion") as caught:
+    with pytest.raises(
+        UserError, match="has columns 'mood', 'colour'; columns are audio, audio_track, emotion"
+    ) as caught:
         read_manifest(write(folder, "image,mood,audio,output,colour", "a,b,c,d.mp4,e"))
     assert "\n" not in str(caught.value)
 

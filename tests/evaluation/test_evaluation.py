@@ -183,7 +183,7 @@ def test_mistakes(folders, judges, tmp_path):
     ):
         with pytest.raises(UserError, match=words):
             evaluate(*arguments, **judges, progress=False)
-    with pytest.raises(UserError, match="SyncNet .*nowhere.* cannot be loaded"):
+    with pytest.raises(UserError, match="nowhere is neither a folder nor the name of a repository"):
         evaluate(generated, reference, syncnet=str(tmp_path / "nowhere"), emotion_judge=None, progress=False)
     (tmp_path / "other" / "broken.mp4").write_bytes(b"")
     with pytest.raises(UserError, match="None of the 1 clips could be scored: unreadable"):

@@ -211,5 +211,5 @@ def test_what_other_pipelines_take_is_refused_by_name(tiny_pipeline, portrait, o
 def test_a_folder_without_its_components_says_so(tiny_model, tmp_path):
     shutil.copytree(tiny_model, tmp_path / "model")
     shutil.rmtree(tmp_path / "model" / "edn")
-    with pytest.raises(UserError, match="cannot be loaded"):
+    with pytest.raises(UserError, match=r"edn.config\.json cannot be read"):
         EATPipeline.from_pretrained(Path(tmp_path / "model"))

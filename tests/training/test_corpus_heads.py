@@ -165,7 +165,8 @@ def test_blink_closes_the_lids(identity, renderer):
 
 
 def test_skin_has_texture_that_moves_with_the_head(identity):
-    pictures = ClipRenderer(identity, replace(identity.scene, noise=0.0, blur=0.0))
+    far = dict(distance=1e3, vignette=0.0)  # a head that moves to the side is seen from no other side
+    pictures = ClipRenderer(identity, replace(identity.scene, noise=0.0, blur=0.0, jpeg=0, **far))
     step = np.array([8 / 128, 0, 0], np.float32)  # 8 pixels to the right
     column, row = pixel(0.5 * (identity.landmarks[36] + identity.landmarks[48]))
 

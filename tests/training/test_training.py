@@ -83,7 +83,7 @@ def test_the_renderer_learns_to_draw_the_mouth():
     }
     losses = task(task.augment(pairs))
     assert all(loss.isfinite() for loss in losses.values())
-    assert losses.keys() == {"picture", "gradient", "synthesised", "warp", "flow", "mouth"}
+    assert losses.keys() == {"picture", "gradient", "synthesised", "warp", "flow", "mouth", "mouth_gradient"}
     sum(losses.values()).backward()
     assert (model.decoder.to_rgb_and_mask.weight.grad.abs().sum((1, 2, 3)) > 0).tolist() == [True] * 3 + [False]
 
