@@ -6,8 +6,7 @@ multimedia", 1997). It stretches with the picture, so scaling keeps it. A patter
 next to nothing, does not flicker, and adds up over the frames, in which the face moves.
 
 Whoever looks for it does not know what was cropped, so all croppings of up to 10 % on each side are tried, mirrored and
-not. Libraries for marks (trustmark, invisible-watermark) bring networks of their own or torch models to download, and
-the small ones (blind-watermark) are lost when a picture is scaled or cropped.
+not.
 """
 
 import hashlib
