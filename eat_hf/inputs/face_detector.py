@@ -133,12 +133,12 @@ def without_overlaps(candidates: list[Found]) -> list[Found]:
     """The surest of those that overlap, surest first."""
     kept: list[Found] = []
     for candidate in sorted(candidates, key=lambda found: -found.score):
-        if all(_overlap(candidate.box, other.box) < 0.3 for other in kept):
+        if all(overlap(candidate.box, other.box) < 0.3 for other in kept):
             kept.append(candidate)
     return kept
 
 
-def _overlap(a: np.ndarray, b: np.ndarray) -> float:
+def overlap(a: np.ndarray, b: np.ndarray) -> float:
     """Area that both boxes cover, as a share of the smaller one."""
     sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
     areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]

@@ -19,7 +19,7 @@ import numpy as np
 from ..constants import FPS
 from ..easing import smoothstep
 from ..errors import InputWarning, UserError
-from .face_detector import CLOSER, find_faces, load_detector, points_upright
+from .face_detector import CLOSER, find_faces, load_detector, overlap, points_upright
 from .landmarks import DEFAULT_TEMPLATE as DEFAULT_TEMPLATE
 from .landmarks import NETWORK, five_points, landmark_network, read_landmarks
 from .landmarks import similarity_transform as similarity_transform
@@ -223,16 +223,9 @@ def _corners(box) -> np.ndarray:
 def _without_overlaps(candidates: list) -> list:
     kept: list = []
     for candidate in sorted(candidates, key=lambda c: -c[1]):
-        if all(_overlap(candidate[0], other[0]) < 0.3 for other in kept):
+        if all(overlap(candidate[0], other[0]) < 0.3 for other in kept):
             kept.append(candidate)
     return kept
-
-
-def _overlap(a: np.ndarray, b: np.ndarray) -> float:
-    """Area that both boxes cover, as a share of the smaller one."""
-    sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
-    return float(np.prod(sides.clip(0)) / max(min(areas), 1e-9))
 
 
 def _landmarks(image: np.ndarray, box: np.ndarray) -> np.ndarray:
