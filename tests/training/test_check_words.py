@@ -62,6 +62,7 @@ def corpus(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_from_model_and_corpus_to_table_and_page(corpus, tmp_path):
     build_tiny_pipeline().save_pretrained(tmp_path / "model")
     add_words(tmp_path / "model", make_tiny_clip())

@@ -319,6 +319,7 @@ def in_parts(corpus, runs, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow  # all stages twice more; test_training_loop.py shows the same of the loop that they share
 @pytest.mark.parametrize("name", TRAINED)
 def test_two_processes_have_the_losses_of_one(name, in_parts, shared):
     """Of one that takes the same shares, which are all that batch norm sees on CPUs."""
