@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUTPUT := outputs
 
-.PHONY: demo app test lint reproduce clean
+.PHONY: demo app test test-slow lint reproduce clean
 
 demo: $(VENV)/ready
 	@mkdir -p $(OUTPUT)
@@ -18,6 +18,10 @@ app: $(VENV)/ready-app
 # a process a core, each on one thread: together they are faster than one process on all cores
 test: $(VENV)/ready-test lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
+# what takes minutes each: whole chains, two processes, thousands of mutations
+test-slow: $(VENV)/ready-test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m slow
 
 lint: $(VENV)/ready-test
 	$(BIN)/ruff check .

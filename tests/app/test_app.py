@@ -270,6 +270,7 @@ def GPU(duration):
 """
 
 
+@pytest.mark.slow
 def test_a_zerogpu_space_lends_a_gpu_for_as_long_as_the_voice_needs(tiny_model, files, hub, given, tmp_path):
     """With a stand-in for the package `spaces`, which only such Spaces have."""
     packages = tmp_path / "packages" / "spaces"

@@ -98,6 +98,7 @@ def _folder(process):
         return None
 
 
+@pytest.mark.slow
 def test_interrupted_learning_keeps_the_best_so_far(tiny_model, portrait_file, recording_file, tmp_path):
     model = shutil.copytree(tiny_model, tmp_path / "model")
     add_words(model, make_tiny_clip())

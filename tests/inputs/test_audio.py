@@ -76,6 +76,7 @@ def test_deepspeech_features_of_silence_are_finite():
     assert audio.deepspeech_features(torch.zeros(8_000)).isfinite().all()
 
 
+@pytest.mark.slow
 def test_log_mel_equals_librosa():
     waveform = noise(20_000)
     power = librosa.feature.melspectrogram(

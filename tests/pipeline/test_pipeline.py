@@ -414,6 +414,7 @@ print(peak_megabytes())
 """
 
 
+@pytest.mark.slow
 def test_long_recordings_need_little_more_memory(tiny_pipeline, portrait_file, tmp_path):
     """Three minutes of stereo against twelve seconds: everything but rendering, whose frames are handed out at once."""
     tiny_pipeline.save_pretrained(tmp_path / "model")

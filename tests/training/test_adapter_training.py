@@ -92,6 +92,7 @@ def test_it_is_an_emotion_of_the_base_which_stays_as_it_was(base, learnt, portra
     assert not torch.equal(heads[1][0].state_dict()["0.weight"], neutral["0.weight"])
 
 
+@pytest.mark.slow
 def test_two_processes_learn_what_one_does(base, clips, learnt, tmp_path):
     """Of one that takes the same shares, which are all that batch norm sees on CPUs."""
     options = ("--steps", 2, "--checkpoint_every", 2)
@@ -145,6 +146,7 @@ print("0")
 """
 
 
+@pytest.mark.slow
 def test_a_learnt_adapter_goes_over_the_hub(base, learnt, portrait_file, recording_file, tmp_path):
     """Trained here, pushed, and loaded by a process with a clean cache, which follows the card: the same frames."""
     hub = Hub()

@@ -180,6 +180,7 @@ def test_check_without_a_usable_portrait(tiny_model, broken_file, recording_file
         run(check_portraits, "--portraits", "nobody.png", *options)
 
 
+@pytest.mark.slow
 def test_contact_sheet_with_a_tiny_pipeline(tiny_model, portrait_file, recording_file, tmp_path):
     options = ["--audio", recording_file, "--model", tiny_model, "--output", tmp_path / "sheet.png", "--size", 32]
     run(contact_sheet, "--portraits", portrait_file, "--seconds", 0, 0.2, *options)

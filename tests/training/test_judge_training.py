@@ -94,6 +94,7 @@ def test_units_in_a_mirror():
     assert mirrored_units(names) == [1, 0, 2, 4, 3]
 
 
+@pytest.mark.slow
 def test_reproduce_writes_the_card(tmp_path, monkeypatch):
     """The whole of it, on one short clip, with tiny judges. A tiny generator would not do: it draws no face."""
     torch.manual_seed(0)

@@ -329,6 +329,7 @@ def test_two_processes_have_the_losses_of_one(name, in_parts, shared):
         np.testing.assert_allclose(*found, rtol=0.2 if name == DROPOUT else 1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_stages_train_in_bf16(corpus, runs, tmp_path):
     options = ["--mixed_precision", "bf16", "--gradient_accumulation_steps", "2", "--steps", "1"]
     run_stages(TRAINED, corpus, runs, tmp_path, *options)
