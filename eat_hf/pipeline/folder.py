@@ -33,7 +33,8 @@ def check_model(folder: Path, variant: str | None = None, given: Collection[str]
     for name, hint in get_type_hints(Networks).items():
         kinds = get_args(hint) or (hint,)
         entry = index.get(name)
-        if name in given or (type(None) in kinds and entry in (None, [None, None])):
+        left_out = name not in index or entry == [None, None]
+        if name in given or (type(None) in kinds and left_out):
             continue
         check_network(_named_class(entry, kinds, f"{folder / INDEX} cannot be used; {name}"), folder / name, variant)
 
