@@ -1,12 +1,13 @@
 """Which model is meant: the one that is named, or the bundled one."""
 
-import json
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
+from ..media.bounded import read_json
 
 if TYPE_CHECKING:
     from .pipeline_eat import EATPipeline
@@ -49,8 +50,8 @@ def known_emotions(model: str, adapters: Sequence[str] = ()) -> tuple[str, ...] 
     emotions: list[str] = []
     for place, file in ((model, "emotion_mapper/config.json"), *((place, "adapter_config.json") for place in adapters)):
         try:
-            found = json.loads((Path(place) / file).read_bytes())["emotions"]
-        except (OSError, ValueError, KeyError, TypeError):
+            found = read_json(Path(place) / file, most=math.inf)["emotions"]
+        except (UserError, KeyError):
             return None
         if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
             return None
