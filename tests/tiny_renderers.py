@@ -10,18 +10,25 @@ SMALL = dict(
     guidance=6,
     hourglass_channels=(4, 8),
     feature_channels=8,
+)
+PLAIN = SMALL | dict(
+    encoder_channels=(4, 8, 8),
+    volume_blocks=1,
+    compress_channels=2,
+    up_channels=(8, 4),
     decoder_channels=8,
     decoder_blocks=1,
     spade_hidden=4,
 )
-PLAIN = SMALL | dict(encoder_channels=(4, 8, 8), volume_blocks=1, compress_channels=2, up_channels=(8, 4))
 DETAIL = SMALL | dict(
     encoder_channels=(4, 8),
     volume_blocks=0,
-    up_channels=(8,),
     rigid_keypoints=(0, 1, 2, 3, 4),
-    detail_channels=2,
     inner_mouth=(5, 6, 7, 8),
+    teeth=4,
+    mouth_channels=(4, 4, 4),
+    mouth_details=2,
+    eye_channels=4,
 )
 
 

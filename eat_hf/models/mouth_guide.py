@@ -76,7 +76,7 @@ class MouthGuide(nn.Module):
             meet; 0 at the gum and 1 at the edge, going on to -1 and 2. And from -1 to 1 along the upper arch.
         """
         x, y = places.unbind(-1)
-        soft = (places[:, 0, 1, 0] - places[:, 0, 0, 0])[:, None, None]  # a pixel
+        soft = (places[:, 0, 1] - places[:, 0, 0]).norm(dim=-1)[:, None, None]  # a pixel
         arches = points.unflatten(1, (2, self.teeth + 1, 2))
         maps = []
         for arch in arches.unbind(1):

@@ -6,8 +6,9 @@ from tiny_renderers import DETAIL, KEYPOINTS
 
 from eat_hf import DetailRenderer
 from eat_hf.keypoints import rotation_from_degrees
-from eat_hf.models.eye_decoder import EyeDecoder, EyePoints
+from eat_hf.models.eye_decoder import HEIGHT, WIDTH, EyeDecoder, EyePoints
 from eat_hf.models.layers import pixel_grid
+from eat_hf.models.mouth_decoder import MouthDecoder
 from eat_hf.models.mouth_guide import MouthGuide
 
 RIGID = (0, 1, 2, 3, 4)
@@ -86,60 +87,90 @@ def face(openness=0.3, gaze=0.0):
     return torch.cat([points, torch.zeros(1, 10, 1)], -1)
 
 
-def test_eyes_that_stay_are_the_portraits_own():
+def test_an_eye_patch_is_seen_from_its_outer_corner():
+    plane = EyeDecoder(EYES).plane(face())
+    assert torch.allclose(plane.centre, torch.tensor([[-0.3, 0.0], [0.3, 0.0]]))
+    right, down = plane.axes.unbind(1)
+    # the picture's left eye has its outer corner on the left: its patch is as in the picture, the other's is mirrored
+    assert torch.allclose(right, torch.tensor([[1.0, 0.0], [-1.0, 0.0]]) * 0.3 * EyeDecoder.REACH[0], atol=1e-6)
+    assert torch.allclose(down, torch.tensor([[0.0, 1.0], [0.0, 1.0]]) * 0.3 * EyeDecoder.REACH[1], atol=1e-6)
+
+
+def test_eyes_that_stay_are_not_drawn():
     decoder = EyeDecoder(EYES)
-    torch.nn.init.normal_(decoder.to_rgb.weight)
-    picture = torch.rand(1, 3, 64, 64)
-    places = pixel_grid(64, 64, like=picture)[None]
-    same = decoder(picture, *decoder.maps(face(), face(), places))
-    assert torch.equal(same, picture)
+    assert decoder.maps(face(), face())[1].max() == 0
     for changed in (face(openness=0.0), face(gaze=0.2)):
-        drawn = (decoder(picture, *decoder.maps(face(), changed, places)) - picture).abs().amax(1)[0]
-        for eye in (slice(18, 27), slice(37, 46)):
-            assert drawn[30:34, eye].mean() > 0.02
-        assert drawn[:16].max() == 0 and drawn[48:].max() == 0
+        where = decoder.maps(face(), changed)[1]
+        assert where.shape == (2, 1, HEIGHT, WIDTH)
+        assert where[:, 0, HEIGHT // 2, WIDTH // 2].min() == 1 and where[:, 0, [0, -1]].max() == 0
+
+
+def test_a_fresh_decoder_keeps_the_eyes():
+    decoder = EyeDecoder(EYES)
+    picture = 0.1 + 0.8 * torch.rand(2, 3, HEIGHT, WIDTH)
+    torch.testing.assert_close(decoder(picture, decoder.maps(face(), face(0.0))[0]), picture)
+    torch.nn.init.normal_(decoder.to_rgb.weight)
+    assert (decoder(picture, decoder.maps(face(), face(0.0))[0]) - picture).abs().mean() > 0.02
 
 
 def test_only_the_eye_that_winks_is_drawn():
     decoder = EyeDecoder(EYES)
     wink = face()
     wink[:, [4, 6], 1] = 0.0  # the picture's left eye: upper and lower lid
-    _, where = decoder.maps(face(), wink, pixel_grid(64, 64, like=wink)[None])
-    assert where[0, 0, 32, 22] == 1 and where[0, 0, :, 40:].max() == 0
+    _, where = decoder.maps(face(), wink)
+    assert where[0].max() == 1 and where[1].max() == 0
 
 
 def test_maps_say_where_lids_and_pupil_are():
-    decoder = EyeDecoder(EYES)
-    places = pixel_grid(256, 256, like=face())[None]
-    maps, _ = decoder.maps(face(), face(0.2, 0.1), places)
-    below_upper, below_lower, along, pupil, now, before, moved = maps[0, :, :, 128 - 38].unbind(0)
-    row = 128 - round(0.15 * 0.2 * 128)  # where the upper lid is
+    maps, _ = EyeDecoder(EYES).maps(face(), face(0.2, 0.1))
+    below_upper, below_lower, along, pupil, now, before, moved = maps[0, :, :, WIDTH // 2].unbind(0)
+    height = torch.linspace(-1, 1, HEIGHT) * EyeDecoder.REACH[1]
+    row = (height + 0.1).abs().argmin()  # where the upper lid is
     assert abs(below_upper[row]) < 0.02 and below_lower[row] < -0.15
+    assert along.abs().max() < 0.02
     assert torch.allclose(now[row], torch.tensor(0.2)) and torch.allclose(before[row], torch.tensor(0.3))
     assert moved[row] > 0.05 and pupil.min() < 0.2
     points = EyePoints.of(face(0.2), list(EYES))
     assert torch.allclose(points.openness, torch.tensor([[0.2, 0.2]]))
+    # the pupil has moved to the right: to the inner corner of one eye, to the outer one of the other
+    left, right = (eye[3][HEIGHT // 2].argmin() for eye in maps)
+    assert left > WIDTH // 2 + 2 and right < WIDTH // 2 - 2
+
+
+def test_the_mouth_patch_turns_with_the_head(guide):
+    decoder = MouthDecoder(KEYPOINTS, RIGID, (5, 6, 7), TEETH, features=4, channels=(4, 4), detail_channels=2)
+    decoder.guide.load_state_dict(guide.state_dict())
+    straight = guide.mean_keypoints[None]
+    plane = decoder.plane(straight)
+    assert torch.allclose(plane.axes, torch.diag(torch.tensor(MouthDecoder.REACH))[None], atol=0.01)
+    rolled = straight @ rotation_from_degrees(*(torch.tensor([angle]) for angle in (0.0, 0.0, 30.0)))[0].mT
+    shift = torch.tensor([0.2, -0.1, 0.0])
+    moved = decoder.plane(0.5 * rolled + shift)
+    turn = rotation_from_degrees(*(torch.tensor([angle]) for angle in (0.0, 0.0, 30.0)))[0, :2, :2]
+    torch.testing.assert_close(moved.axes[0], 0.5 * plane.axes[0] @ turn.mT, atol=0.01, rtol=0)
+    torch.testing.assert_close(moved.centre[0], rolled[0, [5, 6, 7], :2].mean(0) * 0.5 + shift[:2])
 
 
 @pytest.mark.parametrize("train", [True, False])
 def test_a_renderer_with_both_learns_and_runs(train):
     torch.manual_seed(0)
-    model = DetailRenderer(**DETAIL, teeth=TEETH, eyes=EYES, refine_channels=(8, 8)).train(train)
+    model = DetailRenderer(**DETAIL, eyes=EYES).train(train)
+    torch.nn.init.normal_(model.eye_decoder.to_rgb.weight)
     keypoints, points = heads(40)
-    model.mouth_guide.fit(keypoints * 0.5, points * 0.5)
+    model.mouth_decoder.guide.fit(keypoints * 0.5, points * 0.5)
     picture = torch.rand(2, 3, 256, 256)
     out = model(picture, keypoints[:2] * 0.5, keypoints[2:8].view(2, 3, KEYPOINTS, 3) * 0.5)
-    assert out.frames.shape == out.eyes_picture.shape == (2, 3, 3, 256, 256)
+    assert out.frames.shape == out.warped_picture.shape == (2, 3, 3, 256, 256)
     out.frames.mean().backward()
-    for part in (model.eye_decoder.to_rgb.weight, model.decoder.refine.weight, model.decoder.refine_more[0].weight):
-        assert part.grad.abs().sum() > 0
-    assert all(p.grad is None for p in model.mouth_guide.parameters())  # fitted, not learnt
+    for part in (model.eye_decoder.layers[0], model.mouth_decoder.stem.conv, model.mouth_decoder.refine, model.stem.conv):
+        assert part.weight.grad.abs().sum() > 0
+    assert all(p.grad is None for p in model.mouth_decoder.guide.parameters())  # fitted, not learnt
 
 
 def test_it_is_saved_with_what_was_fitted(tmp_path):
-    model = DetailRenderer(**DETAIL, teeth=TEETH, eyes=EYES).eval()
+    model = DetailRenderer(**DETAIL, eyes=EYES).eval()
     keypoints, points = heads(60)
-    model.mouth_guide.fit(keypoints, points)
+    model.mouth_decoder.guide.fit(keypoints, points)
     model.save_pretrained(tmp_path)
     again = DetailRenderer.from_pretrained(tmp_path)
-    assert torch.equal(again.mouth_guide.points(keypoints), model.mouth_guide.points(keypoints))
+    assert torch.equal(again.mouth_decoder.guide.points(keypoints), model.mouth_decoder.guide.points(keypoints))

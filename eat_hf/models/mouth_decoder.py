@@ -1,0 +1,103 @@
+"""What a portrait with closed lips does not show: teeth, tongue and the dark between the lips.
+
+Nothing but what is between the lips is drawn, so that nothing else can go wrong on pictures unlike those of the
+training. It is drawn on a patch that lies flat on the face and turns with the head.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .affine_motion import fit_affine
+from .layers import CheckpointedBlocks, ConvNormReLU
+from .mouth_guide import MouthGuide
+from .patches import PatchPlane, polygon_coverage
+
+HEIGHT, WIDTH = 128, 160  # of the patch, in pixels
+
+
+class MouthDecoder(CheckpointedBlocks):
+    """A U-Net on the patch around the mouth, guided by where the teeth are.
+
+    Args:
+        keypoints: K.
+        rigid_keypoints, teeth: of the guide, see `MouthGuide`.
+        inner_mouth: indices of the keypoints around the opening of the mouth, in order.
+        features: width of the renderer's feature map.
+        channels: widths at a half, a quarter, ... of the patch's density.
+        detail_channels: width at its full density.
+    """
+
+    REACH = 0.32, 0.26  # half of the patch's width and height, in the frame of the guide's mean head
+    HIDDEN = 5  # pixels over which the border of the opening is soft
+
+    def __init__(
+        self,
+        keypoints: int,
+        rigid_keypoints: tuple[int, ...],
+        inner_mouth: tuple[int, ...],
+        teeth: int,
+        features: int,
+        channels: tuple[int, ...] = (32, 48, 64, 96),
+        detail_channels: int = 16,
+    ):
+        super().__init__()
+        self.inner_mouth = list(inner_mouth)
+        self.guide = MouthGuide(keypoints, rigid_keypoints, teeth)
+        maps = 3 + 2 + MouthGuide.channels
+        self.stem = ConvNormReLU(4 * maps, channels[0])
+        joined = (channels[0], channels[1] + features, *channels[2:])  # what goes into each level's second half
+        self.downs = nn.ModuleList(
+            ConvNormReLU(i, o, stride=2) for i, o in zip((channels[0], *channels[1:]), channels[1:], strict=False)
+        )
+        self.mixes = nn.ModuleList(ConvNormReLU(i, o) for i, o in zip(joined[1:], channels[1:], strict=True))
+        self.ups = nn.ModuleList(ConvNormReLU(i + o, o) for i, o in zip(channels[:0:-1], channels[-2::-1], strict=True))
+        self.to_details = nn.Conv2d(channels[0], 4 * detail_channels, 3, padding=1)
+        self.refine = nn.Conv2d(detail_channels + maps, 2 * detail_channels, 3, padding=1)
+        self.to_rgb = nn.Conv2d(2 * detail_channels, 3, 3, padding=1)
+
+    def plane(self, keypoints: Tensor) -> PatchPlane:
+        """The patch on faces with keypoints (N, K, 3): around the mouth, turned as the skull is."""
+        mean = self.guide.mean_keypoints.to(keypoints)
+        rigid = self.guide.rigid
+        matrix, _ = fit_affine(mean[rigid].expand(len(keypoints), -1, -1), keypoints[:, rigid])
+        reach = matrix.new_tensor(self.REACH)[:, None]
+        return PatchPlane(keypoints[:, self.inner_mouth, :2].mean(1), reach * matrix[:, :2, :2])
+
+    def opening(self, keypoints: Tensor, places: Tensor) -> Tensor:
+        """How much each place (N, h, w, 2) is between the lips: (N, 1, h, w) in [0, 1], soft outwards."""
+        inside = polygon_coverage(keypoints[:, self.inner_mouth, :2], places)
+        return (2 * F.avg_pool2d(inside, self.HIDDEN, 1, self.HIDDEN // 2)).clamp(max=1)
+
+    def forward(
+        self, picture: Tensor, opening: Tensor, shown: Tensor, keypoints: Tensor, places: Tensor, features: Tensor
+    ) -> Tensor:
+        """Draw it.
+
+        Args:
+            picture: (N, 3, h, w), the moved portrait on the patch.
+            opening: (N, 1, h, w), see `opening`.
+            shown: (N, 1, h, w), where the moved portrait shows what is between its own lips.
+            keypoints: K_d (N, K, 3).
+            places: (N, h, w, 2) of the patch.
+            features: (N, C, h / 4, w / 4) of the renderer, on the patch.
+
+        Returns:
+            (N, 3, h, w) in [0, 1], of use between the lips alone.
+        """
+        with torch.autocast(picture.device.type, enabled=False):
+            guide = self.guide.draw(self.guide.points(keypoints), places)
+        # hidden from the network, so that lips stretched by the warp are never taken for a cavity
+        visible = picture * (1 - opening * (1 - shown))
+        maps = torch.cat([visible, opening, opening * shown, guide * opening], 1).to(self.to_rgb.weight.dtype)
+        x = self._run(self.stem, F.pixel_unshuffle(maps, 2))
+        skips = []
+        for level, (down, mix) in enumerate(zip(self.downs, self.mixes, strict=True)):
+            skips.append(x)
+            x = self._run(down, x)
+            x = self._run(mix, torch.cat([x, features.to(x.dtype)], 1) if level == 0 else x)
+        for up in self.ups:
+            x = self._run(up, torch.cat([F.interpolate(x, scale_factor=2), skips.pop()], 1))
+        x = F.pixel_shuffle(F.leaky_relu(self.to_details(x), 0.2), 2)
+        x = F.leaky_relu(self.refine(torch.cat([x, maps], 1)), 0.2)
+        return torch.sigmoid(self.to_rgb(x).float())

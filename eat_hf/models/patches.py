@@ -1,0 +1,70 @@
+"""Parts of a face that are drawn: flat patches that move with it, at a density of their own whatever the frame's size.
+
+Positions are x and y of pictures in [-1, 1].
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .layers import pixel_grid
+
+
+@dataclass
+class PatchPlane:
+    """Where a patch lies in each of N pictures.
+
+    Attributes:
+        centre: (N, 2).
+        axes: (N, 2, 2), from the centre to the middle of the patch's right side, and to the middle of its lower side.
+    """
+
+    centre: Tensor
+    axes: Tensor
+
+    def places(self, height: int, width: int) -> Tensor:
+        """Of the pixels of patches so large: (N, height, width, 2)."""
+        grid = pixel_grid(height, width, like=self.centre).flatten(0, 1)
+        return (self.centre[:, None] + grid @ self.axes).unflatten(1, (height, width))
+
+    def paste(self, patches: Tensor, masks: Tensor, pictures: Tensor) -> Tensor:
+        """Lay patches (N, C, h, w) into pictures (N, C, H, W), as far as masks (N, 1, h, w) in [0, 1] say."""
+        height, width = pictures.shape[2:]
+        parts = torch.cat([patches * masks, masks], 1)
+        inverse = torch.linalg.inv(self.axes)
+        laid = []
+        for picture, part, centre, axes, back in zip(pictures, parts, self.centre, self.axes, inverse, strict=True):
+            # of each picture the box around its patch alone
+            reach = axes.detach().abs().sum(0)
+            low, high = (((centre.detach() + side * reach + 1) / 2).tolist() for side in (-1, 1))
+            left, right = max(0, int(low[0] * width)), min(width, int(high[0] * width) + 1)
+            top, bottom = max(0, int(low[1] * height)), min(height, int(high[1] * height) + 1)
+            if left >= right or top >= bottom:
+                laid.append(picture)
+                continue
+            x = (torch.arange(left, right, device=picture.device) * 2 + 1) / width - 1
+            y = (torch.arange(top, bottom, device=picture.device) * 2 + 1) / height - 1
+            where = (torch.stack(torch.meshgrid(x, y, indexing="xy"), -1) - centre) @ back
+            drawn, mask = F.grid_sample(part[None], where[None], align_corners=False)[0].split([len(picture), 1])
+            together = picture.clone()
+            together[:, top:bottom, left:right] = picture[:, top:bottom, left:right] * (1 - mask) + drawn
+            laid.append(together)
+        return torch.stack(laid)
+
+
+def sample(maps: Tensor, places: Tensor) -> Tensor:
+    """Maps (N, C, H, W) at places (N, h, w, 2) -> (N, C, h, w)."""
+    return F.grid_sample(maps, places, padding_mode="border", align_corners=False)
+
+
+def polygon_coverage(corners: Tensor, places: Tensor) -> Tensor:
+    """Which places (N, h, w, 2) are inside a polygon with corners (N, P, 2), in order: (N, 1, h, w) of 0 and 1."""
+    x, y = places.unbind(-1)
+    inside = torch.zeros_like(x, dtype=torch.bool)
+    for start, end in zip(corners.unbind(1), corners.roll(-1, 1).unbind(1), strict=True):
+        (x0, y0), (x1, y1) = (point[..., None, None].unbind(1) for point in (start, end))
+        slope = (x1 - x0) / torch.where((y1 - y0).abs() < 1e-9, 1e-9, y1 - y0)
+        inside ^= ((y0 > y) != (y1 > y)) & (x < x0 + slope * (y - y0))
+    return inside[:, None].to(places.dtype)
