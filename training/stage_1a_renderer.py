@@ -60,7 +60,7 @@ class RendererOptions(LoopOptions):
 
 def draw(bank: FrameBank, rng: np.random.Generator, count: int, calm_share: float) -> Batch:
     source, driving = bank.draw_pairs(rng, count, calm_share, MOST_TURNED)
-    pictures = torch.stack([bank.pixel_values(source), bank.pixel_values(driving)], 1)
+    pictures = torch.stack([bank.pixel_values(source, None), bank.pixel_values(driving, None)], 1)
     return {
         "pictures": pictures,
         "keypoints": torch.stack([bank.label("keypoints", source), bank.label("keypoints", driving)], 1),

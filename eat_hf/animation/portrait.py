@@ -60,7 +60,7 @@ class Portrait:
 
 
 def to_pixel_values(pictures: Tensor) -> Tensor:
-    """(N, 256, 256, 3) uint8 -> (N, 3, 256, 256) float32 in [0, 1]."""
+    """(N, H, W, 3) uint8 -> (N, 3, H, W) float32 in [0, 1]."""
     return pictures.permute(0, 3, 1, 2).float() / 255
 
 
@@ -90,9 +90,11 @@ def locate_keypoints(
 @torch.no_grad()
 def read_portrait(networks: Networks, aligned: AlignedPortrait, device: torch.device) -> Portrait:
     """Encode the aligned face and find its keypoints, pose and expression."""
-    pixel_values = to_pixel_values(torch.from_numpy(aligned.crop[None]).to(device))
+    pixel_values, detailed = (
+        to_pixel_values(torch.from_numpy(picture[None]).to(device)) for picture in (aligned.crop, aligned.detailed)
+    )
     motion = read_motion(networks.motion_estimator, pixel_values)
     frame = networks.expression_basis.config.expression_frame
     canonical, keypoints, prediction_map = locate_keypoints(networks.keypoint_detector, pixel_values, motion, frame)
-    features = networks.repos_net.encode(pixel_values)
+    features = networks.repos_net.encode(detailed)
     return Portrait(aligned, features, canonical, keypoints, prediction_map, motion)

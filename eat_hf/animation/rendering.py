@@ -24,7 +24,7 @@ def renderer_of(networks: Networks, mix: EmotionMix | None) -> Renderer:
 
 
 def render_plan(networks: Networks, plan: ClipPlan) -> Iterator[np.ndarray]:
-    """The frames of a plan, in chunks (n, 256, 256, 3) uint8, as they are asked for.
+    """The frames of a plan, in chunks (n, S, S, 3) uint8, as they are asked for.
 
     Raises:
         UserError: there is not enough memory.
@@ -37,7 +37,7 @@ def render_plan(networks: Networks, plan: ClipPlan) -> Iterator[np.ndarray]:
 def render_frames(
     renderer: Renderer, portrait: Portrait, driving: Tensor, guidance: Tensor | None, batch_size: int = 8
 ) -> Iterator[np.ndarray]:
-    """Frames of driving keypoints (1, F, K, 3), in chunks (n, 256, 256, 3) uint8.
+    """Frames of driving keypoints (1, F, K, 3), in chunks (n, S, S, 3) uint8.
 
     Args:
         guidance: (1, width), (1, F, width), or None before emotional adaptation.

@@ -3,6 +3,8 @@
 import gradio as gr
 
 from ..inputs.emotions import MAX_INTENSITY
+from ..inputs.faces import SIZE
+from ..pipeline.arguments import DEFAULT_SIZE
 from .components import AT_ONCE, any_name
 from .inputs import Inputs, emotion_choices
 from .result import build_buttons, build_result, shown
@@ -27,8 +29,11 @@ def make_video_tab(studio: Studio, inputs: Inputs) -> None:
     driving_video = gr.Video(
         label="Driving video: its head motion is used", sources=["upload"], visible=False, height=220, buttons=[]
     )
+    sizes = [("Face, 256 x 256", "crop")]
+    if studio.pipe.repos_net.largest_frames > SIZE:
+        sizes = [(f"Face, {DEFAULT_SIZE} x {DEFAULT_SIZE}", "crop"), ("Face, 256 x 256, sooner", "small crop")]
     picture = gr.Radio(
-        [("Face, 256 x 256", "crop"), ("Full picture", "full picture")],
+        [*sizes, ("Full picture", "full picture")],
         value="crop",
         label="Picture",
         elem_id="picture",
@@ -65,11 +70,11 @@ def make_video_tab(studio: Studio, inputs: Inputs) -> None:
     ):
         """A video of the portrait saying the voice, the Python code that makes the same, and nothing."""
         progress(0, desc="Reading the portrait and the voice")
-        full = picture == "full picture"
+        full, size = picture == "full picture", SIZE if picture == "small crop" else None
         # no file is called as something is that a visitor named
         name = f"{emotion}.mp4" if emotion in studio.pipe.emotions else "emotion.mp4"
         request = studio.request(
-            session, portrait, voice, emotion, intensity, head_motion, driving_video, full, seed, face, name
+            session, portrait, voice, emotion, intensity, head_motion, driving_video, full, seed, face, name, size
         )
         code = studio.python_code(session, portrait, voice, request)
 

@@ -27,7 +27,8 @@ from ..errors import RepositoryError, UserError, shown
 from ..hub.cards import slug
 from ..hub.client import fetch_small_files
 from ..inputs.emotions import CROSS_FADE, EmotionTrack
-from ..inputs.faces import Face, choose_face, detect_faces
+from ..inputs.faces import SIZE, Face, choose_face, detect_faces
+from ..inputs.numbers import FrameSize
 from ..media.bounded import JSON_BYTES
 from ..media.recordings import Recording
 from ..media.videos import VideoWriter
@@ -164,12 +165,13 @@ class Studio:
         @on_gpu(lambda adapters, request, frames: STARTING + round(request.recording.seconds))
         def render_some(adapters, request: Request, frames: Sequence[int]) -> list[np.ndarray]:
             view = pipe.with_adapters(adapters)
-            some = view.plan_clip(request.image, request.recording, options=request.options).only(frames)
+            options = request.options if request.options.paste_back else replace(request.options, size=SIZE)
+            some = view.plan_clip(request.image, request.recording, options=options).only(frames)
             return [frame for chunk in view.render_clip(some, request.options.paste_back) for frame in chunk]
 
         @on_gpu(lambda request, names: STARTING + round(len(names) * PER_SECOND * request.recording.seconds))
         def render_grid(request: Request, names: Sequence[str]) -> Iterator[np.ndarray]:
-            options = replace(request.options, paste_back=False)
+            options = replace(request.options, paste_back=False, size=SIZE)
             clips = [pipe.stream(request.image, request.recording, options=options, emotion=name) for name in names]
             for chunks in zip(*clips, strict=True):
                 yield _grid([_labelled(chunk, name) for chunk, name in zip(chunks, names, strict=True)])
@@ -217,6 +219,7 @@ class Studio:
         seed: int = 0,
         face: int | None = None,
         name: str = "eat.mp4",
+        size: FrameSize | None = None,
     ) -> Request:
         """Check what was given before anybody waits for it.
 
@@ -230,7 +233,9 @@ class Studio:
         elif head_motion not in ("natural", "still"):
             raise UserError(f"Head motion is natural, still or driving video, not {shown(head_motion)}.")
         face = None if face is None else int(face)
-        options = ClipOptions(emotion, float(intensity), head_motion, int(seed or 0), BATCH, face, bool(full_picture))
+        options = ClipOptions(
+            emotion, float(intensity), head_motion, int(seed or 0), BATCH, face, bool(full_picture), size=size
+        )
         return Request(image, recording, options, name)
 
     # Results ---------------------------------------------------------------------------------------------------------
@@ -445,6 +450,8 @@ class Studio:
             arguments.append(f"face={options.face}")
         if options.paste_back:
             arguments.append("paste_back=True")
+        if options.size is not None:
+            arguments.append(f"size={options.size!r}")
         lines += ["out = pipe(", *(f"    {argument}," for argument in arguments), ")"]
         return "\n".join([*lines, f"out.save({_quoted(request.name)})"])
 

@@ -28,6 +28,7 @@ from ..animation.head_pose import pose_head
 from ..animation.portrait import to_pixel_values
 from ..animation.rendering import render_frames
 from ..errors import UserError
+from ..inputs.faces import SIZE
 from ..media.pictures import read_image
 from ..media.recordings import Recording, read_audio
 from ..media.videos import VideoWriter
@@ -163,7 +164,7 @@ pipe.set_progress_bar_config(disable=True)
 loaded = time.time()
 recording = read_audio(audio)
 with VideoWriter(output, recording) as video:
-    for number, chunk in enumerate(pipe.stream(image, recording, "happy", generator=0)):
+    for number, chunk in enumerate(pipe.stream(image, recording, "happy", generator=0, size=256)):
         if not number:
             first = time.time()
         video.write(chunk)
@@ -207,7 +208,7 @@ def make_videos(pipe: EATPipeline, image: Any, recording: Recording, batch: int,
     """Portrait in, mp4 out, one after the other."""
     for _ in range(count):
         with VideoWriter(Path(folder) / "out.mp4", recording) as video:
-            for chunk in pipe.stream(image, recording, EMOTION, generator=0, batch_size=batch):
+            for chunk in pipe.stream(image, recording, EMOTION, generator=0, batch_size=batch, size=SIZE):
                 video.write(chunk)
 
 
@@ -233,7 +234,7 @@ def run_benchmark(pipe: EATPipeline, model: str, options: BenchmarkOptions, comm
     recording = whole.first(options.seconds)
 
     def plan(view: EATPipeline) -> ClipPlan:
-        return view.plan_clip(image, recording, EMOTION, head_motion="still", generator=0)
+        return view.plan_clip(image, recording, EMOTION, head_motion="still", generator=0, size=SIZE)
 
     peak = {name: matrix_peak(device, DTYPES[name], repeats) for name in options.dtypes}
     clip = plan(pipe)

@@ -70,6 +70,14 @@ def generate(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same video.")] = None,
     paste_back: Annotated[bool, typer.Option("--paste-back", help="Put the face back into the whole picture.")] = False,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            help="Side of the frames: 256, 512, 1024, or portrait, what the face in the picture has. "
+            "Default: 512 where the model can; with --paste-back, portrait.",
+            show_default=False,
+        ),
+    ] = None,
     watermark: Annotated[
         bool, typer.Option(help="Mark the frames invisibly as AI-generated; see detect-watermark.")
     ] = True,
@@ -99,7 +107,10 @@ def generate(
         return pipeline.emotions[len(pipeline.emotion_mapper.config.emotions)] if adapter else "neutral"
 
     if manifest is not None:
-        if any(given is not None for given in (image, audio, emotion, timeline, emotion_text, face, seed, audio_track)):
+        if any(
+            given is not None
+            for given in (image, audio, emotion, timeline, emotion_text, face, seed, audio_track, size)
+        ):
             raise UserError("With --manifest, what a video is made of stands in its line, not in other options.")
         model_place = find_model(model)
         emotions = known_emotions(model_place, adapter or ())
@@ -113,6 +124,7 @@ def generate(
     job = Job(
         *(image, audio, output, emotion, timeline, emotion_text, intensity, head_motion, face, seed, paste_back),
         audio_track=audio_track,
+        size=size,
     )
     # everything that can be wrong and is quick to see comes before the model is loaded
     check(job)

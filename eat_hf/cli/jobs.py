@@ -1,8 +1,8 @@
 """Videos to make, as the command line has them: one, or a list of many that several processes share.
 
 A manifest is a CSV file with a line for each video: columns `image`, `audio` and `output`, and any of `emotion`,
-`timeline`, `emotion_text`, `intensity`, `head_motion`, `face`, `seed`, `paste_back` and `audio_track`, written as the
-options of `eat-hf generate`. Paths are relative to the manifest, which is read as `spreadsheet` says.
+`timeline`, `emotion_text`, `intensity`, `head_motion`, `face`, `seed`, `paste_back`, `audio_track` and `size`, written
+as the options of `eat-hf generate`. Paths are relative to the manifest, which is read as `spreadsheet` says.
 """
 
 import functools
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UserError, shown
-from ..inputs.numbers import FACES, SEEDS, check_whole_number
+from ..inputs.numbers import FACES, SEEDS, check_whole_number, parse_size
 from ..media.files import existing_file, explained_writing, remove_unfinished, write_atomically
 from .messages import say, show
 from .spreadsheet import Row, read_table
@@ -58,6 +58,7 @@ class Job:
     seed: int | None = None
     paste_back: bool = False
     audio_track: int | None = None
+    size: str | None = None
     line: int = 0
 
 
@@ -96,6 +97,7 @@ def check(job: Job, emotions: Sequence[str] | None = None) -> tuple["Emotion", "
     for value, name, limits in ((job.seed, "The seed", SEEDS), (job.face, "face", FACES)):
         if value is not None:
             check_whole_number(value, name, limits)
+    parse_size(job.size)
     check_video_target(job.output)
     for path, kind in ((job.image, "picture"), (job.audio, "recording")):
         _check_file(path, kind)
@@ -161,6 +163,7 @@ def prepare(job: Job, emotions: Sequence[str] | None = None) -> ReadyJob:
         face=choose_face(detect_faces(picture), job.face),
         paste_back=job.paste_back,
         emotion_text=job.emotion_text,
+        size=parse_size(job.size),
     )
     says_emotion = any(given is not None for given in (job.emotion, job.timeline, job.emotion_text))
     return ReadyJob(job, picture, recording, options, says_emotion)

@@ -23,8 +23,10 @@ from .face_detector import CLOSER, find_faces, load_detector, overlap, points_up
 from .landmarks import DEFAULT_TEMPLATE as DEFAULT_TEMPLATE
 from .landmarks import NETWORK, five_points, landmark_network, read_landmarks
 from .landmarks import similarity_transform as similarity_transform
+from .numbers import FrameSize
 
 SIZE = 256  # side of the frame that the network sees
+LARGEST_SIZE = 1024  # side of the largest frames
 ALIGNED_LANDMARKS = 47  # jaw, brows, nose and eyes but for the last point; the mouth moves too much to align by
 LONGEST_SEARCH = 50  # frames of a driving video in which a face must show up
 LONGEST_GAP = 25  # frames of a driving video in which a face that turns away may be unseen
@@ -64,11 +66,13 @@ class AlignedPortrait:
     picture: (H, W, 3) uint8, the whole picture.
     crop: (256, 256, 3) uint8, what the network sees.
     matrix: (2, 3) from the picture's pixels to the crop's.
+    detailed: (S, S, 3) uint8, the same square at the size of the frames.
     """
 
     picture: np.ndarray
     crop: np.ndarray
     matrix: np.ndarray
+    detailed: np.ndarray
 
 
 # Detection -----------------------------------------------------------------------------------------------------------
@@ -274,35 +278,71 @@ def choose_face(faces: list[Face], face: int | None = None) -> Face:
 # Cutting out ---------------------------------------------------------------------------------------------------------
 
 
-def align_portrait(image: np.ndarray, face: Face, template: np.ndarray | None = None) -> AlignedPortrait:
+def align_portrait(
+    image: np.ndarray, face: Face, template: np.ndarray | None = None, size: FrameSize = SIZE
+) -> AlignedPortrait:
     """Turn, scale and shift a picture so that the face lies where the network expects it.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         template: (68, 2) where the landmarks should lie in the 256 frame; `DEFAULT_TEMPLATE` if None.
+        size: of the frames; "portrait" is what the picture has of the square, 256 to 1024.
     """
     template = DEFAULT_TEMPLATE if template is None else np.asarray(template, np.float64)
     matrix = similarity_transform(face.landmarks[:ALIGNED_LANDMARKS], template[:ALIGNED_LANDMARKS])
-    return AlignedPortrait(picture=image, crop=_warp(image, matrix, (SIZE, SIZE)), matrix=matrix)
+    if size == "portrait":
+        own = SIZE / np.sqrt(abs(np.linalg.det(matrix[:, :2])))
+        size = int(np.clip(2 * round(own / 2), SIZE, LARGEST_SIZE))
+    crop = _warp(image, matrix, (SIZE, SIZE))
+    larger = crop if size == SIZE else _warp(image, _compose(_enlarging(SIZE, size), matrix), (size, size))
+    return AlignedPortrait(picture=image, crop=crop, matrix=matrix, detailed=larger)
 
 
 def find_portrait(
-    picture: np.ndarray, face: int | Face | None = None, align: bool = True, template: np.ndarray | None = None
+    picture: np.ndarray,
+    face: int | Face | None = None,
+    align: bool = True,
+    template: np.ndarray | None = None,
+    size: FrameSize = SIZE,
 ) -> AlignedPortrait:
     """The face of a picture (H, W, 3) uint8 RGB, where the network expects it.
 
     Args:
         face: which one, see `choose_face`, or one that `detect_faces` found.
-        align: False takes a picture of 256 x 256 as it is.
-        template: as in `align_portrait`.
+        align: False takes a picture of 256 x 256 as it is; or one as large as the frames, or "portrait" of any size.
+        template, size: as in `align_portrait`.
 
     Raises:
         UserError: there is no such face, or the picture that is taken as it is has another size.
     """
     if not align:
-        return AlignedPortrait(picture=picture, crop=_checked_size(picture, "the portrait"), matrix=np.eye(2, 3))
+        return _as_it_is(picture, size)
     chosen = face if isinstance(face, Face) else choose_face(detect_faces(picture), face)
-    return align_portrait(picture, chosen, template)
+    return align_portrait(picture, chosen, template, size)
+
+
+def _as_it_is(picture: np.ndarray, size: FrameSize) -> AlignedPortrait:
+    """A square that was cut out before, at any size from 256 to 1024."""
+    height, width = picture.shape[:2]
+    if height != width or not SIZE <= height <= LARGEST_SIZE:
+        raise UserError(
+            f"With align=False the portrait must be a square of {SIZE} to {LARGEST_SIZE} pixels, "
+            f"not {width} x {height}."
+        )
+
+    def scaled(side: int) -> np.ndarray:
+        if side == height:
+            return picture
+        return _warp(picture, _enlarging(height, side), (side, side))
+
+    side = height - height % 2 if size == "portrait" else size
+    return AlignedPortrait(picture, scaled(SIZE), _enlarging(height, SIZE), scaled(side))
+
+
+def _enlarging(size: int, other: int) -> np.ndarray:
+    """(2, 3) from the pixels of a square to those of the same square at another size."""
+    scale = other / size
+    return np.array([[scale, 0, (scale - 1) / 2], [0, scale, (scale - 1) / 2]])
 
 
 def _checked_size(picture: np.ndarray, what: str) -> np.ndarray:
@@ -492,6 +532,7 @@ class PasteBack:
     Args:
         picture: (H, W, 3) uint8 RGB.
         matrix: `AlignedPortrait.matrix`.
+        size: of the frames.
         max_side: pictures with a longer side are scaled down to it.
 
     Attributes:
@@ -499,29 +540,30 @@ class PasteBack:
         mask: (h, w) float32 in [0, 1] over the whole of it.
     """
 
-    FEATHER = 40  # pixels of the 256 frame
+    FEATHER = 40 / 256  # of the frame's side
 
-    def __init__(self, picture: np.ndarray, matrix: np.ndarray, max_side: int = 1920):
+    def __init__(self, picture: np.ndarray, matrix: np.ndarray, size: int = SIZE, max_side: int = 1920):
         scale = min(1.0, max_side / max(picture.shape[:2]))
-        matrix = np.asarray(matrix, np.float64)
+        matrix = _compose(_enlarging(SIZE, size), np.asarray(matrix, np.float64))
         if scale < 1:
             full, picture = picture, _shrink_or_enlarge(picture, scale)
             matrix = _compose(matrix, _enlargement(picture, full))
         height, width = (n - n % 2 for n in picture.shape[:2])
         self.picture = np.ascontiguousarray(picture[:height, :width])
         back = cv2.invertAffineTransform(matrix)
-        edges = np.array([(x, y, 1) for x in (-1, SIZE) for y in (-1, SIZE)]) @ back.T
+        edges = np.array([(x, y, 1) for x in (-1, size) for y in (-1, size)]) @ back.T
         self._left, self._top = np.floor(edges.min(0)).astype(int).clip(0, (width - 1, height - 1))
         right, bottom = np.ceil(edges.max(0)).astype(int).clip((self._left, self._top), (width - 1, height - 1)) + 1
         self._size = (int(right - self._left), int(bottom - self._top))
         self._matrix = back - np.array([[0, 0, self._left], [0, 0, self._top]])
-        patch = cv2.warpAffine(_feathered_square(self.FEATHER), self._matrix, self._size, flags=cv2.INTER_LINEAR)
+        square = _feathered_square(size, round(self.FEATHER * size))
+        patch = cv2.warpAffine(square, self._matrix, self._size, flags=cv2.INTER_LINEAR)
         self._patch_mask = patch[..., None]
         self.mask = np.zeros((height, width), np.float32)
         self.mask[self._top : bottom, self._left : right] = patch
 
     def __call__(self, frame: np.ndarray) -> np.ndarray:
-        """One frame (256, 256, 3) uint8 -> the whole picture (h, w, 3) uint8."""
+        """One frame (S, S, 3) uint8 -> the whole picture (h, w, 3) uint8."""
         result = self.picture.copy()
         width, height = self._size
         place = result[self._top : self._top + height, self._left : self._left + width]
@@ -530,9 +572,9 @@ class PasteBack:
         return result
 
 
-def _feathered_square(feather: int) -> np.ndarray:
-    """(256, 256) float32: 1 inside, falling smoothly to 0 at a border with rounded corners."""
-    depth = np.minimum(np.arange(SIZE), np.arange(SIZE)[::-1]).clip(max=2 * feather).astype(np.float32)
+def _feathered_square(size: int, feather: int) -> np.ndarray:
+    """(size, size) float32: 1 inside, falling smoothly to 0 at a border with rounded corners."""
+    depth = np.minimum(np.arange(size), np.arange(size)[::-1]).clip(max=2 * feather).astype(np.float32)
     inset = 2 * feather - depth
     distance = np.hypot(inset[:, None], inset[None]) - feather  # from the inside, past the quarter circle of a corner
     return smoothstep((1 - distance / feather).clip(0, 1))

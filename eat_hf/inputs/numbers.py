@@ -1,7 +1,7 @@
-"""Whole numbers that users give, and their ranges."""
+"""Numbers that users give, and their ranges."""
 
 from numbers import Integral
-from typing import Any
+from typing import Any, Literal
 
 from ..errors import UserError, shown
 
@@ -24,3 +24,28 @@ def check_whole_number(value: Any, name: str, limits: tuple[int, int]) -> int:
     if whole is None or not limits[0] <= whole <= limits[1]:
         raise UserError(f"{name} must be a whole number from {limits[0]} to {limits[1]}, not {shown(value)}.")
     return whole
+
+
+FrameSize = int | Literal["portrait"]
+SIZES: tuple[FrameSize, ...] = (256, 512, 1024, "portrait")
+
+
+def check_size(size: object) -> FrameSize:
+    """A side of frames that there is: pixels, or "portrait", what the portrait's own face has.
+
+    Raises:
+        UserError: it is none.
+    """
+    for known in SIZES:
+        if size == known and not isinstance(size, bool):
+            return known
+    raise UserError(f"The size of frames is {', '.join(map(str, SIZES[:-1]))} or {SIZES[-1]}, not {shown(size)}.")
+
+
+def parse_size(text: str | None) -> FrameSize | None:
+    """The same of the command line; None stays.
+
+    Raises:
+        UserError: it is none.
+    """
+    return None if text is None else check_size(int(text) if text.isdecimal() and len(text) < 5 else text)

@@ -6,7 +6,6 @@ residuals (`affine_motion`), so texture is copied from the portrait, and only wh
 
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
@@ -108,6 +107,7 @@ class DetailRenderer(ModelMixin, ConfigMixin):
         eye_channels: of the `EyeDecoder`.
     """
 
+    largest_frames = 1024  # side of the frames, the portrait's
     _supports_gradient_checkpointing = True
     _no_split_modules = ["ConvNormReLU"]
 

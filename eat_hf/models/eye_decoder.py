@@ -1,8 +1,8 @@
 """What a portrait does not show of its eyes: lids that close over them, and what opening lids or a turning eye bare.
 
 Moving the picture alone stretches lashes over the eye or leaves smudges. Here the eyes are drawn where they change, and
-stay the portrait's own where they do not. Each eye is a patch of its own, as seen from its outer to its inner corner, so
-that both are drawn alike.
+stay the portrait's own where they do not. Each eye is a patch of its own, as seen from its outer to its inner corner,
+so that both are drawn alike.
 """
 
 from dataclasses import dataclass

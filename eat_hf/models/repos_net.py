@@ -54,6 +54,7 @@ class RePosNet(ModelMixin, ConfigMixin):
         decoder_channels, decoder_blocks, up_channels, spade_hidden: of the SPADE decoder.
     """
 
+    largest_frames = 256  # side of the frames, the portrait's
     _supports_gradient_checkpointing = True
     _no_split_modules = ["SPADEBlock", "PreActivationBlock3d", "ConvNormReLU"]
 

@@ -12,15 +12,16 @@ from PIL import Image
 
 from ..errors import UserError
 from ..inputs.emotions import Emotion, EmotionTrack, Intensity
-from ..inputs.faces import Face
+from ..inputs.faces import SIZE, Face
 from ..inputs.head_motion import HeadMotion
-from ..inputs.numbers import BATCHES, FACES, SEEDS, check_whole_number
+from ..inputs.numbers import BATCHES, FACES, SEEDS, FrameSize, check_size, check_whole_number
 from ..media.recordings import Recording
 
 ImageInput = str | os.PathLike | Image.Image | np.ndarray
 AudioInput = str | os.PathLike | tuple[np.ndarray, int] | Recording
 HeadMotionInput = str | os.PathLike | HeadMotion
 OutputType = Literal["np", "pil", "pt"]
+DEFAULT_SIZE = 512  # of models that can
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,10 +40,12 @@ class ClipOptions:
         face: which face to animate, counted from 0 in order of prominence, or one that `detect_faces` found; None is
             the most prominent, with a warning if there are several.
         paste_back: put the animated face back into the whole picture (at most 1920 pixels long).
-        align: find the face and bring it to where the network expects it; False takes a picture (and a driving video)
-            of 256 x 256 as it is, for data that was cropped before.
+        align: find the face and bring it to where the network expects it; False takes a square picture (and a driving
+            video of 256 x 256) as it is, for data that was cropped before.
         emotion_text: the emotion in words, such as "slightly smiling with raised eyebrows", or several phrasings of one
             wish; in place of `emotion`, for models with `words`.
+        size: side of the frames in pixels: 256, 512, 1024, or "portrait", what the portrait's own face has, from 256 to
+            1024. Default: 512 where the model can, else 256, as published; with `paste_back` "portrait".
 
     Raises:
         UserError: a value that can be judged without the model makes no sense.
@@ -57,6 +60,7 @@ class ClipOptions:
     paste_back: bool = False
     align: bool = True
     emotion_text: str | Sequence[str] | None = None
+    size: FrameSize | None = None
 
     def __post_init__(self) -> None:
         check_whole_number(self.batch_size, "batch_size", BATCHES)
@@ -70,6 +74,8 @@ class ClipOptions:
         if self.emotion_text is not None and self.emotion not in ("neutral", None):
             raise UserError("Give either emotion or emotion_text, not both.")
         check_generator(self.generator)
+        if self.size is not None:
+            check_size(self.size)
 
     @classmethod
     def of(cls, options: "ClipOptions | None", *arguments: Any, **named: Any) -> "ClipOptions":
@@ -87,6 +93,20 @@ class ClipOptions:
             UserError: an emotion is unknown, or a number makes no sense.
         """
         return None if self.emotion is None else EmotionTrack.create(self.emotion, self.intensity, emotions)
+
+    def frame_size(self, largest: int) -> FrameSize:
+        """The side of the frames, of a model that makes them up to `largest`.
+
+        Raises:
+            UserError: the model cannot make them so large.
+        """
+        if largest == SIZE:
+            if self.size in (None, largest):
+                return largest
+            raise UserError(f"This model makes frames of {largest} x {largest} pixels; leave out size, or use another.")
+        if self.size is None:
+            return "portrait" if self.paste_back else DEFAULT_SIZE
+        return self.size
 
     def seeded(self) -> torch.Generator | None:
         """The generator, made of the seed if that was given."""

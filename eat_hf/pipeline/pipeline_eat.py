@@ -32,8 +32,9 @@ from ..errors import RepositoryError, UserError, explain_memory
 from ..hub.cards import base_card, find_card
 from ..hub.client import explained, fetch_folder, push_saved
 from ..inputs.emotions import Emotion, Intensity
-from ..inputs.faces import Face, PasteBack, find_driver, find_portrait, load_face_models
+from ..inputs.faces import SIZE, Face, PasteBack, find_driver, find_portrait, load_face_models
 from ..inputs.head_motion import HeadMotion
+from ..inputs.numbers import FrameSize
 from ..media.files import replaced_folder
 from ..media.pictures import read_image
 from ..media.recordings import Recording, read_audio
@@ -494,6 +495,7 @@ class EATPipeline(DiffusionPipeline):
         paste_back: bool = False,
         align: bool = True,
         emotion_text: str | Sequence[str] | None = None,
+        size: FrameSize | None = None,
         return_dict: bool = True,
         callback_on_chunk_end: Callable[["EATPipeline", int, dict[str, Any]], dict[str, Any] | None] | None = None,
     ) -> Any:
@@ -502,8 +504,8 @@ class EATPipeline(DiffusionPipeline):
         Args:
             image: path, PIL picture or uint8 RGB array with a face in it.
             audio: path of anything FFmpeg reads, or (samples, sampling_rate).
-            emotion, intensity, head_motion, generator, batch_size, face, paste_back, align, emotion_text: how it shall
-                talk, see `ClipOptions`. Emotions are those of `emotions`.
+            emotion, intensity, head_motion, generator, batch_size, face, paste_back, align, emotion_text, size: how it
+                shall talk, see `ClipOptions`. Emotions are those of `emotions`.
             output_type: "np", "pil" or "pt".
             return_dict: False gives a tuple of the output's values in its place.
             callback_on_chunk_end: called with the pipeline, the number of the chunk and {"frames": (n, H, W, 3) uint8}
@@ -519,7 +521,7 @@ class EATPipeline(DiffusionPipeline):
         if output_type not in ("np", "pil", "pt"):
             raise ValueError(f"output_type must be 'np', 'pil' or 'pt', not {output_type!r}.")
         options = ClipOptions(
-            emotion, intensity, head_motion, generator, batch_size, face, paste_back, align, emotion_text
+            emotion, intensity, head_motion, generator, batch_size, face, paste_back, align, emotion_text, size
         )
         recording = read_audio(audio)
         chunks = []
@@ -575,7 +577,8 @@ class EATPipeline(DiffusionPipeline):
         frames = recording.num_frames
 
         # 2. Read the portrait
-        portrait = self.prepare_portrait(image, options.face, options.align)
+        size = options.frame_size(self.repos_net.largest_frames)
+        portrait = self.prepare_portrait(image, options.face, options.align, size)
 
         # 3. Hear the speech
         speech = self.encode_audio(recording)
@@ -595,7 +598,7 @@ class EATPipeline(DiffusionPipeline):
     def render_clip(self, plan: ClipPlan, paste_back: bool = False) -> Generator[np.ndarray, None, None]:
         """7. Render: frames of a plan, in chunks (n, H, W, 3) uint8, as they are asked for."""
         aligned = plan.portrait.aligned
-        paste = PasteBack(aligned.picture, aligned.matrix) if paste_back else None
+        paste = PasteBack(aligned.picture, aligned.matrix, len(aligned.detailed)) if paste_back else None
         try:
             with self.progress_bar(total=len(plan)) as progress:
                 progress.set_description("frames")
@@ -607,10 +610,12 @@ class EATPipeline(DiffusionPipeline):
 
     # Steps -----------------------------------------------------------------------------------------------------------
 
-    def prepare_portrait(self, image: ImageInput, face: int | Face | None = None, align: bool = True) -> Portrait:
+    def prepare_portrait(
+        self, image: ImageInput, face: int | Face | None = None, align: bool = True, size: FrameSize = SIZE
+    ) -> Portrait:
         """Find the face, align it (unless told not to), and read its keypoints, pose and expression."""
         template = self.keypoint_detector.config.template_landmarks
-        aligned = find_portrait(read_image(image), face, align, template)
+        aligned = find_portrait(read_image(image), face, align, template, size)
         return read_portrait(self.networks, aligned, self._execution_device)
 
     def encode_audio(self, recording: Recording) -> SpeechFeatures:

@@ -18,7 +18,7 @@ class EATPipelineOutput(BaseOutput):
 
     Attributes:
         frames: (T, H, W, 3) uint8 for output_type "np"; T PIL pictures for "pil"; (T, 3, H, W) float32 in [0, 1] for
-            "pt". H = W = 256, or the picture's own (even) size with `paste_back`.
+            "pt". H = W = `size`, or the picture's own (even) size with `paste_back`.
         fps: frames per second.
         audio: (channels, M) float32, the recording as it was given.
         sampling_rate: of `audio`, Hz.

@@ -162,7 +162,12 @@ def test_a_renderer_with_both_learns_and_runs(train):
     out = model(picture, keypoints[:2] * 0.5, keypoints[2:8].view(2, 3, KEYPOINTS, 3) * 0.5)
     assert out.frames.shape == out.warped_picture.shape == (2, 3, 3, 256, 256)
     out.frames.mean().backward()
-    for part in (model.eye_decoder.layers[0], model.mouth_decoder.stem.conv, model.mouth_decoder.refine, model.stem.conv):
+    for part in (
+        model.eye_decoder.layers[0],
+        model.mouth_decoder.stem.conv,
+        model.mouth_decoder.refine,
+        model.stem.conv,
+    ):
         assert part.weight.grad.abs().sum() > 0
     assert all(p.grad is None for p in model.mouth_decoder.guide.parameters())  # fitted, not learnt
 

@@ -109,7 +109,8 @@ def test_nothing_is_drawn_beside_the_opening_of_the_mouth():
     opening = model.mouth_decoder.opening(driving.flatten(0, 1), places).view(2, 3, 1, 256, 256)
     changed = (made.frames - made.warped_picture).abs().amax(2, keepdim=True)
     assert (changed > 0)[opening == 1].float().mean() > 0.95
-    around = torch.nn.functional.max_pool2d(opening.flatten(0, 1), 5, 1, 2).view_as(opening)  # pixels are not the patch's
+    # pixels are not the patch's
+    around = torch.nn.functional.max_pool2d(opening.flatten(0, 1), 5, 1, 2).view_as(opening)
     assert changed[around == 0].max() == 0
     assert torch.equal(made.frames[0, 1], made.warped_picture[0, 1])
 
@@ -218,7 +219,9 @@ def test_gradients_are_the_same_where_blocks_are_computed_again(config, size):
         assert model.is_gradient_checkpointing == checkpointing
         model(*batch).frames.square().mean().backward()
         gradients.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
-    assert gradients[0].keys() == gradients[1].keys() and all(gradient.abs().max() > 0 for name, gradient in gradients[0].items() if "decoder" in name)
+    assert gradients[0].keys() == gradients[1].keys() and all(
+        gradient.abs().max() > 0 for name, gradient in gradients[0].items() if "decoder" in name
+    )
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], gradient, atol=1e-7, rtol=1e-4)
 

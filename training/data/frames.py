@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
@@ -123,13 +124,14 @@ class FrameBank:
         """Where batches are made."""
         return torch.device("cpu") if self.on_device is None else self.on_device.device
 
-    def pixel_values(self, index: np.ndarray) -> Tensor:
-        """(n,) indices -> (n, 3, S, S) float in [0, 1], channels-last."""
+    def pixel_values(self, index: np.ndarray, size: int | None = 256) -> Tensor:
+        """(n,) indices -> (n, 3, size, size) float in [0, 1], channels-last; None is the pictures' own size."""
         if self.on_device is None:
             pictures = torch.from_numpy(self.pictures[index])
         else:
             pictures = self.on_device[torch.from_numpy(index).to(self.device)]
-        return pictures.permute(0, 3, 1, 2).float().div_(255).contiguous(memory_format=torch.channels_last)
+        pictures = pictures.permute(0, 3, 1, 2).float().div_(255).contiguous(memory_format=torch.channels_last)
+        return pictures if size in (None, pictures.shape[-1]) else F.adaptive_avg_pool2d(pictures, size)
 
     def label(self, name: str, index: np.ndarray) -> Tensor:
         return torch.from_numpy(self.labels[name][index]).float().to(self.device)

@@ -142,7 +142,7 @@ def make_sheet(options: SheetOptions) -> Image.Image:
         columns = [[pipe.prepare_portrait(picture, face).aligned.crop] * len(options.seconds)]
         for emotion in emotions:
             settings = (emotion, options.intensity, options.head_motion)
-            out = pipe(picture, (sound, SAMPLING_RATE), *settings, generator=0, face=face)
+            out = pipe(picture, (sound, SAMPLING_RATE), *settings, generator=0, face=face, size=256)
             columns.append([out.frames[min(len(out.frames) - 1, round(s * out.fps))] for s in options.seconds])
         for n, second in enumerate(options.seconds):
             label = name if len(options.seconds) == 1 else f"{name}, {second:g} s"

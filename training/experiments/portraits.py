@@ -189,7 +189,7 @@ def check_portrait(
     clips = {}
     for emotion in column_order(pipe.emotions):
         heard = sound if emotion == NEUTRAL else sound[: options.emotion_frames * HOP]
-        out = pipe(picture, (heard, SAMPLING_RATE), emotion, 1.0, motion, options.seed, face=face)
+        out = pipe(picture, (heard, SAMPLING_RATE), emotion, 1.0, motion, options.seed, face=face, size=256)
         clips[emotion] = look_at(np.asarray(out.frames), descriptor, options.emotion_frames // 2)
     neutral = clips[NEUTRAL].measures
     changes = {emotion: change_between(clip.measures, neutral) for emotion, clip in clips.items() if emotion != NEUTRAL}

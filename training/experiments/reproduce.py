@@ -133,7 +133,9 @@ def generate_clip(task: tuple[Clip, dict[str, Path], int]) -> None:
         else:
             emotion = clip.emotion if method == EAT else None
             video = clip.folder / clip.metadata["file_name"]
-            out = pipe(clip.portrait(), (sound, SAMPLING_RATE), emotion, 1.0, video, generator=seed, align=False)
+            out = pipe(
+                clip.portrait(), (sound, SAMPLING_RATE), emotion, 1.0, video, generator=seed, align=False, size=256
+            )
             out.save(path, watermark=False)
 
 
