@@ -309,7 +309,7 @@ def find_portrait(
 
     Args:
         face: which one, see `choose_face`, or one that `detect_faces` found.
-        align: False takes a picture of 256 x 256 as it is; or one as large as the frames, or "portrait" of any size.
+        align: False takes a square picture of 256 pixels, or as many as the frames have, as it is.
         template, size: as in `align_portrait`.
 
     Raises:
@@ -322,21 +322,18 @@ def find_portrait(
 
 
 def _as_it_is(picture: np.ndarray, size: FrameSize) -> AlignedPortrait:
-    """A square that was cut out before, at any size from 256 to 1024."""
+    """A square that was cut out before: of 256 pixels, or of as many as the frames have."""
     height, width = picture.shape[:2]
-    if height != width or not SIZE <= height <= LARGEST_SIZE:
-        raise UserError(
-            f"With align=False the portrait must be a square of {SIZE} to {LARGEST_SIZE} pixels, "
-            f"not {width} x {height}."
-        )
+    if size == "portrait":
+        size = int(np.clip(height - height % 2, SIZE, LARGEST_SIZE))
+    if height != width or height not in (SIZE, size):
+        sizes = " or ".join(f"{side} x {side}" for side in sorted({SIZE, size}))
+        raise UserError(f"With align=False the portrait must be {sizes} pixels, not {width} x {height}.")
 
     def scaled(side: int) -> np.ndarray:
-        if side == height:
-            return picture
-        return _warp(picture, _enlarging(height, side), (side, side))
+        return picture if side == height else _warp(picture, _enlarging(height, side), (side, side))
 
-    side = height - height % 2 if size == "portrait" else size
-    return AlignedPortrait(picture, scaled(SIZE), _enlarging(height, SIZE), scaled(side))
+    return AlignedPortrait(picture, scaled(SIZE), _enlarging(height, SIZE), scaled(size))
 
 
 def _enlarging(size: int, other: int) -> np.ndarray:

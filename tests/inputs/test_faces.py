@@ -12,6 +12,7 @@ from eat_hf.inputs.faces import (
     detect_faces,
     driving_box,
     find_driver,
+    find_portrait,
     similarity_transform,
 )
 from eat_hf.media.pictures import read_image
@@ -175,6 +176,39 @@ def test_pasting_the_crop_back_gives_the_picture(portrait, face):
     rows, columns = (slice(i.min(), i.max()) for i in np.where(inside))
     before, after = (image[rows, columns].mean(2).astype(np.float32) for image in (portrait, pasted))
     assert np.hypot(*cv2.phaseCorrelate(before, after)[0]) < 0.1  # pixels
+
+
+def test_frames_may_be_as_large_as_the_face(portrait, face):
+    """The same square at every size, and at its own it is as sharp as the picture."""
+    large = cv2.resize(portrait, (1536, 1536), interpolation=cv2.INTER_CUBIC)
+    big = type(face)(face.box * 3, (face.landmarks + 0.5) * 3 - 0.5, 1.0, 1.0)
+    published = align_portrait(large, big)
+    assert published.detailed is published.crop
+    for size in (512, 1024, "portrait"):
+        aligned = align_portrait(large, big, size=size)
+        side = len(aligned.detailed)
+        assert side == (size if size != "portrait" else 2 * round(128 / np.sqrt(np.linalg.det(aligned.matrix[:, :2]))))
+        assert np.array_equal(aligned.crop, published.crop) and np.array_equal(aligned.matrix, published.matrix)
+        small = cv2.resize(aligned.detailed, (256, 256), interpolation=cv2.INTER_AREA)
+        assert np.abs(small.astype(int) - aligned.crop).mean() < 2
+        pasted = PasteBack(large, aligned.matrix, side)(aligned.detailed)
+        inside = PasteBack(large, aligned.matrix, side).mask > 0.9
+        lost = np.abs(pasted.astype(int) - large)[inside].mean()
+        assert lost < 1
+    tiny = align_portrait(cv2.resize(large, (96, 96)), type(face)(face.box / 5.33, face.landmarks / 5.33, 1.0, 1.0),
+                          size="portrait")  # fmt: skip
+    assert tiny.detailed.shape == (256, 256, 3)
+
+
+def test_squares_that_were_cut_out_before(portrait):
+    for size, fits, wrong in ((256, (256,), "256 x 256"), (512, (256, 512), "256 x 256 or 512 x 512")):
+        for side in fits:
+            square = cv2.resize(portrait, (side, side), interpolation=cv2.INTER_AREA)
+            aligned = find_portrait(square, align=False, size=size)
+            assert aligned.crop.shape == (256, 256, 3) and aligned.detailed.shape == (size, size, 3)
+            assert np.array_equal(aligned.crop if side == 256 else aligned.detailed, square)
+        with pytest.raises(UserError, match=f"the portrait must be {wrong} pixels, not 512 x 300"):
+            find_portrait(portrait[:300], align=False, size=size)
 
 
 def test_paste_back_leaves_the_rest_untouched_and_fades(portrait, face):

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 import scipy.io.wavfile
@@ -11,7 +12,7 @@ import torch
 from conftest import build_tiny_pipeline, voice
 from PIL import Image
 
-from eat_hf import EATPipeline, HeadMotion
+from eat_hf import DetailRenderer, EATPipeline, HeadMotion
 from eat_hf import keypoints as kp
 from eat_hf.animation.clip_plan import drive_keypoints
 from eat_hf.animation.expression import EmotionMix, draw_prompts, predict_expression, shut_eyes
@@ -23,6 +24,7 @@ from eat_hf.inputs.audio import frame_windows
 from eat_hf.inputs.faces import PasteBack
 from eat_hf.media.recordings import read_audio
 from eat_hf.media.videos import read_video, write_video
+from eat_hf.pipeline.arguments import ClipOptions
 
 RATE = 16000
 
@@ -120,6 +122,58 @@ def test_paste_back_animates_the_whole_picture(tiny_pipeline, portrait, audio, h
     paste = PasteBack(portrait, tiny_pipeline.prepare_portrait(portrait).aligned.matrix)
     assert (pasted[:, paste.mask == 0] == portrait[paste.mask == 0]).all()
     assert difference(pasted[3], paste(happy.frames[3])) <= 2
+
+
+@pytest.fixture(scope="module")
+def detailed(tiny_pipeline):
+    """The tiny pipeline with a renderer of the bundled kind."""
+    torch.manual_seed(0)
+    own = dict(keypoints=6, rigid_keypoints=(0, 1, 2, 3), inner_mouth=(2, 3, 4, 5), guidance=16, teeth=2)
+    channels = dict(encoder_channels=(4, 8), volume_channels=4, volume_depth=2, hourglass_channels=(4, 8))
+    renderer = DetailRenderer(**own, **channels, feature_channels=4, mouth_channels=(4, 4), mouth_details=2).eval()
+    return EATPipeline(**{**tiny_pipeline.components, "repos_net": renderer})
+
+
+@pytest.mark.parametrize(
+    ("size", "side"), [(None, 512), (256, 256), (512, 512), (1024, 1024), ("portrait", 512)], ids=str
+)
+def test_frames_have_the_size_that_was_asked_for(detailed, portrait, audio, size, side):
+    detailed.set_progress_bar_config(disable=True)
+    picture = np.kron(portrait, np.ones((2, 2, 1), np.uint8)) if size == "portrait" else portrait
+    frames = detailed(picture, audio, generator=1, size=size).frames
+    if size == "portrait":
+        side = len(detailed.prepare_portrait(picture, size=size).aligned.detailed)
+        assert 300 < side < 1024
+    assert frames.shape == (6, side, side, 3)
+    small = detailed(picture, audio, generator=1, size=256).frames
+    again = np.stack([cv2.resize(frame, (256, 256), interpolation=cv2.INTER_AREA) for frame in frames])
+    assert np.abs(again.astype(int) - small).mean() < 3  # the same motion at every size
+
+
+def test_a_large_face_is_pasted_back_as_sharp_as_it_was(detailed, portrait, audio):
+    picture = cv2.resize(portrait, (1024, 1024), interpolation=cv2.INTER_CUBIC)
+    picture = (picture * np.where(np.indices((1024, 1024)).sum(0) // 2 % 2, 1.0, 0.8)[..., None]).astype(np.uint8)
+    rows, columns = np.where(PasteBack(picture, detailed.prepare_portrait(picture).aligned.matrix).mask > 0.9)
+    face = slice(rows.min(), rows.max()), slice(columns.min(), columns.max())
+
+    def detail(frame):
+        return np.abs(np.diff(frame[face].astype(int), axis=1)).mean()
+
+    own, small = (
+        detailed(picture, audio, generator=1, paste_back=True, head_motion="still", size=size).frames
+        for size in (None, 256)
+    )
+    assert own.shape == small.shape == (6, 1024, 1024, 3)
+    assert detail(own[0]) > 0.7 * detail(picture) > 1.4 * detail(small[0])
+
+
+def test_a_published_model_makes_frames_of_256_alone(tiny_pipeline, portrait, audio):
+    assert tiny_pipeline(portrait, audio, generator=1, size=256).frames.shape[1:] == (256, 256, 3)
+    with pytest.raises(UserError, match="This model makes frames of 256 x 256 pixels"):
+        tiny_pipeline(portrait, audio, size=512)
+    for wrong in (300, True, "large", 512.5, [512]):
+        with pytest.raises(UserError, match="The size of frames is 256, 512, 1024 or portrait"):
+            ClipOptions(size=wrong)
 
 
 # The steps
