@@ -152,7 +152,7 @@ def test_frames_have_the_size_that_was_asked_for(detailed, portrait, audio, size
 
 def test_a_large_face_is_pasted_back_as_sharp_as_it_was(detailed, portrait, audio):
     picture = cv2.resize(portrait, (1024, 1024), interpolation=cv2.INTER_CUBIC)
-    picture = (picture * np.where(np.indices((1024, 1024)).sum(0) // 2 % 2, 1.0, 0.8)[..., None]).astype(np.uint8)
+    picture = (picture * np.where(np.indices((1024, 1024)).sum(0) // 3 % 2, 1.0, 0.8)[..., None]).astype(np.uint8)
     rows, columns = np.where(PasteBack(picture, detailed.prepare_portrait(picture).aligned.matrix).mask > 0.9)
     face = slice(rows.min(), rows.max()), slice(columns.min(), columns.max())
 
@@ -164,7 +164,7 @@ def test_a_large_face_is_pasted_back_as_sharp_as_it_was(detailed, portrait, audi
         for size in (None, 256)
     )
     assert own.shape == small.shape == (6, 1024, 1024, 3)
-    assert detail(own[0]) > 0.7 * detail(picture) > 1.4 * detail(small[0])
+    assert 1.2 * detail(small[0]) < detail(own[0]) > 0.65 * detail(picture)
 
 
 def test_a_published_model_makes_frames_of_256_alone(tiny_pipeline, portrait, audio):
