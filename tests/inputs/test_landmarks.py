@@ -1,8 +1,11 @@
+import warnings
+
 import cv2
 import numpy as np
 import pytest
 import torch
 
+from eat_hf.errors import InputWarning
 from eat_hf.inputs import faces
 from eat_hf.inputs.landmark_network import FaceLandmarks
 from eat_hf.inputs.landmarks import (
@@ -73,9 +76,8 @@ def test_crops_of_large_faces_do_not_alias():
     assert upright_crop(noise, matrix, SIZE).std() < 25
 
 
-def test_weights_beside_the_package_take_over_from_dlib(network, portrait, tmp_path, monkeypatch):
-    network.save_pretrained(tmp_path)
-    monkeypatch.setattr(faces, "NETWORK", tmp_path)
+def test_the_network_can_take_over_from_dlib(network, portrait, monkeypatch):
+    monkeypatch.setattr(faces, "READER", "network")
     monkeypatch.setattr(faces, "LARGEST_DISAGREEMENT", np.inf)
     monkeypatch.setattr(faces, "read_landmarks", lambda image, five: read_landmarks(image, five, network))
     for name in ("_frontal_detector", "_network_detector", "_landmark_predictor"):
@@ -84,3 +86,26 @@ def test_weights_beside_the_package_take_over_from_dlib(network, portrait, tmp_p
     assert face.landmarks.shape == (68, 2) and 0 < face.covered < 1
     monkeypatch.setattr(faces, "LARGEST_DISAGREEMENT", 0.0)  # nothing that the two see alike
     assert faces.detect_faces(portrait) == []
+
+
+def test_a_covered_mouth_is_told(portrait):
+    """A hand, a mask, a microphone over the mouth: the face is found, and whoever chose the picture hears of it."""
+    [free] = faces.detect_faces(portrait)
+    assert free.covered < 0.1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        faces.choose_face([free])
+    x, y = free.landmarks[48:68].mean(0)
+    width = np.ptp(free.landmarks[36:48, 0])
+    yy, xx = np.mgrid[: len(portrait), : portrait.shape[1]]
+    mask = np.hypot((xx - x) / 0.75, (yy - y - 0.05 * width) / 0.5) < width
+    mask &= yy > free.landmarks[30, 1] - 0.1 * width
+    covered = portrait.copy()
+    covered[mask] = (150, 190, 205)
+    found = faces.detect_faces(covered)
+    if found:  # dlib may not see it as a face at all
+        assert found[0].covered > 0.5
+        with pytest.warns(InputWarning, match="mouth seems to be covered"):
+            faces.choose_face(found)
+    read = read_landmarks(covered, five_points(free.landmarks))
+    assert read.covered > 0.5
