@@ -9,7 +9,7 @@ Then what is drawn, mouth and eyes, on their patches alone, with the motion as i
 patches can show. Keypoints are the exact ones with the noise that estimated ones would have.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -38,6 +38,8 @@ OCCLUDED = ("jaw", "temple", "chin", "forehead")  # the outline slides over the 
 FINE = ("lip", "mouth", "lid", "brow", "nose")  # what speech and expressions move
 MOST_TURNED = 28.0  # degrees
 FITTED = 20_000  # frames that the guide to the teeth is fitted to
+WIDE_OPEN = 0.03  # area of the opening of a mouth from which on frames are drawn as often as any
+RARELY = 0.15  # how often those of shut mouths are
 SMALLEST = 200.0  # pixels that are drawn of a patch, below which it counts for less
 
 
@@ -58,8 +60,17 @@ class RendererOptions(LoopOptions):
     )
 
 
-def draw(bank: FrameBank, rng: np.random.Generator, count: int, calm_share: float) -> Batch:
-    source, driving = bank.draw_pairs(rng, count, calm_share, MOST_TURNED)
+def open_mouths(bank: FrameBank, inner_mouth: Sequence[int]) -> np.ndarray:
+    """(N,) weights of driving frames, from `RARELY` for shut mouths to 1: little is learnt of those."""
+    x, y = np.moveaxis(bank.labels["keypoints"][:, list(inner_mouth), :2], -1, 0)
+    area = np.abs((x * np.roll(y, -1, 1) - y * np.roll(x, -1, 1)).sum(1)) / 2
+    return np.clip(area / WIDE_OPEN, RARELY, 1)
+
+
+def draw(
+    bank: FrameBank, rng: np.random.Generator, count: int, calm_share: float, wanted: np.ndarray | None = None
+) -> Batch:
+    source, driving = bank.draw_pairs(rng, count, calm_share, MOST_TURNED, wanted)
     pictures = torch.stack([bank.pixel_values(source, None), bank.pixel_values(driving, None)], 1)
     return {
         "pictures": pictures,
@@ -212,9 +223,10 @@ def main(argv: list[str] | None = None) -> None:
         moves = name.startswith("dense_motion.")
         parameter.requires_grad_(parameter.requires_grad and moves == (options.part == "motion"))
     task = RendererTask(model, options, names)
+    wanted = open_mouths(bank, model.config.inner_mouth) if options.part == "drawing" else None
     train(
         task,
-        lambda rng, count: task.augment(draw(bank, rng, count, options.calm_share)),
+        lambda rng, count: task.augment(draw(bank, rng, count, options.calm_share, wanted)),
         options,
         {"repos_net": model},
         lambda: evaluate(model, held_out),

@@ -137,12 +137,21 @@ class FrameBank:
         return torch.from_numpy(self.labels[name][index]).float().to(self.device)
 
     def draw_pairs(
-        self, rng: np.random.Generator, count: int, calm_share: float, turned: float = 90.0
+        self,
+        rng: np.random.Generator,
+        count: int,
+        calm_share: float,
+        turned: float = 90.0,
+        wanted: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Indices of source and driving frames of the same clip; most sources are calm, as portraits are. No frame is
-        turned by more than `turned` degrees about any axis."""
+        """Indices of source and driving frames of the same clip; most sources are calm, as portraits are.
+
+        Args:
+            turned: degrees about any axis beyond which no frame is used.
+            wanted: (N,) how often each is a driving frame, relative to others; alike by default.
+        """
         usable = np.flatnonzero(self.turned <= turned)
-        driving = rng.choice(usable, count)
+        driving = rng.choice(usable, count, p=None if wanted is None else wanted[usable] / wanted[usable].sum())
 
         def mate(pool: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             """One of the frames in `pool` of the same clip each, and whether there are any; clips lie together."""
