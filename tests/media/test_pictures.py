@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pillow_heif
 import pytest
+from media_files import scratched
 from PIL import Image, ImageCms
 
 from eat_hf.errors import UserError
@@ -163,9 +164,7 @@ def test_libraries_write_nothing_themselves_about_damage(tmp_path, ending, optio
     Image.effect_noise((64, 64), 90).convert("RGB").save(
         file, {"tif": "TIFF", "avif": "AVIF", "jpg": "JPEG"}[ending], **options
     )
-    data = bytearray(file.getvalue())
-    data[len(data) // 3 : len(data) // 3 + 200] = np.random.default_rng(0).bytes(200)
-    (tmp_path / f"damaged.{ending}").write_bytes(data)
+    (tmp_path / f"damaged.{ending}").write_bytes(scratched(file.getvalue(), 1 / 3))
     program = (
         "import sys; from eat_hf.media.pictures import read_image; from eat_hf.errors import UserError\n"
         "try: read_image(sys.argv[1])\nexcept UserError: pass"
