@@ -15,10 +15,11 @@ def encoded(sound, rate=16000, container="wav", codec="pcm_s16le", layout="mono"
     return tracks([(sound, rate, codec, layout)], container)
 
 
-def tracks(sounds, container="matroska", step=1) -> bytes:
+def tracks(sounds, container="matroska", step=1, tags=()) -> bytes:
     """A file of several sound tracks; `step` 0 makes every packet start at the same time."""
     file = io.BytesIO()
     with av.open(file, "w", format=container) as output:
+        output.metadata.update(tags)
         streams = [output.add_stream(codec, rate=rate, layout=layout) for _, rate, codec, layout in sounds]
         for stream in streams:
             stream.codec_context.open()

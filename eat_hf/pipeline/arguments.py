@@ -14,7 +14,7 @@ from ..errors import UserError
 from ..inputs.emotions import Emotion, EmotionTrack, Intensity
 from ..inputs.faces import Face
 from ..inputs.head_motion import HeadMotion
-from ..inputs.numbers import BATCHES, FACES, SEEDS, check_whole_number
+from ..inputs.numbers import BATCHES, FACES, SEEDS, TRACKS, check_whole_number
 from ..media.recordings import Recording
 
 ImageInput = str | os.PathLike | Image.Image | np.ndarray
@@ -43,6 +43,7 @@ class ClipOptions:
             of 256 x 256 as it is, for data that was cropped before.
         emotion_text: the emotion in words, such as "slightly smiling with raised eyebrows", or several phrasings of one
             wish; in place of `emotion`, for models with `words`.
+        audio_track: which of a sound file's tracks, counted from 0; None is the first that is not silent.
 
     Raises:
         UserError: a value that can be judged without the model makes no sense.
@@ -57,11 +58,14 @@ class ClipOptions:
     paste_back: bool = False
     align: bool = True
     emotion_text: str | Sequence[str] | None = None
+    audio_track: int | None = None
 
     def __post_init__(self) -> None:
         check_whole_number(self.batch_size, "batch_size", BATCHES)
         if self.face is not None and not isinstance(self.face, Face):
             check_whole_number(self.face, "face", FACES)
+        if self.audio_track is not None:
+            check_whole_number(self.audio_track, "audio_track", TRACKS)
         if self.emotion is not None:
             EmotionTrack.create(self.emotion, self.intensity)
         if not isinstance(self.head_motion, str | os.PathLike | HeadMotion):
