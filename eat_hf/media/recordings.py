@@ -23,7 +23,9 @@ from .files import existing_file
 
 SHORTEST_RECORDING = 0.2  # seconds
 SILENCE = 1e-8  # mean square below which a track is silent: 80 dB under full scale
-CANCELLED = 0.2  # of the loudest channel's power: the sum of channels with sound of their own has all of it
+# What the sum of channels keeps of the loudest one's power: all of it, unless they cancel out. Where two do, one says
+# what the other says; more may have something to say beside.
+KEPT_OF_TWO, KEPT_OF_MORE = 0.7, 0.2
 TAGS = ("title", "artist", "copyright")
 LONGEST_TAG = 500  # characters
 
@@ -120,7 +122,7 @@ def read_audio(
     """Read a recording, whatever its format, rate and channels.
 
     Two channels stay two; more are mixed into one, so that nothing that is heard on any of them is lost. Two channels
-    of opposite phase would cancel out: the louder one is taken, with a warning.
+    of opposite phase would cancel out, or clearly lose: the louder one is taken, with a warning.
 
     Args:
         audio: path of a sound file, or a video with sound, or (samples, sampling_rate) with samples
@@ -141,7 +143,9 @@ def read_audio(
         if audio_track:
             raise UserError("audio_track chooses among the sound tracks of a file; samples are one alone.")
         samples, rate = _check_samples(*audio)
-        return _survey(lambda: iter([samples]), samples, rate, "The audio", longest)[0]
+        moments = range(0, samples.shape[1], max(rate // 10, 1))
+        pieces = (samples[:, start : start + moments.step] for start in moments)
+        return _survey(lambda: pieces, samples, rate, "The audio", longest)[0]
     path = existing_file(audio, "recording")
     tracks, tags = _look_into(path)
     if audio_track is not None and not 0 <= audio_track < tracks:
@@ -199,9 +203,10 @@ def _survey(
     """
     length, channels = 0, 0
     powers, power_of_sum = np.zeros(0), 0.0
+    most = kept = 0.0  # of every moment: the loudest channel's power, and how much of it their sum has
 
     def checked() -> Iterator[np.ndarray]:
-        nonlocal length, channels, powers, power_of_sum
+        nonlocal length, channels, powers, power_of_sum, most, kept
         for piece in pieces():
             if not np.isfinite(piece).all():
                 raise UserError(f"{name} contains NaN or infinite samples; export it again.")
@@ -211,8 +216,9 @@ def _survey(
             if length > longest * rate:
                 raise _TooLong(f"{name} lasts longer than {_spoken(longest)}, the most that is read; cut it.")
             piece = _clip(piece)
-            powers += np.square(piece, dtype=np.float64).sum(1)
-            power_of_sum += float(np.square(piece.sum(0), dtype=np.float64).sum())
+            now, now_of_sum = (np.square(each, dtype=np.float64).sum(-1) for each in (piece, piece.sum(0)))
+            powers, power_of_sum = powers + now, power_of_sum + now_of_sum
+            most, kept = most + now.max(), kept + min(now.max(), now_of_sum)
             yield piece
 
     waveform: np.ndarray | None = _hear(checked(), rate)
@@ -220,7 +226,7 @@ def _survey(
         raise UserError(f"{name} lasts {length / rate:.2f} s; at least {SHORTEST_RECORDING} s of sound is needed.")
     loudest, power = int(powers.argmax()), float(powers.max() / length)
     mix = None
-    if channels > 1 and power > SILENCE and power_of_sum < CANCELLED * powers.max():
+    if channels > 1 and power > SILENCE and kept < (KEPT_OF_TWO if channels == 2 else KEPT_OF_MORE) * most:
         mix = np.eye(channels, dtype=np.float32)[[loudest]]
         message = f"{name} has channels that cancel out (opposite phase); only the louder one is used."
         warnings.warn(message, InputWarning, 3)

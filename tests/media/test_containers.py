@@ -198,13 +198,29 @@ def test_a_voice_on_the_fourth_of_six_tracks(tmp_path):
 
 
 @pytest.mark.parametrize("form", ["file", "array"])
-def test_opposite_phase_gives_the_louder_channel_and_a_warning(tmp_path, form):
-    sound = np.stack([-0.8 * voice(1), voice(1)])
+@pytest.mark.parametrize("gain", [-0.99, -0.8, -0.5, -0.25, "half of the time"])
+def test_opposite_phase_gives_the_louder_channel_and_a_warning(tmp_path, form, gain):
+    if gain == "half of the time":
+        gain = np.repeat([0.9, -0.9], 8000)
+    sound = np.stack([gain * voice(1), voice(1)]).astype(np.float32)
     scipy.io.wavfile.write(tmp_path / "phase.wav", 16000, sound.T)
     with pytest.warns(InputWarning, match="opposite phase"):
         recording = read_audio(tmp_path / "phase.wav" if form == "file" else (sound, 16000))
     np.testing.assert_allclose(recording.waveform, voice(1), atol=1e-5)
     np.testing.assert_allclose(recording.first(0.5).samples[0], voice(1)[:8000], atol=1e-5)
+
+
+@pytest.mark.filterwarnings("error::eat_hf.errors.InputWarning")
+@pytest.mark.parametrize("kind", ["alike", "on one side", "noise", "late", "another voice", "a little opposite"])
+def test_channels_that_do_not_cancel_are_both_heard(kind):
+    noise = np.random.default_rng(0).standard_normal(16000).astype(np.float32)
+    other = {
+        "alike": voice(1), "on one side": 0 * noise, "noise": 0.02 * noise, "late": np.roll(voice(1), 40),
+        "another voice": voice(3)[32000:], "a little opposite": -0.05 * voice(1),
+    }[kind]  # fmt: skip
+    recording = read_audio((np.stack([voice(1), other]), 16000))
+    assert recording.channels == 2
+    np.testing.assert_allclose(recording.waveform, (voice(1) + other) / 2, atol=1e-5)
 
 
 def test_the_track_with_sound_is_taken_and_any_can_be_chosen(tmp_path):

@@ -163,7 +163,7 @@ def test_arrays_of_every_kind(samples):
 
 @pytest.mark.parametrize("rate", [44100, 37800])
 def test_sound_stays_in_its_file_until_it_is_needed(tmp_path, rate):
-    source = wav(tmp_path / "voice.wav", np.stack([voice(3.0, rate), -0.5 * voice(3.0, rate)], 1), rate)
+    source = wav(tmp_path / "voice.wav", np.stack([voice(3.0, rate), 0.5 * voice(3.0, rate)], 1), rate)
     recording = read_audio(source)
     pieces = list(recording.sound())
     assert recording.source == source and len(pieces) > 3
