@@ -11,13 +11,21 @@ class UserError(ValueError):
     """
 
 
+def visible(text: object, longest: int = 1500) -> str:
+    """A stranger's text on one line, with what a terminal would obey or not show (control characters, lone surrogates,
+    marks of direction and the like) as escapes: \\x1b, \\u202e. Of one with more characters the middle is left out.
+    """
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+    end = longest // 2 - 4
+    return line if len(line) <= longest else f"{line[:end]} [...] {line[-end:]}"
+
+
 def shown(value: object) -> str:
-    """A value as it stands in a message: its repr, which shows no control character, short whatever it is."""
+    """A value as it stands in a message: its repr, `visible` and short whatever it is."""
     try:
-        text = repr(value[:200] if isinstance(value, str | bytes) else value)
+        return visible(repr(value[:200] if isinstance(value, str | bytes) else value), 110)
     except ValueError:  # whole numbers of thousands of digits have none
-        text = f"a huge {type(value).__name__}"
-    return text if len(text) <= 120 else f"{text[:90]} [...] {text[-20:]}"
+        return f"a huge {type(value).__name__}"
 
 
 class InputWarning(UserWarning):

@@ -35,12 +35,6 @@ def as_name(text: str, longest: int = LONGEST_NAME) -> str:
     return known[:longest].rstrip(BETWEEN)
 
 
-def printable(text: object, longest: int = 500) -> str:
-    """A stranger's text on one line, without what a terminal or a page would obey."""
-    line = "".join(sign if sign.isprintable() else "\ufffd" for sign in str(text)[: longest + 1])
-    return line if len(line) <= longest else f"{line[:longest]}..."
-
-
 def _is_name(name: str) -> bool:
     return (
         0 < len(name) <= LONGEST_NAME

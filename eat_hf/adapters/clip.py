@@ -5,16 +5,16 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import RepositoryError, UserError
-from ..hub.client import explained
+from ..hub.client import explained, fetch_folder
 from ..media.bounded import check_tensors, read_headers, read_json, read_text
-from ..media.files import replaced_folder
+from ..media.files import one_line, replaced_folder
 from ..models.checked import check_numbers, expected_tensors
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 
 DEFAULT_CLIP = "openai/clip-vit-large-patch14"
+TOKENIZER = "tokenizer.json tokenizer_config.json vocab.json merges.txt special_tokens_map.json".split()
+FILES = ["config.json", "preprocessor_config.json", *TOKENIZER, "model*.safetensors", "model*.index.json"]
 
 
 @dataclass(frozen=True)
@@ -44,19 +46,27 @@ class CLIP:
     def load(cls, path_or_id: str, device: torch.device | str = "cpu", **options: Any) -> "CLIP":
         """Read a CLIPModel of transformers: a folder, or a repository of the Hub; safetensors only.
 
+        Args:
+            options: of the Hub, such as `local_files_only`.
+
         Raises:
-            RepositoryError: there is none, or it cannot be had.
+            RepositoryError: there is none, it cannot be had, or its settings and weights are not a CLIP's.
         """
         # they take seconds, which only those shall wait who use words
         from transformers import AutoTokenizer, CLIPModel
         from transformers.image_processing_base import ImageProcessingMixin
 
         with explained(path_or_id):
-            if Path(path_or_id).is_dir():
-                _check_folder(Path(path_or_id))
-            model = CLIPModel.from_pretrained(path_or_id, use_safetensors=True, **options)
-            tokenizer = AutoTokenizer.from_pretrained(path_or_id, **options)
-            preprocessing, _ = ImageProcessingMixin.get_image_processor_dict(path_or_id, **options)
+            folder = fetch_folder(path_or_id, FILES, **options)
+            _check_folder(folder)
+            model = CLIPModel.from_pretrained(folder, use_safetensors=True)
+            preprocessing, _ = ImageProcessingMixin.get_image_processor_dict(folder)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        except Exception as error:  # of many kinds: whatever a stranger's files make of it
+            raise RepositoryError(f"The tokenizer of {path_or_id} cannot be used: {one_line(error)[:200]}.") from error
+        if len(tokenizer) > model.config.text_config.vocab_size:
+            raise RepositoryError(f"The tokenizer of {path_or_id} has more words than its CLIP knows.")
         check_numbers(model, path_or_id)
         return cls(path_or_id, model.float().to(device).eval().requires_grad_(False), tokenizer, preprocessing)
 
@@ -105,8 +115,7 @@ def _check_folder(folder: Path) -> None:
     from transformers import CLIPConfig, CLIPModel
 
     settings = read_json(folder / "config.json")
-    read_json(folder / "preprocessor_config.json")
-    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.json", "special_tokens_map.json", "merges.txt"):
+    for name in TOKENIZER:
         if os.path.lexists(folder / name):
             read_text(folder / name, 8_000_000)
     if settings.get("model_type") != "clip":
@@ -114,6 +123,34 @@ def _check_folder(folder: Path) -> None:
     found = read_headers(folder, "model")
     expected = expected_tensors(lambda: CLIPModel(CLIPConfig(**settings)), len(found), folder / "config.json")
     check_tensors(expected, found, folder, others=True)  # old files hold positions as well
+    side = CLIPConfig(**settings).vision_config.image_size
+    preprocessing = read_json(folder / "preprocessor_config.json")
+    try:
+        pictures = _Preprocessing.read(preprocessing)
+        fits = pictures.crop == (side, side) and side <= pictures.edge <= 4 * side and min(pictures.std) > 0
+    except (KeyError, TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise RepositoryError(f"{folder / 'preprocessor_config.json'} does not make pictures for this CLIP.")
+
+
+class _Preprocessing(NamedTuple):
+    """What preprocessor_config.json says: the shorter edge of pictures, height and width of what is cut out of them
+    (pixels); means and deviations of colours.
+    """
+
+    edge: int
+    crop: tuple[int, int]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    @classmethod
+    def read(cls, settings: Mapping[str, Any]) -> "_Preprocessing":
+        edge, crop = settings["size"], settings["crop_size"]  # old files have numbers
+        edge = edge["shortest_edge"] if isinstance(edge, dict) else edge
+        height, width = (crop["height"], crop["width"]) if isinstance(crop, dict) else (crop, crop)
+        (r, g, b), (dr, dg, db) = (map(float, settings[name]) for name in ("image_mean", "image_std"))
+        return cls(int(edge), (int(height), int(width)), (r, g, b), (dr, dg, db))
 
 
 def to_clip_pixels(pictures: Tensor, preprocessing: dict[str, Any]) -> Tensor:
@@ -122,18 +159,16 @@ def to_clip_pixels(pictures: Tensor, preprocessing: dict[str, Any]) -> Tensor:
     Args:
         preprocessing: size, crop_size, image_mean and image_std of preprocessor_config.json.
     """
+    edge, crop, *colours = _Preprocessing.read(preprocessing)
     shortest = min(pictures.shape[-2:])
-    edge, crop = preprocessing["size"], preprocessing["crop_size"]  # old files have numbers
-    wanted = edge["shortest_edge"] if isinstance(edge, dict) else edge
-    crop = crop if isinstance(crop, dict) else {"height": crop, "width": crop}
-    size = [round(length * wanted / shortest) for length in pictures.shape[-2:]]
+    size = [round(length * edge / shortest) for length in pictures.shape[-2:]]
     x = pictures
     if size != list(pictures.shape[-2:]):
         # bicubic interpolation overshoots, which 8-bit pictures would cut off
         x = F.interpolate(pictures, size=size, mode="bicubic", antialias=True).clamp(0, 1)
-    top, left = ((length - crop[side]) // 2 for length, side in zip(size, ("height", "width"), strict=True))
-    x = x[..., top : top + crop["height"], left : left + crop["width"]]
-    mean, std = (x.new_tensor(preprocessing[name])[:, None, None] for name in ("image_mean", "image_std"))
+    top, left = ((length - side) // 2 for length, side in zip(size, crop, strict=True))
+    x = x[..., top : top + crop[0], left : left + crop[1]]
+    mean, std = (x.new_tensor(values)[:, None, None] for values in colours)
     return (x - mean) / std
 
 

@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..animation.networks import Adaptation, Networks, Parts, graft
-from ..errors import InputWarning, RepositoryError, UserError
+from ..errors import InputWarning, RepositoryError, UserError, visible
 from ..hub.cards import adapter_card, slug
 from ..hub.client import fetch_folder, push_saved
 from ..media.bounded import StoredTensor, check_tensors, read_header, read_json
@@ -34,7 +34,7 @@ from ..media.files import one_line, replaced_folder
 from ..media.pictures import read_image
 from ..models.checked import check_numbers, tensors_of
 from ..models.parameters import parameter_shares
-from ..names import check_name, printable
+from ..names import check_name
 from ..version import __version__
 from .fingerprint import Base, adaptation_parts, fingerprint
 
@@ -42,7 +42,7 @@ CONFIG, WEIGHTS, CARD = "adapter_config.json", "adapter_model.safetensors", "REA
 MAX_EMOTIONS = 64  # of one adapter
 MOST_PARAMETERS = 10**11
 
-Line = Annotated[str, AfterValidator(printable)]
+Line = Annotated[str, AfterValidator(lambda text: visible(text, 500))]
 
 
 class AdapterConfig(BaseModel):
@@ -88,7 +88,7 @@ class AdapterConfig(BaseModel):
             raise UserError(f"{path} cannot be used; {place}: {reason}.") from error
         unknown = sorted(set(settings) - set(cls.model_fields))
         if unknown:
-            listed = ", ".join(printable(key, 64) for key in unknown[:10])
+            listed = ", ".join(visible(key, 64) for key in unknown[:10])
             warnings.warn(f"{path} has keys that are not used: {listed}.", InputWarning, stacklevel=2)
         return found
 

@@ -5,25 +5,34 @@ from typing import Any
 
 from gradio.queueing import Event, Queue
 
+NETWORKS = "generate"  # name of the queue for requests that the networks work on
 REMEMBERED = 10_000  # visitors
 BUSY = "Too many of your requests are waiting; let some of them finish first."
 
 
 class FairQueue(Queue):
     """Visitors take turns, however many requests each has waiting: next is the request of whoever's last turn is the
-    longest ago; first among addresses, then among the sessions of one. Nobody has two at a time, and nobody fills the
-    queue.
+    longest ago; first among addresses, then among the sessions of one. No session has two under way at once, no address
+    all that may be, and nobody fills the queue.
 
     Args:
         visitor_waiting: requests of one session that may wait.
+        under_way: requests for the networks that may be under way, where they take `turns.Turns`.
+        of_address: of them, of one address; unnamed: of one address and of no session.
         options: those of `gradio.queueing.Queue`.
     """
 
-    def __init__(self, visitor_waiting: int, **options: Any):
+    def __init__(self, visitor_waiting: int, under_way: int, of_address: int, unnamed: int, **options: Any):
         super().__init__(**options)
         self.visitor_waiting = visitor_waiting
+        self.under_way, self.of_address, self.unnamed = under_way, of_address, unnamed
         self._turns: OrderedDict[tuple, int] = OrderedDict()
         self._turn = 0
+
+    def create_event_queue_for_fn(self, block_fn):
+        super().create_event_queue_for_fn(block_fn)
+        if block_fn.concurrency_id == NETWORKS:
+            self.event_queue_per_concurrency_id[NETWORKS].concurrency_limit = self.under_way
 
     async def push(self, body, request, username):
         visitor = (_address(request), body.session_hash)
@@ -44,18 +53,21 @@ class FairQueue(Queue):
         return None
 
     def _rank(self, event: Event) -> tuple:
-        return (self._is_busy(event), *(self._turns.get(key, 0) for key in _keys(event)))
+        return (self._is_busy(event), *(self._turns.get(key, 0) for key in visitor_of(event)[:2]))
 
     def _is_busy(self, event: Event) -> bool:
-        """Whether its visitor has another of that queue under way."""
-        others = (other for job in self.active_jobs for other in job or ())
-        return any(
-            other.concurrency_id == event.concurrency_id and _visitor(other) == _visitor(event) for other in others
-        )
+        """Whether its visitor has as many of that queue under way as may be."""
+        others = [other for job in self.active_jobs for other in job or ()]
+        others = [_visitor(other) for other in others if other.concurrency_id == event.concurrency_id]
+        address, session = visitor = _visitor(event)
+        if event.concurrency_id != NETWORKS:
+            return visitor in others
+        full = sum(other[0] == address for other in others) >= self.of_address
+        return full or others.count(visitor) >= (self.unnamed if session is None else 1)
 
     def _remember(self, event: Event) -> None:
         self._turn += 1
-        for key in _keys(event):
+        for key in visitor_of(event)[:2]:
             self._turns[key] = self._turn
             self._turns.move_to_end(key)
         while len(self._turns) > REMEMBERED:
@@ -71,6 +83,7 @@ def _visitor(event: Event) -> tuple:
     return _address(event.request), None if event.session_hash == event._id else event.session_hash
 
 
-def _keys(event: Event) -> tuple:
+def visitor_of(event: Event) -> tuple[tuple, tuple, tuple]:
+    """Whose turn it is: an address, one of its sessions, the request itself."""
     visitor = _visitor(event)
-    return visitor[:1], visitor
+    return visitor[:1], visitor, (event._id,)

@@ -16,8 +16,10 @@ from gradio.context import LocalContext
 from gradio.utils import get_upload_folder
 
 from ..errors import UserError, shown
+from .fair_queue import NETWORKS, visitor_of
 from .limits import Limits
 from .notices import masked, notice
+from .turns import Turns
 from .watch import Watch, timed
 
 LARGEST = 2**53  # of numbers: all whole ones up to here are exact
@@ -32,12 +34,13 @@ class Gate:
     """Args:
     demo: the page, with all its events; its `process_api` and handlers are replaced.
     limits: what is allowed.
+    turns: that requests for the networks take: those of the queue `NETWORKS`.
 
     Raises:
         TypeError: an endpoint has no limit of time, or an input of a kind for which there are no limits.
     """
 
-    def __init__(self, demo: gr.Blocks, limits: Limits):
+    def __init__(self, demo: gr.Blocks, limits: Limits, turns: Turns):
         self.demo, self.limits, self.watch = demo, limits, Watch()
         self._checks: dict[int, tuple[list[Check | None], list[str]]] = {}
         for number, event in demo.fns.items():
@@ -49,7 +52,8 @@ class Gate:
                 f"This took longer than {seconds:g} s, which is the limit here, and was ended. Ask for less at a time, "
                 "or run eat_hf on your machine."
             )
-            event.fn = timed(event.fn, seconds, self.watch, self._waiting, sentence)
+            taken = turns if event.concurrency_id == NETWORKS else None
+            event.fn = timed(event.fn, seconds, self.watch, self._asked, sentence, taken)
         self._process = demo.process_api
         demo.process_api = self.process  # type: ignore[method-assign]
 
@@ -61,10 +65,10 @@ class Gate:
             raise TypeError(f"The endpoint /{event.api_name} has no limit of time; add one to Limits.work_seconds.")
         return self.limits.work_seconds[event.api_name]
 
-    def _waiting(self) -> Callable[[], bool]:
-        """A function that tells whether the visitor whose request this thread works on has left."""
+    def _asked(self) -> tuple[Callable[[], bool], tuple]:
+        """A function that tells whether the visitor whose request this thread works on has left, and who that is."""
         event = self.demo._queue.event_ids_to_events.get(LocalContext.event_id.get(None) or "")
-        return lambda: event is not None and not event.alive
+        return lambda: event is not None and not event.alive, () if event is None else visitor_of(event)
 
     async def process(self, block_fn, inputs, *arguments, iterator=None, **named) -> dict[str, Any]:
         """`Blocks.process_api`: values of the visitor in, values for the visitor out.

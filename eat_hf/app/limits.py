@@ -32,6 +32,8 @@ class Limits:
     upload_seconds: that it may take.
     kept_megabytes: of all visitors' files on the disk; beyond that the oldest go.
     kept_seconds: that a file is kept at most.
+    under_way: requests for the networks that take turns; address_under_way: of one address; unnamed_under_way: of one
+        address, of programs that name no session. Of one session it is one.
     waiting: requests in the queue; visitor_waiting: of one visitor.
     sessions: of visitors that are remembered.
     work_seconds: of work on a request, by endpoint; an endpoint that is not listed must not be public.
@@ -57,6 +59,9 @@ class Limits:
     upload_seconds: float = 300
     kept_megabytes: int = 2000
     kept_seconds: float = 3000
+    under_way: int = 8
+    address_under_way: int = 6
+    unnamed_under_way: int = 3
     waiting: int = 60
     visitor_waiting: int = 20
     sessions: int = 500

@@ -21,6 +21,7 @@ from .notices import show_input_warnings
 from .storage import Storage, own_folder
 from .studio import Example, Session, Studio, find_examples
 from .timeline_tab import timeline_tab
+from .turns import Turns
 from .words_tab import words_tab
 
 TABS: tuple[tuple[str, Callable[[Studio, Inputs], None]], ...] = (
@@ -94,11 +95,14 @@ def build_app(
                     with gr.Tab(name):
                         build(studio, inputs)
         gr.Markdown(FOOTER, elem_classes="eat-note")
-    # one at a time on a GPU, two on a CPU, where a clip does not keep all cores busy
+    # one works at a time on a GPU, two on a CPU, where a clip does not keep all cores busy
     at_once = 1 if pipe.device.type == "cuda" else 2
     demo.queue(max_size=limits.waiting, default_concurrency_limit=at_once, api_open=False)
     demo._queue = FairQueue(
         limits.visitor_waiting,
+        limits.under_way,
+        limits.address_under_way,
+        limits.unnamed_under_way,
         live_updates=True,
         concurrency_count=demo.max_threads,
         update_intervals=1,
@@ -106,7 +110,7 @@ def build_app(
         blocks=demo,
         default_concurrency_limit=at_once,
     )
-    Gate(demo, limits)
+    Gate(demo, limits, Turns(at_once))
     door = Middleware(Door, limits=limits, storage=Storage(folder, limits), is_event=lambda number: number in demo.fns)
     SERVING[demo] = lambda: {
         "app_kwargs": {"middleware": [door]},

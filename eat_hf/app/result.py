@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from .components import AT_ONCE
+from .fair_queue import NETWORKS
 from .studio import Made
 
 CONSENT = (
@@ -49,7 +50,7 @@ class Result:
             api_name=api_name,
             api_visibility="public" if api_name else "private",
             show_progress_on=[self.preview],
-            concurrency_id="generate",
+            concurrency_id=NETWORKS,
         )
         run.then(show_video, self.video, [self.preview, self.video], **AT_ONCE)
         stop.click(None, cancels=[run])

@@ -36,6 +36,7 @@ from ..names import as_name, check_name
 from ..pipeline.arguments import ClipOptions
 from ..pipeline.pipeline_eat import EATPipeline
 from .limits import Limits
+from .turns import Pace
 from .waveform import keyframe_moments
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -153,6 +154,8 @@ class Studio:
     """
 
     def __init__(self, pipe: EATPipeline, limits: Limits, model: str, examples: Sequence[Example] = ()):
+        pipe = pipe.with_adapters()
+        pipe.progress_bar = Pace  # type: ignore[method-assign, assignment]
         self.pipe, self.limits, self.model, self.examples = pipe, limits, model, tuple(examples)
         self._kept: dict[str, bytes] = {}  # videos of examples, by settings
 

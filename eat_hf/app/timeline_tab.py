@@ -7,6 +7,7 @@ import gradio as gr
 from ..errors import UserError
 from ..inputs.emotions import CROSS_FADE, MAX_INTENSITY, parse_timeline
 from .components import AT_ONCE, PRIVATE, any_name
+from .fair_queue import NETWORKS
 from .inputs import Inputs, emotion_choices
 from .notices import told
 from .result import build_buttons, build_result, shown
@@ -143,7 +144,7 @@ def timeline_tab(studio: Studio, inputs: Inputs) -> None:
     remove.click(take_away, [timeline, moment], timeline, **PRIVATE)
     settings = [*inputs.given, timeline, intensity]
     look.click(lambda: gr.Gallery(visible=True), None, stills, **AT_ONCE).then(
-        preview, settings, stills, api_name="preview_timeline", concurrency_id="generate"
+        preview, settings, stills, api_name="preview_timeline", concurrency_id=NETWORKS
     )
     with gr.Accordion("Use these settings in Python", open=False):
         code = gr.Code(label="Python code", language="python", show_label=False, interactive=False)

@@ -6,34 +6,13 @@ import inspect
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from ..errors import UserError
+from .turns import CURRENT, Interrupted, Turns, Work
 
 EVERY = 0.2  # seconds between looks
 AGAIN = 10.0  # seconds until work that goes on is interrupted anew
-
-
-class Interrupted(BaseException):
-    """Raised in a thread whose time is up; no `except Exception` swallows it."""
-
-
-@dataclass(eq=False)
-class Step:
-    """Work of a thread that is going on.
-
-    Attributes:
-        thread: its identifier.
-        ends: moment of the monotonic clock.
-        gone: whether nobody waits for it any more.
-        interrupted: when, if it was.
-    """
-
-    thread: int
-    ends: float
-    gone: Callable[[], bool]
-    interrupted: float | None = None
 
 
 class Watch:
@@ -43,52 +22,59 @@ class Watch:
 
     def __init__(self) -> None:
         self._changing = threading.Lock()
-        self._steps: set[Step] = set()
+        self._under_way: set[Work] = set()
         self._looking: threading.Thread | None = None
 
-    def run(self, work: Callable[[], Any], ends: float, gone: Callable[[], bool], sentence: str) -> Any:
-        """What `work` returns.
+    def run(self, work: Work, step: Callable[[], Any], sentence: str) -> Any:
+        """What a step of the work returns; a step at a time.
 
         Raises:
-            UserError: with that sentence, if it was not done by `ends`, or is of no use to anybody.
+            UserError: with that sentence, if the work's time is up, or it is of no use to anybody.
         """
-        if time.monotonic() > ends or gone():
+        if time.monotonic() > work.ends or work.gone():
             raise UserError(sentence)
-        step = Step(threading.get_ident(), ends, gone)
+        work.thread = threading.get_ident()
+        current = CURRENT.set(work)
         try:
             try:
-                self._add(step)
-                return work()
+                self._add(work)
+                if work.turns is not None:
+                    work.turns.take(work)
+                return step()
             finally:
-                self._remove(step)
+                self._remove(work)
         except Interrupted:
-            self._remove(step)  # it may have been interrupted itself
+            self._remove(work)  # it may have been interrupted itself
             raise UserError(sentence) from None
+        finally:
+            CURRENT.reset(current)
+            if work.turns is not None:
+                work.turns.rest(work)
 
-    def _add(self, step: Step) -> None:
+    def _add(self, work: Work) -> None:
         with self._changing:
-            self._steps.add(step)
+            self._under_way.add(work)
             if self._looking is None:
                 self._looking = threading.Thread(target=self._look, daemon=True, name="time limits")
                 self._looking.start()
 
-    def _remove(self, step: Step) -> None:
+    def _remove(self, work: Work) -> None:
         with self._changing:
-            if step in self._steps:
-                self._steps.discard(step)
-                if step.interrupted is not None:  # and has not noticed yet: the thread's next work shall not either
-                    _interrupt(step.thread, None)
+            if work in self._under_way:
+                self._under_way.discard(work)
+                if work.interrupted is not None:  # and has not noticed yet: the thread's next work shall not either
+                    _interrupt(work.thread, None)
 
     def _look(self) -> None:
         while True:
             time.sleep(EVERY)
             with self._changing:
                 now = time.monotonic()
-                for step in self._steps:
-                    waited = step.interrupted is None or now > step.interrupted + AGAIN
-                    if waited and (now > step.ends or step.gone()):
-                        step.interrupted = now
-                        _interrupt(step.thread, Interrupted)
+                for work in self._under_way:
+                    waited = work.interrupted is None or now > work.interrupted + AGAIN
+                    if waited and not work.waiting and (now > work.ends or work.gone()):
+                        work.interrupted = now
+                        _interrupt(work.thread, Interrupted)
 
 
 def _interrupt(thread: int, error: type[BaseException] | None) -> None:
@@ -98,28 +84,44 @@ def _interrupt(thread: int, error: type[BaseException] | None) -> None:
 
 
 def timed(
-    handler: Callable, seconds: float, watch: Watch, waiting: Callable[[], Callable[[], bool]], sentence: str
+    handler: Callable,
+    seconds: float,
+    watch: Watch,
+    asked: Callable[[], tuple[Callable[[], bool], tuple]],
+    sentence: str,
+    turns: Turns | None = None,
 ) -> Callable:
     """An event handler, a function or generator, that ends after so many seconds of work.
 
     Args:
-        waiting: called when it starts; gives a function that tells whether nobody waits any more.
+        asked: called when it starts; gives a function that tells whether nobody waits any more, and whose request it
+            is, see `Work`.
         sentence: for the `UserError` that it then raises.
+        turns: that its requests take.
     """
 
     @functools.wraps(handler)
     def call(*arguments, **named):
-        ends, gone = time.monotonic() + seconds, waiting()
-        return watch.run(lambda: handler(*arguments, **named), ends, gone, sentence)
+        work = Work(time.monotonic() + seconds, *asked(), turns)
+        try:
+            return watch.run(work, lambda: handler(*arguments, **named), sentence)
+        finally:
+            _leave(work)
 
     @functools.wraps(handler)
     def iterate(*arguments, **named):
-        ends, gone = time.monotonic() + seconds, waiting()
+        work = Work(time.monotonic() + seconds, *asked(), turns)
         steps, done = iter(handler(*arguments, **named)), object()
         try:
-            while (value := watch.run(lambda: next(steps, done), ends, gone, sentence)) is not done:
+            while (value := watch.run(work, lambda: next(steps, done), sentence)) is not done:
                 yield value
         finally:
             steps.close()
+            _leave(work)
 
     return iterate if inspect.isgeneratorfunction(handler) else call
+
+
+def _leave(work: Work) -> None:
+    if work.turns is not None:
+        work.turns.leave(work)

@@ -7,6 +7,7 @@ from ..adapters.tuning import LearningStep
 from ..errors import UserError
 from ..inputs.emotions import MAX_INTENSITY
 from .components import AT_ONCE, PRIVATE
+from .fair_queue import NETWORKS
 from .inputs import Inputs
 from .result import build_buttons, build_result, shown
 from .studio import Refinement, Session, Studio
@@ -142,14 +143,14 @@ def words_tab(studio: Studio, inputs: Inputs) -> None:
         [*inputs.given, *what, intensity],
         [stills, draft, status, download],
         api_name="preview_words",
-        concurrency_id="generate",
+        concurrency_id=NETWORKS,
     )
     refined = refine.click(
         tune,
         [*inputs.given, *what, steps, running],
         [draft, status, seen, download],
         api_name="refine_words",
-        concurrency_id="generate",
+        concurrency_id=NETWORKS,
         show_progress_on=[status],
     )
     refined.success(preview_draft, [*inputs.given, draft, intensity], [stills, seen], **PRIVATE)

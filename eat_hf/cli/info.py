@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import UserError
-from ..names import printable
+from ..errors import UserError, visible
 from ..pipeline.bundled import find_model, load_pipeline
 from .messages import show
 
@@ -80,7 +79,7 @@ def describe_adapter(config: "AdapterConfig", folder: Path) -> str:
     lines += [f"{'part':<32}{'parameters':>14}{'of the base':>13}"]
     lines += [f"{name:<32}{size:>14,}{size / config.base_parameters:>13.2%}" for name, size in rows]
     lines += [f"prompts: {config.prompt_type}", f"made with: eat_hf {config.library_version}"]
-    facts = ", ".join(printable(f"{name} {value}") for name, value in config.training.items())
+    facts = ", ".join(visible(f"{name} {value}", 500) for name, value in config.training.items())
     lines += [f"training: {facts or 'not stated'}"]
     lines += [f"licence: {_licence(str(folder))}"]
     return "\n".join(lines)
@@ -92,4 +91,4 @@ def _licence(model: str | None) -> str:
     card = find_card(model)
     if card is None:
         return "not stated (the model has no card)"
-    return printable(card.data.get("license_name") or card.data.get("license") or "not stated")
+    return visible(card.data.get("license_name") or card.data.get("license") or "not stated", 500)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import UserError, shown
+from ..errors import UserError, shown, visible
 from ..inputs.numbers import BATCHES, check_whole_number
 from ..pipeline.bundled import find_model, load_pipeline
-from .messages import show, visible
+from .messages import show
 
 if TYPE_CHECKING:
     from ..models.parameters import ParameterShare

@@ -8,6 +8,7 @@ from ..errors import UserError, shown
 SEEDS = (0, 2**64 - 1)  # what a torch.Generator takes
 BATCHES = (1, 1024)  # frames at a time; more gain nothing and fill any memory
 FACES = (0, 999)
+TRACKS = (0, 999)  # of a sound file
 
 
 def check_whole_number(value: Any, name: str, limits: tuple[int, int]) -> int:

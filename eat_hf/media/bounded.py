@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import RepositoryError
+from ..errors import RepositoryError, shown, visible
 from .files import one_line
 
 JSON_BYTES = 1_000_000  # the longest configuration of a component has 3,000
@@ -87,7 +87,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = next(key for number, (key, _) in enumerate(pairs) if key in dict(pairs[:number]))
-        raise ValueError(f"the key {_shown(twice)} is there twice")
+        raise ValueError(f"the key {shown(twice)} is there twice")
     return found
 
 
@@ -112,11 +112,7 @@ def _check_values(found: Mapping[str, Any], path: Path, most: float) -> None:
             inner = value.values() if isinstance(value, dict) else value
             waiting += [(key, each, depth + 1) for each in inner]
         if problem:
-            raise RepositoryError(f"{path} cannot be used; {_shown(key)}: {problem}.")
-
-
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= 60 else f"{text[:60]}...")
+            raise RepositoryError(f"{path} cannot be used; {shown(key)}: {problem}.")
 
 
 def read_header(path: Path) -> dict[str, StoredTensor]:
@@ -174,7 +170,7 @@ def read_headers(folder: Path, name: str, variant: str | None = None) -> dict[st
     bytes_left = WEIGHT_BYTES
     for shard in sorted(set(shards.values())):
         if Path(shard).name != shard or not shard.endswith(".safetensors"):
-            raise RepositoryError(f"{index} names {_shown(shard)}, which is no safetensors file of this folder.")
+            raise RepositoryError(f"{index} names {shown(shard)}, which is no safetensors file of this folder.")
         bytes_left -= plain_file(folder / shard).stat().st_size
         if bytes_left < 0:
             raise RepositoryError(f"{folder} has more weights than any network here: {WEIGHT_BYTES / 1e9:.1f} GB.")
@@ -200,7 +196,7 @@ def check_tensors(
         raise RepositoryError(f"{path} lacks the tensor {missing}.")
     for unexpected in sorted(found.keys() - expected.keys())[:1]:
         if not others:
-            raise RepositoryError(f"{path} has a tensor {_shown(unexpected)[1:-1]}, which is no part of this model.")
+            raise RepositoryError(f"{path} has a tensor {visible(unexpected, 110)}, which is no part of this model.")
     for name, (shape, dtype) in expected.items():
         if found[name].shape != shape:
             raise RepositoryError(

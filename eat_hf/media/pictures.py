@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import functools
 import io
+import itertools
 import os
 import struct
 import warnings
@@ -113,9 +114,26 @@ def _prepare_libraries() -> None:
 
 def _open(path: os.PathLike) -> Image.Image:
     with contextlib.suppress(Exception):  # whatever is wrong with it, Pillow tells
-        if (deep := _open_deep_tiff(path)) is not None:
+        if (deep := _open_deep_tiff(path) or _open_deep_png(path)) is not None:
             return deep
     return Image.open(path, formats=FORMATS)
+
+
+def _open_deep_png(path: os.PathLike) -> Image.Image | None:
+    """A PNG of 16-bit colours, which Pillow cuts to 8; None for others."""
+    with open(path, "rb") as file:
+        head = file.read(26)
+        if head[:8] != b"\x89PNG\r\n\x1a\n" or head[24:] != b"\x10\x02":
+            return None
+        with Image.open(path, formats=["PNG"]) as stated:
+            info = stated.info
+            if stated.width * stated.height > LARGEST_PICTURE or "transparency" in info:
+                return None
+        file.seek(0)
+        values = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
+    picture = _deep_to_srgb(values[..., 2::-1] / np.float32(257), info.pop("icc_profile", None))
+    picture.info = info
+    return picture
 
 
 def _open_deep_tiff(path: os.PathLike) -> Image.Image | None:
@@ -133,11 +151,27 @@ def _open_deep_tiff(path: os.PathLike) -> Image.Image | None:
             return None
         file.seek(0)
         values = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
-    picture = Image.fromarray(_to_bytes(values[..., 2::-1]))
+    picture = _deep_to_srgb(_to_range(values[..., 2::-1]), tags.get(TiffImagePlugin.ICCPROFILE))
     turn = UPRIGHT.get(tags.get(ORIENTATION) or 1)
-    picture = picture if turn is None else picture.transpose(turn)
-    picture.info["icc_profile"] = tags.get(TiffImagePlugin.ICCPROFILE)
-    return picture
+    return picture if turn is None else picture.transpose(turn)
+
+
+def _deep_to_srgb(values: np.ndarray, profile: object) -> Image.Image:
+    """RGB of (H, W, 3) in 0 to 255 with fractions, which count: a step of a wide space is many of a dark sRGB colour.
+
+    LittleCMS is asked, by Pillow, about the whole steps around each colour.
+    """
+    picture = np.empty(values.shape, np.uint8)
+    rows = max(1, 2**20 // values.shape[1])
+    for start in range(0, len(values), rows):
+        part = values[start : start + rows]
+        low = np.floor(part).clip(0, 254)
+        found = np.zeros_like(part)
+        for corner in itertools.product((0, 1), repeat=3) if profile else ():
+            share = np.where(corner, part - low, 1 - (part - low)).prod(-1, keepdims=True)
+            found += share * np.asarray(_to_srgb(Image.fromarray((low + corner).astype(np.uint8)), profile))
+        picture[start : start + rows] = (found if profile else part).round()
+    return Image.fromarray(picture)
 
 
 def _stand_upright(picture: Image.Image) -> Image.Image:
@@ -181,7 +215,7 @@ def _stored_orientation(exif: object) -> int:
 def _flatten_picture(picture: Image.Image) -> np.ndarray:
     profile = picture.info.get("icc_profile")
     if picture.mode.startswith("I") or picture.mode == "F":
-        picture = Image.fromarray(_to_bytes(np.asarray(picture)))
+        picture = Image.fromarray(_to_range(np.asarray(picture)).round().astype(np.uint8))
     alpha = None
     if picture.mode == "P" or "A" in picture.getbands() or "a" in picture.getbands() or "transparency" in picture.info:
         grey = picture.mode in ("LA", "La")
@@ -209,6 +243,8 @@ def _to_srgb(picture: Image.Image, profile: object) -> Image.Image:
     try:
         if isinstance(profile, bytes) and profile:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            if picture.mode == "L" and source.profile.xcolor_space == "RGB ":  # greys of a colour space
+                picture = picture.convert("RGB")
         elif picture.mode == "LAB":
             source = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
         else:
@@ -226,10 +262,10 @@ def _to_srgb(picture: Image.Image, profile: object) -> Image.Image:
     return picture.convert("RGB") if converted is None else converted
 
 
-def _to_bytes(values: np.ndarray) -> np.ndarray:
-    """Brightness of any type as uint8, scaled by its range: 0 to 1, 8 bits, 12 bits in 16, ..."""
+def _to_range(values: np.ndarray) -> np.ndarray:
+    """Brightness of any type from 0 to 255, with fractions, scaled by its range: 0 to 1, 8 bits, 12 bits in 16, ..."""
     if values.dtype == np.uint8 or values.dtype == bool:
-        return values.astype(np.uint8) * (255 if values.dtype == bool else 1)
+        return values * np.float64(255 if values.dtype == bool else 1)
     whole = values.dtype.kind in "iu"
     values = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     low, high = values.min(initial=0), values.max(initial=0)
@@ -241,4 +277,4 @@ def _to_bytes(values: np.ndarray) -> np.ndarray:
         highest = 1.0
     else:
         highest = next((each for each in (255.0, 65535.0) if high <= each), high)
-    return (values * (255 / max(highest, 1e-12))).round().clip(0, 255).astype(np.uint8)
+    return (values * (255 / max(highest, 1e-12))).clip(0, 255)

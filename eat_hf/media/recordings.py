@@ -8,7 +8,7 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,9 @@ from .files import existing_file
 
 SHORTEST_RECORDING = 0.2  # seconds
 SILENCE = 1e-8  # mean square below which a track is silent: 80 dB under full scale
-CANCELLED = 0.2  # of the loudest channel's power: the sum of channels with sound of their own has all of it
+# What the sum of channels keeps of the loudest one's power: all of it, unless they cancel out. Where two do, one says
+# what the other says; more may have something to say beside.
+KEPT_OF_TWO, KEPT_OF_MORE = 0.7, 0.2
 TAGS = ("title", "artist", "copyright")
 LONGEST_TAG = 500  # characters
 
@@ -43,6 +45,8 @@ class Recording:
         channels: one or two; sampling_rate: Hz, both of the sound as recorded.
         track: which of a file's sound tracks, counted from 0.
         mix: (1, recorded channels) weights by which more than two channels, or two that cancel out, become one.
+        tags: title, artist and copyright that the file states, those that it has: one line of at most 500 characters
+            each, without control characters.
     """
 
     source: Path | np.ndarray
@@ -52,6 +56,7 @@ class Recording:
     _waveform: np.ndarray | None = field(default=None, repr=False)
     track: int = 0
     mix: np.ndarray | None = field(default=None, repr=False)
+    tags: dict[str, str] = field(default_factory=dict)
 
     @property
     def waveform(self) -> np.ndarray:
@@ -106,7 +111,7 @@ class Recording:
     def first(self, seconds: float) -> "Recording":
         """Its beginning, all of it if it is shorter."""
         length = min(round(seconds * self.sampling_rate), self.length)
-        return Recording(self.source, length, self.channels, self.sampling_rate, track=self.track, mix=self.mix)
+        return replace(self, length=length, _waveform=None)
 
 
 def read_audio(
@@ -117,7 +122,7 @@ def read_audio(
     """Read a recording, whatever its format, rate and channels.
 
     Two channels stay two; more are mixed into one, so that nothing that is heard on any of them is lost. Two channels
-    of opposite phase would cancel out: the louder one is taken, with a warning.
+    of opposite phase would cancel out, or clearly lose: the louder one is taken, with a warning.
 
     Args:
         audio: path of a sound file, or a video with sound, or (samples, sampling_rate) with samples
@@ -135,10 +140,14 @@ def read_audio(
     if isinstance(audio, tuple):
         if len(audio) != 2:
             raise UserError(f"Audio must be a path or (samples, sampling_rate), not a tuple of {len(audio)}.")
+        if audio_track:
+            raise UserError("audio_track chooses among the sound tracks of a file; samples are one alone.")
         samples, rate = _check_samples(*audio)
-        return _survey(lambda: iter([samples]), samples, rate, "The audio", longest)[0]
+        moments = range(0, samples.shape[1], max(rate // 10, 1))
+        pieces = (samples[:, start : start + moments.step] for start in moments)
+        return _survey(lambda: pieces, samples, rate, "The audio", longest)[0]
     path = existing_file(audio, "recording")
-    tracks = _count_tracks(path)
+    tracks, tags = _look_into(path)
     if audio_track is not None and not 0 <= audio_track < tracks:
         count = f"{tracks} sound tracks" if tracks > 1 else "1 sound track"
         raise UserError(f"There is no audio track {audio_track}: {path} has {count}, counted from 0.")
@@ -160,6 +169,7 @@ def read_audio(
         if silent is None:
             raise problem or UserError(f"{path} contains no sound.")
         recording = silent
+    recording.tags = tags
     if track.damage.heavy:
         message = f"{path} is damaged ({track.damage.reason}); only what could be read is used."
         warnings.warn(message, InputWarning, 2)
@@ -193,9 +203,10 @@ def _survey(
     """
     length, channels = 0, 0
     powers, power_of_sum = np.zeros(0), 0.0
+    most = kept = 0.0  # of every moment: the loudest channel's power, and how much of it their sum has
 
     def checked() -> Iterator[np.ndarray]:
-        nonlocal length, channels, powers, power_of_sum
+        nonlocal length, channels, powers, power_of_sum, most, kept
         for piece in pieces():
             if not np.isfinite(piece).all():
                 raise UserError(f"{name} contains NaN or infinite samples; export it again.")
@@ -205,8 +216,9 @@ def _survey(
             if length > longest * rate:
                 raise _TooLong(f"{name} lasts longer than {_spoken(longest)}, the most that is read; cut it.")
             piece = _clip(piece)
-            powers += np.square(piece, dtype=np.float64).sum(1)
-            power_of_sum += float(np.square(piece.sum(0), dtype=np.float64).sum())
+            now, now_of_sum = (np.square(each, dtype=np.float64).sum(-1) for each in (piece, piece.sum(0)))
+            powers, power_of_sum = powers + now, power_of_sum + now_of_sum
+            most, kept = most + now.max(), kept + min(now.max(), now_of_sum)
             yield piece
 
     waveform: np.ndarray | None = _hear(checked(), rate)
@@ -214,7 +226,7 @@ def _survey(
         raise UserError(f"{name} lasts {length / rate:.2f} s; at least {SHORTEST_RECORDING} s of sound is needed.")
     loudest, power = int(powers.argmax()), float(powers.max() / length)
     mix = None
-    if channels > 1 and power > SILENCE and power_of_sum < CANCELLED * powers.max():
+    if channels > 1 and power > SILENCE and kept < (KEPT_OF_TWO if channels == 2 else KEPT_OF_MORE) * most:
         mix = np.eye(channels, dtype=np.float32)[[loudest]]
         message = f"{name} has channels that cancel out (opposite phase); only the louder one is used."
         warnings.warn(message, InputWarning, 3)
@@ -236,18 +248,14 @@ def _spoken(seconds: float) -> str:
     return f"{seconds / 3600:g} hours" if seconds >= 7200 else f"{seconds:g} s"
 
 
-def read_tags(path: str | os.PathLike) -> dict[str, str]:
-    """Title, artist and copyright that a file of sound states, those that it has: one line of at most 500 characters
-    each, without control characters. Nothing of a file that cannot be read, for a video can do without them.
-    """
-    try:
-        with open_media(path, "recording") as container:
-            stated: dict[str, str] = {}
-            # Ogg keeps them with its stream; the file's own count first
-            for holder in (*container.streams.audio[:1], container):
-                stated |= {name.lower(): value for name, value in holder.metadata.items()}
-    except (UserError, OSError):
-        return {}
+def _tags_of(container: Any) -> dict[str, str]:
+    """`Recording.tags` of an open file."""
+    stated: dict[str, str] = {}
+    for holder in (
+        *container.streams.audio[:1],
+        container,
+    ):  # Ogg keeps them with its stream; the file's own count first
+        stated |= {name.lower(): value for name, value in holder.metadata.items()}
     lines = {name: stated.get(name, "")[: 10 * LONGEST_TAG] for name in TAGS}
     for name, text in lines.items():
         printable = "".join(letter if letter.isprintable() else " " for letter in text)
@@ -288,12 +296,13 @@ def _check_samples(samples: Any, rate: int) -> tuple[np.ndarray, int]:
 # Files ---------------------------------------------------------------------------------------------------------------
 
 
-def _count_tracks(path: Path) -> int:
+def _look_into(path: Path) -> tuple[int, dict[str, str]]:
+    """How many sound tracks a file has, and its tags."""
     with open_media(path, "recording") as container:
-        count = len(container.streams.audio)
+        count, tags = len(container.streams.audio), _tags_of(container)
     if not count:
         raise UserError(f"{path} has no sound track.")
-    return count
+    return count, tags
 
 
 class _Track:

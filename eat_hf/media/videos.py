@@ -27,7 +27,7 @@ from .containers import (
     open_media,
 )
 from .files import existing_file, explained_writing, one_line, unfinished_file
-from .recordings import Recording, read_tags, resampled
+from .recordings import Recording, resampled
 from .watermark import Watermark
 
 AI_GENERATED = "AI-generated video: this face and its movements were made by a program (eat_hf)."
@@ -147,7 +147,7 @@ class VideoWriter:
 
     Args:
         path: a name ending in .mp4 in a folder that exists. An older file of that name is replaced.
-        sound: a recording, whose file's title, artist and copyright the video then states, too; or samples
+        sound: a recording, whose title, artist and copyright the video then states, too; or samples
             (channels, M) float32 with one or two channels; None for a silent video.
         sampling_rate: of samples; a recording has its own.
         fps: frames per second.
@@ -175,8 +175,7 @@ class VideoWriter:
         self._tags: dict[str, str] = {}
         pieces: Iterable[np.ndarray]
         if isinstance(sound, Recording):
-            if isinstance(sound.source, Path):
-                self._tags = read_tags(sound.source)
+            self._tags = sound.tags
             pieces, self._channels, sampling_rate = sound.sound(), sound.channels, sound.sampling_rate
         elif sound is not None:
             pieces = [np.atleast_2d(sound)]

@@ -15,10 +15,11 @@ from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 from pydantic import ConfigDict, ValidationError, create_model
 from torch import Tensor, nn
 
-from ..errors import RepositoryError
+from ..errors import RepositoryError, UserError, shown
 from ..hub.client import explained, fetch_folder
 from ..media.bounded import StoredTensor, check_tensors, read_headers, read_json
 from ..media.files import one_line
+from ..names import check_name
 
 Network = TypeVar("Network", bound=ModelMixin)
 
@@ -58,7 +59,7 @@ def check_network(kind: type[ModelMixin], folder: Path, variant: str | None = No
     settings = read_json(path)
     named = settings.get("_class_name")
     if named != kind.__name__:
-        raise RepositoryError(f"{path} is the configuration of {str(named)[:60]!r}, not of {kind.__name__}.")
+        raise RepositoryError(f"{path} is the configuration of {shown(named)}, not of {kind.__name__}.")
     own = {name: value for name, value in settings.items() if not name.startswith("_")}
     _check_settings(kind, own, path)
     found = read_headers(folder, WEIGHTS, variant)
@@ -94,16 +95,18 @@ def _check_settings(kind: type[ModelMixin], settings: Mapping[str, Any], path: P
 
 
 def check_names(emotions: Sequence[str], path: Path) -> None:
-    """That emotions can be told apart, and written in one line.
+    """That emotions are names, and can be told apart.
 
     Raises:
         RepositoryError: they cannot.
     """
     if not emotions or len(set(emotions)) < len(emotions):
         raise RepositoryError(f"{path} cannot be used; emotions: names must be there, and none of them twice.")
-    for name in emotions:
-        if not (name.strip() and name.isprintable() and len(name) <= 100):
-            raise RepositoryError(f"{path} cannot be used; emotions: {name[:60]!r} is no name.")
+    try:
+        for name in emotions:
+            check_name(name)
+    except UserError as error:
+        raise RepositoryError(f"{path} cannot be used; emotions: {error}") from error
 
 
 def _least_integer(value: Any) -> int:

@@ -14,7 +14,7 @@ from ..errors import UserError
 from ..inputs.emotions import Emotion, EmotionTrack, Intensity
 from ..inputs.faces import SIZE, Face
 from ..inputs.head_motion import HeadMotion
-from ..inputs.numbers import BATCHES, FACES, SEEDS, FrameSize, check_size, check_whole_number
+from ..inputs.numbers import BATCHES, FACES, SEEDS, TRACKS, FrameSize, check_size, check_whole_number
 from ..media.recordings import Recording
 
 ImageInput = str | os.PathLike | Image.Image | np.ndarray
@@ -46,6 +46,7 @@ class ClipOptions:
             wish; in place of `emotion`, for models with `words`.
         size: side of the frames in pixels: 256, 512, 1024, or "portrait", what the portrait's own face has, from 256 to
             1024. Default: 512 where the model can, else 256, as published; with `paste_back` "portrait".
+        audio_track: which of a sound file's tracks, counted from 0; None is the first that is not silent.
 
     Raises:
         UserError: a value that can be judged without the model makes no sense.
@@ -61,11 +62,14 @@ class ClipOptions:
     align: bool = True
     emotion_text: str | Sequence[str] | None = None
     size: FrameSize | None = None
+    audio_track: int | None = None
 
     def __post_init__(self) -> None:
         check_whole_number(self.batch_size, "batch_size", BATCHES)
         if self.face is not None and not isinstance(self.face, Face):
             check_whole_number(self.face, "face", FACES)
+        if self.audio_track is not None:
+            check_whole_number(self.audio_track, "audio_track", TRACKS)
         if self.emotion is not None:
             EmotionTrack.create(self.emotion, self.intensity)
         if not isinstance(self.head_motion, str | os.PathLike | HeadMotion):

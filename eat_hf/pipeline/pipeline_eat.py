@@ -496,6 +496,7 @@ class EATPipeline(DiffusionPipeline):
         align: bool = True,
         emotion_text: str | Sequence[str] | None = None,
         size: FrameSize | None = None,
+        audio_track: int | None = None,
         return_dict: bool = True,
         callback_on_chunk_end: Callable[["EATPipeline", int, dict[str, Any]], dict[str, Any] | None] | None = None,
     ) -> Any:
@@ -504,8 +505,8 @@ class EATPipeline(DiffusionPipeline):
         Args:
             image: path, PIL picture or uint8 RGB array with a face in it.
             audio: path of anything FFmpeg reads, or (samples, sampling_rate).
-            emotion, intensity, head_motion, generator, batch_size, face, paste_back, align, emotion_text, size: how it
-                shall talk, see `ClipOptions`. Emotions are those of `emotions`.
+            emotion, intensity, head_motion, generator, batch_size, face, paste_back, align, emotion_text, size,
+                audio_track: how it shall talk, see `ClipOptions`. Emotions are those of `emotions`.
             output_type: "np", "pil" or "pt".
             return_dict: False gives a tuple of the output's values in its place.
             callback_on_chunk_end: called with the pipeline, the number of the chunk and {"frames": (n, H, W, 3) uint8}
@@ -521,9 +522,10 @@ class EATPipeline(DiffusionPipeline):
         if output_type not in ("np", "pil", "pt"):
             raise ValueError(f"output_type must be 'np', 'pil' or 'pt', not {output_type!r}.")
         options = ClipOptions(
-            emotion, intensity, head_motion, generator, batch_size, face, paste_back, align, emotion_text, size
+            *(emotion, intensity, head_motion, generator, batch_size, face, paste_back, align, emotion_text, size),
+            audio_track,
         )
-        recording = read_audio(audio)
+        recording = read_audio(audio, audio_track)
         chunks = []
         for number, chunk in enumerate(self.stream(image, recording, options=options)):
             if callback_on_chunk_end is not None:
@@ -536,7 +538,11 @@ class EATPipeline(DiffusionPipeline):
         elif output_type == "pt":
             frames = torch.from_numpy(made).permute(0, 3, 1, 2).float() / 255
         output = EATPipelineOutput(
-            frames=frames, fps=FPS, audio=recording.samples, sampling_rate=recording.sampling_rate
+            frames=frames,
+            fps=FPS,
+            audio=recording.samples,
+            sampling_rate=recording.sampling_rate,
+            tags=recording.tags,
         )
         return output if return_dict else output.to_tuple()
 
@@ -573,7 +579,7 @@ class EATPipeline(DiffusionPipeline):
             adaptations = (adaptations[0], in_words)
         track = options.track([name for adaptation in adaptations for name in adaptation.emotions])
         generator = options.seeded()
-        recording = read_audio(audio)
+        recording = read_audio(audio, options.audio_track)
         frames = recording.num_frames
 
         # 2. Read the portrait

@@ -1,7 +1,7 @@
 """What `EATPipeline` gives."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 
 import numpy as np
 from diffusers.utils import BaseOutput
@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..animation.rendering import to_uint8
+from ..media.recordings import Recording
 from ..media.videos import write_video
 
 
@@ -22,15 +23,22 @@ class EATPipelineOutput(BaseOutput):
         fps: frames per second.
         audio: (channels, M) float32, the recording as it was given.
         sampling_rate: of `audio`, Hz.
+        tags: title, artist and copyright that the recording's file states; no part of the tuple that pipelines give.
     """
 
     frames: np.ndarray | list[Image.Image] | Tensor
     fps: int
     audio: np.ndarray
     sampling_rate: int
+    tags: InitVar[dict[str, str] | None] = None
+
+    def __post_init__(self, tags: dict[str, str] | None) -> None:
+        super().__post_init__()
+        self.tags = tags or {}
 
     def save(self, path: str | os.PathLike, watermark: bool = True) -> None:
-        """Write an mp4 (H.264 + AAC) that plays in a browser, and says in its metadata that it is AI-generated.
+        """Write an mp4 (H.264 + AAC) that plays in a browser, and says in its metadata that it is AI-generated, beside
+        what the recording's file states of itself.
 
         Args:
             watermark: mark the frames invisibly as well, see `watermark`.
@@ -42,4 +50,6 @@ class EATPipelineOutput(BaseOutput):
         if isinstance(frames, Tensor):
             frames = to_uint8(frames)
         pictures = (np.asarray(frame) for frame in frames)
-        write_video(path, pictures, self.audio, self.sampling_rate, self.fps, watermark)
+        samples = np.atleast_2d(self.audio)
+        sound = Recording(samples, samples.shape[1], len(samples), self.sampling_rate, tags=self.tags)
+        write_video(path, pictures, sound, fps=self.fps, watermark=watermark)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import build_tiny_pipeline, voice
+from hub_server import Blob, Hub, Repository, run
 from PIL import Image
 from tiny_words import add_words, make_tiny_clip
 from transformers import CLIPImageProcessorPil
@@ -18,7 +20,7 @@ from transformers import CLIPImageProcessorPil
 from eat_hf import EATPipeline, SyncExpert
 from eat_hf.adapters.clip import CLIP, to_clip_pixels
 from eat_hf.adapters.tuning import LearningOptions, face_squares
-from eat_hf.errors import InputWarning, UserError
+from eat_hf.errors import InputWarning, RepositoryError, UserError
 from eat_hf.inputs.faces import detect_faces
 from eat_hf.models.judges.sync_loss import SyncLoss, expert_boxes
 
@@ -138,6 +140,70 @@ def test_a_clip_is_read_as_it_was_saved(clip, tmp_path, crop):
     pictures = torch.from_numpy(crop).permute(2, 0, 1)[None] / 255
     torch.testing.assert_close(again.embed_pictures(pictures), clip.embed_pictures(pictures))
     torch.testing.assert_close(again.embed_text("a smile"), clip.embed_text("a smile"))
+
+
+def change_json(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+HUGE = {
+    "hidden_size": 16,
+    "intermediate_size": 16,
+    "num_attention_heads": 2,
+    "num_hidden_layers": 60_000,
+    "vocab_size": 65_536,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "words"),
+    [
+        ("config.json", {"text_config": HUGE}, "far more than its|needs"),
+        ("config.json", {"projection_dim": 10**9}, "not sensible"),
+        ("config.json", {"model_type": "llama"}, "not the configuration of a CLIP"),
+        ("preprocessor_config.json", {"size": {"shortest_edge": 60_000}}, "make pictures"),
+        ("preprocessor_config.json", {"crop_size": 31}, "make pictures"),
+        ("preprocessor_config.json", {"image_std": [0, 1, 1]}, "make pictures"),
+        ("preprocessor_config.json", {"image_mean": "grey"}, "make pictures"),
+        ("tokenizer.json", {"model": {}}, "tokenizer"),
+    ],
+)
+def test_a_strangers_clip_is_looked_at_before_it_is_made(clip, tmp_path, name, changes, words):
+    clip.save(tmp_path)
+    change_json(tmp_path / name, **changes)
+    with pytest.raises(RepositoryError, match=words) as caught:
+        CLIP.load(str(tmp_path))
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+
+
+def test_a_clip_of_the_hub_is_looked_at_as_well(clip, tmp_path):
+    program = """
+import json
+from eat_hf.adapters.clip import CLIP
+from eat_hf.errors import UserError
+said = []
+for name in ("ann/clip", "ann/huge", "ann/none"):
+    try:
+        said.append(CLIP.load(name).embed_text("a smile").shape[1])
+    except UserError as error:
+        said.append(str(error))
+print(json.dumps(said))
+"""
+    hub = Hub()
+    try:
+        for name in ("clip", "huge"):
+            clip.save(tmp_path / name)
+            if name == "huge":
+                change_json(tmp_path / "huge" / "config.json", text_config=HUGE)
+            files = {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
+            blobs = {file: Blob(data, file.endswith(".safetensors")) for file, data in files.items()}
+            hub.large_files.update({blob.oid: blob.content for blob in blobs.values() if blob.large})
+            hub.repositories[f"ann/{name}"] = Repository()
+            hub.repositories[f"ann/{name}"].commit("main", blobs)
+        found, huge, none = run(program, hub.client_environment(tmp_path / "home"))
+    finally:
+        hub.close()
+    assert found == 8 and re.search("far more than its|needs", huge) and "neither a folder nor" in none
 
 
 # By tuning ------------------------------------------------------------------------------------------------------------

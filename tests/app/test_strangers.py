@@ -26,6 +26,7 @@ from eat_hf.app.limits import Limits  # noqa: E402
 from eat_hf.app.notices import masked  # noqa: E402
 from eat_hf.app.storage import Storage  # noqa: E402
 from eat_hf.app.studio import REPOSITORY, TOKEN  # noqa: E402
+from eat_hf.app.turns import Pace, Turns  # noqa: E402
 from eat_hf.app.watch import Watch, timed  # noqa: E402
 
 PATHS = ("/some/where/holiday", "../up", "a\\b", "C:holiday")
@@ -244,6 +245,7 @@ def test_the_threat_model_states_the_limits_of_the_code():
         f"keyframes of a timeline | {limits.keyframes} |",
         f"{limits.adapters}; {limits.adapter_megabytes} MB; {JSON_BYTES / 1e6:.0f} MB; {MAX_EMOTIONS}",
         f"adapter's folder | {limits.files} |",
+        f"{limits.under_way}; {limits.address_under_way}; {limits.unnamed_under_way}; 1 |",
         f"{limits.waiting}; {limits.visitor_waiting} |",
         f"remembered | {limits.sessions} |",
         f"up to {LONGEST_NAME} letters",
@@ -386,15 +388,87 @@ def test_work_ends_when_its_time_is_up_and_when_nobody_waits():
         loop()
 
     for handler in (loop, endless):
-        work = timed(handler, 0.5, watch, lambda: lambda: False, "Too slow.")
+        work = timed(handler, 0.5, watch, nobody, "Too slow.")
         with pytest.raises(UserError, match="Too slow"):
             list(work() or ())
     left = threading.Event()
     threading.Timer(0.5, left.set).start()
     with pytest.raises(UserError, match="Too slow"):
-        timed(loop, 60, watch, lambda: left.is_set, "Too slow.")()
+        timed(loop, 60, watch, lambda: (left.is_set, ()), "Too slow.")()
     assert len(ended) == 3
-    assert timed(lambda: sum(range(3)), 60, watch, lambda: lambda: False, "")() == 3
+    assert timed(lambda: sum(range(3)), 60, watch, nobody, "")() == 3
+
+
+def nobody():
+    """Whose request it is, and whether they have left."""
+    return lambda: False, ()
+
+
+def busy(seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        sum(range(100))
+
+
+def test_a_newcomer_goes_before_long_work_which_goes_on_afterwards():
+    """Of three at two places; the long ones are a generator, and a function that pauses where a bar would move."""
+    turns, watch, finished, started = Turns(2), Watch(), [], threading.Barrier(3)
+
+    def frames():
+        for n in range(60):
+            busy(0.05)
+            yield n
+
+    def bar():
+        for _ in Pace(range(60)):
+            busy(0.05)
+        return list(range(60))
+
+    def run(who: str, handler) -> None:
+        asked = lambda: (lambda: False, (("an address",), ("an address", who)))  # noqa: E731
+        if who != "newcomer":
+            started.wait()
+        made = timed(handler, 60, watch, asked, "Too slow.", turns)()
+        finished.append((who, len(list(made))))
+
+    threads = [threading.Thread(target=run, args=each) for each in (("a", frames), ("b", bar))]
+    for thread in threads:
+        thread.start()
+    started.wait()
+    time.sleep(0.5)
+    run("newcomer", lambda: [busy(0.4)])
+    for thread in threads:
+        thread.join()
+    assert finished[0] == ("newcomer", 1) and sorted(finished[1:]) == [("a", 60), ("b", 60)]
+
+
+def test_places_are_free_again_whatever_becomes_of_work():
+    turns, watch = Turns(1), Watch()
+
+    def run(handler, seconds=60.0, gone=lambda: False):
+        return timed(handler, seconds, watch, lambda: (gone, ()), "Too slow.", turns)
+
+    def frames():
+        while True:
+            yield 1
+
+    def fails():
+        raise KeyError
+
+    left_behind = run(frames)()  # nobody closes it
+    assert next(left_behind) == 1
+    with pytest.raises(KeyError):
+        run(fails)()
+    with pytest.raises(UserError, match="Too slow"):
+        run(lambda: busy(60), 0.3)()
+    holding = threading.Thread(target=run(lambda: busy(1.5)))
+    holding.start()
+    time.sleep(0.3)
+    with pytest.raises(UserError, match="Too slow"):  # while it waits, its visitor leaves
+        run(lambda: 1, gone=iter([False] * 2 + [True] * 99).__next__)()
+    assert run(lambda: 2, 0.5)() == 2  # waiting is no work
+    holding.join()
+    assert next(left_behind) == 1 and run(lambda: 3)() == 3
 
 
 def test_too_much_is_refused_and_long_work_is_ended(server, stranger, uploads):
@@ -447,6 +521,21 @@ def test_one_visitor_cannot_fill_the_queue(stranger, uploads):
             )
 
 
+def test_a_good_request_does_not_wait_for_long_ones(server, stranger, uploads):
+    finished: list[str] = []
+    inputs = [uploads["face.png"], uploads["sentence.wav"], "0:happy, 1:sad", 1]
+    events = {f"long {n}": stranger.post("timeline", inputs, session=f"long {n}").json()["event_id"] for n in range(2)}
+    threads = [threading.Thread(target=wait_in_session, args=(server, *event, finished)) for event in events.items()]
+    for thread in threads:
+        thread.start()
+    good = stranger.post("animate", animate(uploads), session="good").json()["event_id"]
+    wait_in_session(server, "good", good, finished)
+    before = finished[: finished.index("good")]
+    for thread in threads:
+        thread.join(60)
+    assert before == [] and len(finished) == 3
+
+
 def test_two_hostile_requests_do_not_delay_a_good_one(server, stranger, uploads):
     """A timeline without end, and eight videos at once: both are ended with a sentence, and the good one is served."""
     given = [uploads["face.png"], uploads["sentence.wav"]]
@@ -460,4 +549,7 @@ def test_two_hostile_requests_do_not_delay_a_good_one(server, stranger, uploads)
     assert kind == "complete" and content[0]["path"].endswith("happy.mp4")
     for name, event in events.items():
         sentence(stranger.wait(name, event))
+    until = time.monotonic() + 60  # requests of other tests may be under way still
+    while server.leftovers() and time.monotonic() < until:
+        time.sleep(0.2)
     assert server.leftovers() == []

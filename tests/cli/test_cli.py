@@ -15,12 +15,14 @@ import scipy.io.wavfile
 import torch
 import typer
 from conftest import voice
+from media_files import encoded, scratched, small_picture, small_video, tracks, written
 from PIL import Image
 from safetensors.torch import save_file
 
 from eat_hf.adapters.emotion_adapter import EmotionAdapter
 from eat_hf.cli import main as cli
 from eat_hf.inputs.head_motion import TRACKS
+from eat_hf.media.recordings import read_audio
 from eat_hf.media.videos import read_video
 from eat_hf.pipeline.bundled import MODEL_VARIABLE
 
@@ -115,6 +117,11 @@ def inputs(tmp_path_factory, portrait_file, recording_file):
     (folder / "broken.wav").write_bytes(np.random.default_rng(0).bytes(4000))
     (folder / "text.png").write_text("text")
     scipy.io.wavfile.write(folder / "short.wav", 16000, voice(0.1))
+    opus = encoded(voice(0.5, 48000)[None], 48000, "ogg", "libopus")
+    (folder / "damaged.opus").write_bytes(scratched(opus, 0, 40))
+    (folder / "damaged.avif").write_bytes(small_picture("AVIF")[:-400])
+    (folder / "damaged.tiff").write_bytes(scratched(small_picture("TIFF"), 0.3))
+    (folder / "damaged.mp4").write_bytes(scratched(small_video("mp4", "libx264"), 0.5, 100))
     return {"portrait": portrait_file, "recording": recording_file, "folder": folder}
 
 
@@ -136,6 +143,11 @@ def inputs(tmp_path_factory, portrait_file, recording_file):
         ("--image {portrait} --audio {recording} --emotion sad --timeline 0:sad", "one of --emotion, --timeline"),
         ("--image {portrait} --audio {recording} --model {folder}", "not a model folder"),
         ("--image {portrait} --audio {recording} --model {folder}/none", "does not exist"),
+        ("--image {portrait} --audio {folder}/damaged.opus", "cannot be read"),
+        ("--image {folder}/damaged.avif --audio {recording}", "picture"),
+        ("--image {folder}/damaged.tiff --audio {recording}", "cannot be read"),
+        ("--image {portrait} --audio {folder}/damaged.mp4", "damaged.mp4"),
+        ("--image {portrait} --audio {recording} --head-motion {folder}/damaged.mp4", "damaged.mp4"),
         ("--image {portrait} --audio {recording} --seed x", "--seed"),
         ("--image {portrait}", "--audio"),
         ("--image {portrait} --audio {recording} --louder", "--louder"),
@@ -165,6 +177,20 @@ def test_the_input_is_never_overwritten(in_process, inputs, tiny_model, tmp_path
     target.write_bytes(before)
     status, _, err = in_process("generate", "--image", inputs["portrait"], "--audio", target, "-o", target)
     assert status == 2 and "overwrite" in one_line(err) and target.read_bytes() == before
+
+
+def test_a_sound_track_can_be_chosen(in_process, inputs, tiny_model, tmp_path):
+    low, loud = 0.25 * voice(0.4)[None], voice(0.4)[None]
+    path = written(tmp_path / "tracks.mkv", tracks([(low, 16000, "flac", "mono"), (loud, 16000, "flac", "mono")]))
+    arguments = ("generate", "--image", inputs["portrait"], "--audio", path, "--model", tiny_model, "--no-watermark")
+    heard = []
+    for choice in ([], ["--audio-track", 1]):
+        status, _, err = in_process(*arguments, *choice, "-o", tmp_path / "out.mp4")
+        assert status == 0 and "track" not in err
+        heard.append(np.abs(read_audio(tmp_path / "out.mp4").waveform).max())
+    assert heard[0] == pytest.approx(np.abs(low).max(), rel=0.1) and heard[1] == pytest.approx(4 * heard[0], rel=0.1)
+    status, _, err = in_process(*arguments, "--audio-track", 2, "-o", tmp_path / "none.mp4")
+    assert status == 2 and "no audio track 2" in one_line(err) and not (tmp_path / "none.mp4").exists()
 
 
 def test_several_faces_are_a_warning(in_process, portrait, recording_file, tiny_model, tmp_path):
@@ -368,7 +394,7 @@ def test_names_that_a_terminal_would_obey_are_shown_as_escapes(in_process, input
 def test_what_an_adapter_says_is_shown_as_escapes(in_process, tiny_pipeline, tmp_path):
     EmotionAdapter.create(tiny_pipeline.base, ["smirk"], "happy", {"by": "\x07\x1b[2J"}).save(tmp_path / "smirk")
     status, out, err = in_process("info", tmp_path / "smirk")
-    assert (status, err) == (0, "") and "emotion adapter: smirk" in out and "by \ufffd\ufffd[2J" in out
+    assert (status, err) == (0, "") and "emotion adapter: smirk" in out and r"by \x07\x1b[2J" in out
     assert all(line.isprintable() for line in out.split("\n"))
 
 

@@ -5,9 +5,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eat_hf.cli.jobs import FailedJob, Job, check, read_manifest
-from eat_hf.cli.messages import visible
 from eat_hf.constants import EMOTIONS
-from eat_hf.errors import UserError
+from eat_hf.errors import UserError, visible
 from eat_hf.inputs.emotions import EmotionTrack, parse_emotion, parse_intensity, parse_timeline
 
 quickly = settings(

@@ -1,6 +1,9 @@
+from fractions import Fraction
+
 import cv2
 import numpy as np
 import pytest
+from media_files import video, written
 
 from eat_hf.errors import InputWarning, UserError
 from eat_hf.inputs.faces import (
@@ -16,6 +19,7 @@ from eat_hf.inputs.faces import (
     similarity_transform,
 )
 from eat_hf.media.pictures import read_image
+from eat_hf.media.videos import read_video
 
 PORTRAITS = (
     "portrait_frontal.jpg",
@@ -159,6 +163,24 @@ def test_a_driver_who_sways_is_cut_out_as_by_the_authors(walk):
     fixed = list(crop_driving_video(frames, detect_faces(frames[0])[0]))
     for one, other in zip(find_driver(iter(frames), "sway.mp4"), fixed, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.filterwarnings("error::eat_hf.errors.InputWarning")
+@pytest.mark.parametrize("kind", ["pixels that are not square", "a size that changes on the way"])
+def test_what_a_driver_does_is_the_same_in_every_form_of_video(tmp_path, walk, kind):
+    """Against the same video with square pixels of one size."""
+    frames = walk[:24, :, :480]
+    plain = [detect_faces(frame)[0] for frame in find_driver(iter(frames), "plain")][::8]
+    if kind == "pixels that are not square":
+        narrow = np.stack([cv2.resize(frame, (360, 256), interpolation=cv2.INTER_AREA) for frame in frames])
+        path = video(tmp_path / "hdv.mp4", narrow, aspect=Fraction(4, 3))
+    else:
+        small = [cv2.resize(frame, (360, 192), interpolation=cv2.INTER_AREA) for frame in frames[12:]]
+        parts = [video(tmp_path / f"{n}.ts", part, "mpegts") for n, part in enumerate((frames[:12], small))]
+        path = written(tmp_path / "joined.ts", b"".join(part.read_bytes() for part in parts))
+    seen = [detect_faces(frame)[0] for frame in find_driver(read_video(path), path.name)][:24:8]
+    for face, expected in zip(seen, plain, strict=True):
+        assert np.abs(face.landmarks - expected.landmarks).max() < 12  # pixels of 256
 
 
 def test_a_driver_who_is_lost_is_a_warning(walk):

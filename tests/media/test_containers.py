@@ -3,7 +3,6 @@
 import io
 import os
 import resource
-import struct
 import subprocess
 import sys
 from fractions import Fraction
@@ -13,54 +12,12 @@ import numpy as np
 import pytest
 import scipy.io.wavfile
 from conftest import voice
+from media_files import encoded, tracks, video, wav_header, written
 from PIL import Image
 
 from eat_hf.errors import InputWarning, UserError
 from eat_hf.media.recordings import read_audio
 from eat_hf.media.videos import read_video, write_video
-
-
-def encoded(sound, rate=16000, container="wav", codec="pcm_s16le", layout="mono") -> bytes:
-    """A file of one sound track: (channels, n) float32."""
-    return tracks([(sound, rate, codec, layout)], container)
-
-
-def tracks(sounds, container="matroska", step=1) -> bytes:
-    """A file of several sound tracks; `step` 0 makes every packet start at the same time."""
-    file = io.BytesIO()
-    with av.open(file, "w", format=container) as output:
-        streams = [output.add_stream(codec, rate=rate, layout=layout) for _, rate, codec, layout in sounds]
-        for stream in streams:
-            stream.codec_context.open()
-        for stream, (sound, rate, _, layout) in zip(streams, sounds, strict=True):
-            context = stream.codec_context
-            resampler = av.AudioResampler(context.format, layout, rate, context.frame_size or 4096)
-            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(sound, np.float32), "fltp", layout)
-            frame.rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
-            for part in [*resampler.resample(frame), *resampler.resample(None), None]:
-                for packet in stream.encode(part):
-                    if step == 0:
-                        packet.pts = packet.dts = 0
-                    output.mux(packet)
-    return file.getvalue()
-
-
-def written(path, data):
-    path.write_bytes(data)
-    return path
-
-
-def wav_header(rate=16000, bits=16, channels=1, data=b"\0" * 32000) -> bytes:
-    block = channels * bits // 8
-    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, channels, rate, rate * block, block, bits)
-    body = b"WAVE" + form + struct.pack("<4sI", b"data", len(data)) + data
-    return struct.pack("<4sI", b"RIFF", len(body)) + body
-
-
-def correlation(heard, expected):
-    length = min(len(heard), len(expected))
-    return np.corrcoef(heard[:length], expected[:length])[0, 1]
-
 
 # Names and formats
 
@@ -112,17 +69,23 @@ def test_plain_containers_are_read(tmp_path, container, codec):
     assert read_audio(path).seconds == pytest.approx(1, abs=0.15)
 
 
-def test_descriptions_in_other_alphabets_do_not_matter(tmp_path):
+@pytest.mark.parametrize("container, codec", [("flac", "flac"), ("mp3", "libmp3lame"), ("ipod", "aac")])
+def test_descriptions_in_other_alphabets_do_not_matter(tmp_path, container, codec):
     file = io.BytesIO()
-    with av.open(file, "w", format="flac") as output:
+    with av.open(file, "w", format=container) as output:
         output.metadata["title"] = "marker"
-        stream = output.add_stream("flac", rate=16000, layout="mono")
-        frame = av.AudioFrame.from_ndarray((voice(0.5) * 32767).astype(np.int16)[None], "s16", "mono")
+        stream = output.add_stream(codec, rate=16000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(voice(0.5)[None], "fltp", "mono")
         frame.rate = 16000
-        for packet in [*stream.encode(frame), *stream.encode(None)]:
-            output.mux(packet)
-    path = written(tmp_path / "title.flac", file.getvalue().replace(b"marker", b"\xff\xfe\xe9\xe8\x80\x81"))
-    assert read_audio(path).length == 8000
+        stream.codec_context.open()
+        resampler = av.AudioResampler(stream.format, "mono", 16000, stream.codec_context.frame_size or None)
+        for part in [*resampler.resample(frame), *resampler.resample(None), None]:
+            output.mux(stream.encode(part))
+    data = file.getvalue()
+    assert b"marker" in data
+    path = written(tmp_path / f"title.{container}", data.replace(b"marker", b"\xff\xfe\xe9\xe8\x80\x81"))
+    recording = read_audio(path)
+    assert recording.seconds == pytest.approx(0.5, abs=0.1) and set(recording.tags) <= {"title"}
 
 
 # Limits
@@ -227,14 +190,37 @@ def test_sixty_channels(tmp_path):
     np.testing.assert_allclose(recording.samples[0], voice(1, 8000), atol=1e-5)
 
 
+def test_a_voice_on_the_fourth_of_six_tracks(tmp_path):
+    sounds = [np.zeros((1, 16000), np.float32)] * 3 + [voice(1)[None]] + [np.zeros((1, 16000), np.float32)] * 2
+    path = written(tmp_path / "six.mkv", tracks([(sound, 16000, "flac", "mono") for sound in sounds]))
+    with pytest.warns(InputWarning, match="track 3 is used"):
+        np.testing.assert_allclose(read_audio(path).waveform, voice(1), atol=1e-3)
+
+
 @pytest.mark.parametrize("form", ["file", "array"])
-def test_opposite_phase_gives_the_louder_channel_and_a_warning(tmp_path, form):
-    sound = np.stack([-0.8 * voice(1), voice(1)])
+@pytest.mark.parametrize("gain", [-0.99, -0.8, -0.5, -0.25, "half of the time"])
+def test_opposite_phase_gives_the_louder_channel_and_a_warning(tmp_path, form, gain):
+    if gain == "half of the time":
+        gain = np.repeat([0.9, -0.9], 8000)
+    sound = np.stack([gain * voice(1), voice(1)]).astype(np.float32)
     scipy.io.wavfile.write(tmp_path / "phase.wav", 16000, sound.T)
     with pytest.warns(InputWarning, match="opposite phase"):
         recording = read_audio(tmp_path / "phase.wav" if form == "file" else (sound, 16000))
     np.testing.assert_allclose(recording.waveform, voice(1), atol=1e-5)
     np.testing.assert_allclose(recording.first(0.5).samples[0], voice(1)[:8000], atol=1e-5)
+
+
+@pytest.mark.filterwarnings("error::eat_hf.errors.InputWarning")
+@pytest.mark.parametrize("kind", ["alike", "on one side", "noise", "late", "another voice", "a little opposite"])
+def test_channels_that_do_not_cancel_are_both_heard(kind):
+    noise = np.random.default_rng(0).standard_normal(16000).astype(np.float32)
+    other = {
+        "alike": voice(1), "on one side": 0 * noise, "noise": 0.02 * noise, "late": np.roll(voice(1), 40),
+        "another voice": voice(3)[32000:], "a little opposite": -0.05 * voice(1),
+    }[kind]  # fmt: skip
+    recording = read_audio((np.stack([voice(1), other]), 16000))
+    assert recording.channels == 2
+    np.testing.assert_allclose(recording.waveform, (voice(1) + other) / 2, atol=1e-5)
 
 
 def test_the_track_with_sound_is_taken_and_any_can_be_chosen(tmp_path):
@@ -255,7 +241,14 @@ def test_the_track_with_sound_is_taken_and_any_can_be_chosen(tmp_path):
 
 
 @pytest.mark.filterwarnings("error::eat_hf.errors.InputWarning")
-@pytest.mark.parametrize("first, second", [((24000, "mono"), (44100, "stereo")), ((44100, "stereo"), (16000, "mono"))])
+@pytest.mark.parametrize(
+    "first, second",
+    [
+        ((24000, "mono"), (44100, "stereo")),
+        ((44100, "stereo"), (16000, "mono")),
+        ((24000, "mono"), (24000, "stereo")),
+    ],
+)
 def test_joined_pieces_keep_their_speed(tmp_path, first, second):
     """As speech services give them, one MP3 after the other; every piece is 1.5 s of the same voice."""
     data = b""
@@ -272,19 +265,6 @@ def test_joined_pieces_keep_their_speed(tmp_path, first, second):
 
 
 # Videos
-
-
-def video(path, frames, container="mp4", aspect=None):
-    with av.open(str(path), "w", format=container) as output:
-        stream = output.add_stream("libx264", rate=25)
-        stream.height, stream.width = frames[0].shape[:2]
-        stream.pix_fmt = "yuv420p"
-        if aspect:
-            stream.codec_context.sample_aspect_ratio = aspect
-        for frame in frames:
-            output.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        output.mux(stream.encode(None))
-    return path
 
 
 def test_pixels_that_are_not_square_become_so(tmp_path):

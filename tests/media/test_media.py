@@ -15,7 +15,7 @@ from PIL import Image
 from eat_hf.constants import FPS
 from eat_hf.errors import InputWarning, UserError
 from eat_hf.media.pictures import read_image
-from eat_hf.media.recordings import read_audio, read_tags
+from eat_hf.media.recordings import read_audio
 from eat_hf.media.videos import VideoWriter, read_video, write_video
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
@@ -163,7 +163,7 @@ def test_arrays_of_every_kind(samples):
 
 @pytest.mark.parametrize("rate", [44100, 37800])
 def test_sound_stays_in_its_file_until_it_is_needed(tmp_path, rate):
-    source = wav(tmp_path / "voice.wav", np.stack([voice(3.0, rate), -0.5 * voice(3.0, rate)], 1), rate)
+    source = wav(tmp_path / "voice.wav", np.stack([voice(3.0, rate), 0.5 * voice(3.0, rate)], 1), rate)
     recording = read_audio(source)
     pieces = list(recording.sound())
     assert recording.source == source and len(pieces) > 3
@@ -260,9 +260,7 @@ def test_the_recordings_own_tags_stay(tmp_path, extension):
 
 def test_recordings_without_tags_give_none(tmp_path):
     wav(tmp_path / "plain.wav", np.zeros(8000, np.float32))
-    (tmp_path / "broken.wav").write_bytes(b"RIFF" + bytes(100))
-    for name in ("plain.wav", "broken.wav", "missing.wav"):
-        assert not read_tags(tmp_path / name)
+    assert read_audio(tmp_path / "plain.wav").tags == read_audio((voice(0.5), 16000)).tags == {}
 
 
 @pytest.mark.parametrize("rate", [16000, 22050, 48000, 37800])

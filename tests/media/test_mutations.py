@@ -1,17 +1,13 @@
 """Whatever bytes a file has, reading it gives a result or one sentence."""
 
-import io
 import warnings
 
-import av
 import numpy as np
-import pillow_heif
 import pytest
 from conftest import voice
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
-from test_containers import encoded
+from media_files import encoded, small_picture, small_video
 
 from eat_hf.errors import InputWarning, UserError
 from eat_hf.media.pictures import read_image
@@ -39,28 +35,6 @@ PICTURES = {
     "bmp": "BMP",
     "heic": "HEIF",
 }
-
-
-def small_video(container: str, codec: str) -> bytes:
-    file = io.BytesIO()
-    with av.open(file, "w", format=container) as output:
-        stream = output.add_stream(codec, rate=25)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for level in range(0, 160, 20):
-            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), level, np.uint8), format="rgb24")
-            output.mux(stream.encode(frame))
-        output.mux(stream.encode(None))
-    return file.getvalue()
-
-
-def small_picture(kind: str) -> bytes:
-    pillow_heif.register_heif_opener()
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    file = io.BytesIO()
-    options = {"compression": "tiff_lzw"} if kind == "TIFF" else {"exif": exif}
-    Image.effect_noise((40, 30), 60).convert("RGB").save(file, kind, **options)
-    return file.getvalue()
 
 
 @pytest.fixture(scope="module")

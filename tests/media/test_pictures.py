@@ -1,13 +1,17 @@
 """Pictures as phones, cameras and microscopes write them."""
 
 import io
+import struct
 import subprocess
 import sys
+import zlib
 
 import cv2
 import numpy as np
 import pillow_heif
 import pytest
+import tifffile
+from media_files import scratched
 from PIL import Image, ImageCms
 
 from eat_hf.errors import UserError
@@ -52,7 +56,7 @@ def test_a_directory_without_end(tmp_path, scene):
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L"])
 def test_colours_come_from_the_profile(tmp_path, scene, mode):
     """Saved in a linear space; the profile says what the numbers mean."""
-    linear = ImageCms.ImageCmsProfile(io.BytesIO(linear_profile(grey=mode == "L")))
+    linear = ImageCms.ImageCmsProfile(io.BytesIO(profile(None if mode == "L" else SRGB, 1.0)))
     picture = Image.fromarray(scene).convert("L" if mode == "L" else "RGB")
     expected = np.asarray(picture.convert("RGB")).astype(int)
     levels = (np.linspace(0, 1, 256) ** 2.2 * 255).round().astype(np.uint8)
@@ -64,37 +68,107 @@ def test_colours_come_from_the_profile(tmp_path, scene, mode):
     assert np.abs(read - expected).mean() < 3 and np.abs(read - expected).max() < 14
 
 
-def linear_profile(grey: bool) -> bytes:
-    """sRGB's primaries with a straight curve, written out as ICC.1 has it."""
+SRGB = np.array(
+    [[0.4360747, 0.3850649, 0.1430804], [0.2225045, 0.7168786, 0.0606169], [0.0139322, 0.0971045, 0.7141733]]
+)
+SPACES = {  # columns are what red, green and blue are in XYZ (D50); gamma, None for sRGB's own curve
+    "ProPhoto": ([[0.7976749, 0.1351917, 0.0313534], [0.2880402, 0.7118741, 0.0000857], [0, 0, 0.82521]], 461 / 256),
+    "Adobe RGB": (
+        [[0.6097559, 0.2052401, 0.149224], [0.3111242, 0.625656, 0.0632197], [0.0194811, 0.0608902, 0.7448387]],
+        563 / 256,
+    ),
+    "Display P3": (
+        [[0.515102, 0.291965, 0.157153], [0.241182, 0.692236, 0.0665819], [-0.0010494, 0.0418818, 0.784378]],
+        None,
+    ),
+}
+
+
+def in_space(scene: np.ndarray, space: str) -> tuple[np.ndarray, bytes]:
+    """The numbers of sRGB's colours in another space, whole steps of 255 not rounded; and its profile."""
+    columns, gamma = SPACES[space]
+    values = scene / 255
+    light = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    light = (light @ (np.linalg.inv(columns) @ SRGB).T).clip(0, 1)
+    encoded = (
+        light ** (1 / gamma)
+        if gamma
+        else np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
+    )
+    return encoded * 255, profile(np.array(columns), gamma)
+
+
+def profile(columns: np.ndarray | None, gamma: float | None) -> bytes:
+    """A profile as ICC.1 has it, of colours, or of greys where there are no columns."""
     base = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    curve = b"curv\0\0\0\0\0\0\0\x01\x01\0\0\0"  # gamma 1.0 as u8Fixed8
     tags = {}
     for start in range(132, 132 + 12 * int.from_bytes(base[128:132], "big"), 12):
         place, size = (int.from_bytes(base[start + i : start + i + 4], "big") for i in (4, 8))
         tags[base[start : start + 4]] = base[place : place + size]
-    names = (b"kTRC",) if grey else (b"rTRC", b"gTRC", b"bTRC")
+    if gamma:
+        curve = b"curv\0\0\0\0\0\0\0\x01" + round(gamma * 256).to_bytes(2, "big") + b"\0\0"
+    else:
+        curve = tags[b"rTRC"]
     keep = {name: tags[name] for name in (b"desc", b"cprt", b"wtpt") if name in tags}
-    if not grey:
-        keep |= {name: tags[name] for name in (b"rXYZ", b"gXYZ", b"bXYZ")}
-    keep |= dict.fromkeys(names, curve)
+    for name, column in zip((b"rXYZ", b"gXYZ", b"bXYZ"), [] if columns is None else columns.T, strict=False):
+        keep[name] = b"XYZ \0\0\0\0" + struct.pack(">3i", *(round(value * 65536) for value in column))
+    keep |= dict.fromkeys((b"kTRC",) if columns is None else (b"rTRC", b"gTRC", b"bTRC"), curve)
     head, table, body = bytearray(base[:128]), b"", b""
     place = 132 + 12 * len(keep)
     for name, data in keep.items():
         padded = data + b"\0" * (-len(data) % 4)
         table += name + (place + len(body)).to_bytes(4, "big") + len(data).to_bytes(4, "big")
         body += padded
-    if grey:
+    if columns is None:
         head[16:20] = b"GRAY"
     head[84:100] = bytes(16)
     head[0:4] = (place + len(body)).to_bytes(4, "big")
     return bytes(head) + len(keep).to_bytes(4, "big") + table + body
 
 
-@pytest.mark.parametrize(
-    "profile", [b"nonsense", b"\0" * 200, linear_profile(grey=True)], ids=["text", "zeros", "grey"]
-)
-def test_profiles_that_are_broken_or_of_another_kind_are_ignored(tmp_path, scene, profile):
-    Image.fromarray(scene).save(tmp_path / "scene.png", icc_profile=profile)
+def add_profile(path, icc: bytes) -> None:
+    """To a PNG, behind its header."""
+    body = b"iCCP" + b"space\0\0" + zlib.compress(icc)
+    data = path.read_bytes()
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    path.write_bytes(data[:33] + chunk + data[33:])
+
+
+@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("form", ["png", "webp", "RGBA", "palette", "grey", "16 bits", "16 bits png", "float"])
+def test_colours_are_those_of_the_reference(tmp_path, space, form):
+    """Per pixel, over hues and brightnesses; deep files know strong colours as well, which 8 bits of ProPhoto miss."""
+    y, x = np.mgrid[:64, :64] / 63
+    hue = 2 * np.pi * x[..., None] + np.array([0, 2.1, 4.2])
+    strength = 0 if form == "grey" else 0.4 if "bits" in form or form == "float" else 0.2
+    scene = ((0.5 + strength * np.cos(hue)) * (30 + 200 * y[..., None])).round().astype(np.uint8)
+    scene = scene[::4, ::4] if form == "palette" else scene
+    values, icc = in_space(scene, space)
+    stored = values.round().astype(np.uint8)
+    path = tmp_path / {"webp": "scene.webp", "16 bits": "scene.tif", "float": "scene.tif"}.get(form, "scene.png")
+    if path.suffix == ".tif":
+        deep = (values * 257).round().astype(np.uint16) if form == "16 bits" else (values / 255).astype(np.float32)
+        tifffile.imwrite(path, deep, photometric="rgb", iccprofile=icc)
+    elif form == "palette":
+        palette, indices = np.unique(stored.reshape(-1, 3), axis=0, return_inverse=True)
+        picture = Image.fromarray(indices.reshape(scene.shape[:2]).astype(np.uint8))
+        picture.putpalette(palette.tobytes())
+        picture.save(path, icc_profile=icc)
+    elif form == "16 bits png":
+        cv2.imwrite(str(path), (values * 257).round().astype(np.uint16)[..., ::-1])
+        add_profile(path, icc)
+    else:
+        picture = Image.fromarray(stored[..., 0] if form == "grey" else stored)
+        if form == "RGBA":
+            picture.putalpha(255)
+        picture.save(path, icc_profile=icc, lossless=True)
+    difference = np.abs(read_image(path).astype(int) - scene)
+    assert difference.max() <= 3, difference.max()
+
+
+@pytest.mark.parametrize("icc", [b"nonsense", b"\0" * 200, profile(None, 1.0)], ids=["text", "zeros", "grey"])
+def test_profiles_that_are_broken_or_of_another_kind_are_ignored(tmp_path, scene, icc):
+    Image.fromarray(scene).save(tmp_path / "scene.png", icc_profile=icc)
     assert np.array_equal(read_image(tmp_path / "scene.png"), scene)
 
 
@@ -163,9 +237,7 @@ def test_libraries_write_nothing_themselves_about_damage(tmp_path, ending, optio
     Image.effect_noise((64, 64), 90).convert("RGB").save(
         file, {"tif": "TIFF", "avif": "AVIF", "jpg": "JPEG"}[ending], **options
     )
-    data = bytearray(file.getvalue())
-    data[len(data) // 3 : len(data) // 3 + 200] = np.random.default_rng(0).bytes(200)
-    (tmp_path / f"damaged.{ending}").write_bytes(data)
+    (tmp_path / f"damaged.{ending}").write_bytes(scratched(file.getvalue(), 1 / 3))
     program = (
         "import sys; from eat_hf.media.pictures import read_image; from eat_hf.errors import UserError\n"
         "try: read_image(sys.argv[1])\nexcept UserError: pass"

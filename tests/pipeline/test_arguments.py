@@ -23,6 +23,8 @@ NAN, HUGE = float("nan"), 10**5000  # more digits than Python writes
         ({"batch_size": True}, "batch_size must be"),
         ({"face": -1}, "face must be a whole number from 0"),
         ({"face": 0.5}, "face must be"),
+        ({"audio_track": -1}, "audio_track must be a whole number from 0"),
+        ({"audio_track": "1"}, "audio_track must be"),
         ({"intensity": 1e9}, "between 0 and 1.5"),
         ({"intensity": NAN}, "between 0 and 1.5"),
         ({"intensity": HUGE}, "between 0 and 1.5"),

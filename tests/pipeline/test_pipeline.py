@@ -10,6 +10,7 @@ import pytest
 import scipy.io.wavfile
 import torch
 from conftest import build_tiny_pipeline, voice
+from media_files import tracks, written
 from PIL import Image
 
 from eat_hf import DetailRenderer, EATPipeline, HeadMotion
@@ -71,6 +72,24 @@ def test_output_types_agree_and_save_the_same_video(tiny_pipeline, portrait, aud
     assert decoded[0].shape == happy.frames.shape
     assert np.corrcoef(decoded[0].ravel(), happy.frames.ravel())[0, 1] > 0.9
     assert difference(decoded[1], decoded[0]) <= 3 and difference(decoded[2], decoded[0]) <= 3
+
+
+def test_a_files_track_can_be_chosen_and_its_tags_stay(tiny_pipeline, portrait, audio, happy, tmp_path):
+    sounds = [(0.5 * audio[0][None], RATE, "flac", "mono"), (audio[0][None], RATE, "flac", "mono")]
+    path = written(tmp_path / "voices.mkv", tracks(sounds, tags={"title": "Prélude", "artist": "Zoë"}))
+    out = tiny_pipeline(portrait, path, "happy", generator=1, audio_track=1)
+    np.testing.assert_allclose(out.audio[0], audio[0], atol=1e-3)
+    assert difference(out.frames, happy.frames) <= 1
+    first = next(tiny_pipeline.stream(portrait, path, "happy", generator=1, audio_track=0))
+    assert difference(first, next(tiny_pipeline.stream(portrait, path, "happy", generator=1))) == 0
+    out.save(tmp_path / "out.mp4")
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        stated = container.metadata
+    assert stated["title"] == "Prélude" and stated["artist"] == "Zoë" and "AI-generated" in stated["comment"]
+    with pytest.raises(UserError, match="no audio track 2"):
+        tiny_pipeline(portrait, path, audio_track=2)
+    with pytest.raises(UserError, match="of a file"):
+        tiny_pipeline(portrait, audio, audio_track=1)
 
 
 @pytest.mark.parametrize(("seconds", "frames"), [(0.2, 5), (0.201, 6), (0.3333, 9)])

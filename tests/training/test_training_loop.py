@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import time
 
@@ -12,7 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from training_runs import in_two_processes, kill_in_checkpoint, small_run, start
 
-from eat_hf.errors import UserError
+from eat_hf.errors import InputWarning, UserError
 from training.loop import checkpoints as checkpoint_files
 from training.loop import trainer as loop
 
@@ -148,6 +149,40 @@ def test_an_unfinished_checkpoint_is_ignored(whole, tmp_path):
     assert not (tmp_path / "checkpoints" / "checkpoint_9" / checkpoint_files.WHOLE).exists()
     small_run(tmp_path, **options)
     np.testing.assert_array_equal(losses(tmp_path), losses(whole))
+    assert checkpoints(tmp_path) == ["checkpoint_12", "checkpoint_9"]
+
+
+@pytest.mark.parametrize("how", ["cut", "zeros", "empty", "end of zeros"])
+def test_a_torn_newest_checkpoint_falls_back_to_the_one_before_it(whole, tmp_path, how):
+    """Every file of it in turn, as a crash leaves what had not reached the disk."""
+    options = {"checkpoint_every": 3, **FAST}
+    small_run(tmp_path / "run", **options)
+    names = sorted(path.name for path in (tmp_path / "run" / "checkpoints" / "checkpoint_12").iterdir())
+    assert len(names) >= 5
+    for name in names:
+        folder = tmp_path / name
+        shutil.copytree(tmp_path / "run", folder)
+        (folder / "results.json").unlink()
+        path = folder / "checkpoints" / "checkpoint_12" / name
+        data = path.read_bytes()
+        half = data[: len(data) // 2]
+        ruins = {"cut": half, "zeros": bytes(len(data)), "empty": b"", "end of zeros": half.ljust(len(data), b"\0")}
+        path.write_bytes(ruins[how])
+        with pytest.warns(InputWarning, match="checkpoint_12 cannot be read .* the one before it is tried"):
+            small_run(folder, **options)
+        np.testing.assert_array_equal(losses(folder), losses(whole))
+        assert_same_run(folder, whole)
+        assert checkpoints(folder) == ["checkpoint_12", "checkpoint_9"] and path.read_bytes() != b""
+
+
+def test_no_checkpoint_is_removed_where_none_can_be_read(tmp_path):
+    options = {"checkpoint_every": 3, **FAST}
+    small_run(tmp_path, **options)
+    (tmp_path / "results.json").unlink()
+    for path in (tmp_path / "checkpoints").glob("*/model.safetensors"):
+        path.write_bytes(path.read_bytes()[:100])
+    with pytest.warns(InputWarning, match="cannot be read"), pytest.raises(UserError, match="No checkpoint"):
+        small_run(tmp_path, **options)
     assert checkpoints(tmp_path) == ["checkpoint_12", "checkpoint_9"]
 
 

@@ -1,5 +1,6 @@
 """Checkpoints to resume from, and snapshots of networks on their way."""
 
+import hashlib
 import json
 import shutil
 import warnings
@@ -9,7 +10,7 @@ from accelerate import Accelerator
 from diffusers import ModelMixin
 from torch import nn
 
-from eat_hf.errors import InputWarning
+from eat_hf.errors import InputWarning, UserError
 from eat_hf.media.files import one_line, write_atomically
 
 from .options import LoopOptions
@@ -18,13 +19,28 @@ WHOLE = "step.json"  # written last, at one go: a checkpoint without it was inte
 
 
 def save_checkpoint(accelerator: Accelerator, reached: dict) -> None:
-    """Everything to continue from, and delete what `keep_checkpoints` does not keep. `reached`: step, seconds, sums."""
+    """Everything to continue from, and delete what `keep_checkpoints` does not keep. `reached`: step, seconds, sums.
+
+    What every file holds is noted, for not every reader notices that one is torn.
+    """
     accelerator.project_configuration.iteration = reached["step"]  # names the folder
     folder = Path(accelerator.save_state())
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        write_atomically(folder / WHOLE, json.dumps(reached))
+        files = {path.name: _digest(path) for path in sorted(folder.iterdir()) if path.is_file()}
+        write_atomically(folder / WHOLE, json.dumps(reached | {"files": files}))
     accelerator.wait_for_everyone()
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_files(folder: Path, digests: dict[str, str]) -> None:
+    for name, digest in digests.items():
+        if _digest(folder / name) != digest:
+            raise UserError(f"{name} is not what was written")
 
 
 def resume(accelerator: Accelerator, tasks: list[nn.Module], output: Path) -> dict:
@@ -34,6 +50,9 @@ def resume(accelerator: Accelerator, tasks: list[nn.Module], output: Path) -> di
 
     Returns:
         step: how many were done; seconds they took; sums of losses since the last line of the log.
+
+    Raises:
+        UserError: there are checkpoints, and none of them can be read.
     """
     # the tasks' own states, without the prefix of DistributedDataParallel: any number of processes can read them
     accelerator.register_save_state_pre_hook(
@@ -47,6 +66,7 @@ def resume(accelerator: Accelerator, tasks: list[nn.Module], output: Path) -> di
     while whole:
         try:
             found = json.loads((whole[-1] / WHOLE).read_text())
+            _check_files(whole[-1], found.pop("files", {}))
             accelerator.load_state(str(whole[-1]))
         except Exception as error:  # whatever a reader says of a file that a crash has torn
             problem = problem or error
@@ -61,7 +81,11 @@ def resume(accelerator: Accelerator, tasks: list[nn.Module], output: Path) -> di
         accelerator.print(f"Resuming {output} at step {reached['step']}.")
         break
     if problem is not None and not whole:
-        raise problem  # none can be read, which no crash explains; nothing is removed
+        # which no crash explains; nothing is removed
+        raise UserError(
+            f"No checkpoint of {output} can be read ({one_line(problem)[:200]}); remove {output / 'checkpoints'} to "
+            "start anew."
+        ) from problem
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         for path in set(checkpoints) - set(whole):
