@@ -167,10 +167,25 @@ def _hair_shells(identity: Identity, texels: TexelMap, inside: np.ndarray, rng) 
     return shells
 
 
-def cut_clothes(identity: Identity, scene: Scene) -> tuple[Shell | None, np.ndarray]:
-    """The shell of the clothes (None when there are none to see) and their texture (CLOTHES_ROWS, COLUMNS, 4)."""
+def put_on_clothes(identity: Identity) -> Shell:
+    """The torso's own faces, pushed outwards; their texture, `paint_clothes`, says where they end."""
+    mesh = identity.mesh
+    lowest = identity.vertices[mesh.faces][..., 1].max(1)
+    chosen = mesh.is_part("skin") & (lowest > max(CLOTHES_START, identity.landmarks[8, 1] + 0.05))
+    used, faces = np.unique(mesh.faces[chosen], return_inverse=True)
+    faces = faces.reshape(-1, 3).astype(np.int32)
+    normals = vertex_normals(identity.vertices, mesh.faces)[used]
+    vertices = identity.vertices[used] + normals * np.float32(0.025)
+    column = (vertices[:, 0] / CLOTHES_REACH * 0.5 + 0.5) * (COLUMNS - 1)
+    row = (vertices[:, 1] - CLOTHES_START) / (2 * CLOTHES_REACH) * (COLUMNS - 1)
+    uv = np.stack([np.clip(column, 0, COLUMNS - 2), np.clip(row, 0, CLOTHES_ROWS - 1) + CLOTHES_TOP], -1)[faces]
+    return Shell(vertices.astype(np.float32), faces, uv.astype(np.float32))
+
+
+def paint_clothes(chin: float, scene: Scene) -> np.ndarray:
+    """Texture of a scene's clothes (CLOTHES_ROWS, COLUMNS, 4), on a person whose chin is at that height (y)."""
     rng = np.random.default_rng(scene.seed + 1)
-    down, across = np.mgrid[:CLOTHES_ROWS, :COLUMNS].astype(np.float32)
+    down, across = np.indices((CLOTHES_ROWS, COLUMNS), np.float32)
     x = (across / (COLUMNS - 1) * 2 - 1) * CLOTHES_REACH
     y = CLOTHES_START + down / (COLUMNS - 1) * 2 * CLOTHES_REACH
     texture = np.ones((CLOTHES_ROWS, COLUMNS, 4), np.float32)
@@ -188,7 +203,6 @@ def cut_clothes(identity: Identity, scene: Scene) -> tuple[Shell | None, np.ndar
     folds = noise(rng, CLOTHES_ROWS, COLUMNS, (6, 16, 0.07), (80, 240, 0.03))
     texture[..., :3] *= (1 + folds)[..., None]
 
-    chin = identity.landmarks[8, 1]
     neck = {"crew": chin + 0.28, "v": chin + 0.62, "wide": chin + 0.42, "high": chin + 0.1, "bare": 3.0}[scene.collar]
     width = {"crew": 0.36, "v": 0.42, "wide": 0.7, "high": 0.0, "bare": 0.0}[scene.collar]
     side = np.clip(1 - np.abs(x) / max(width, 1e-3), 0, 1)
@@ -197,21 +211,7 @@ def cut_clothes(identity: Identity, scene: Scene) -> tuple[Shell | None, np.ndar
     texture[..., 3] = 0.5 + (y - line) / 0.01
     rim = np.exp(-(((y - line - 0.02) / 0.02) ** 2)) * (scene.collar != "v")
     texture[..., :3] *= (1 - 0.35 * rim)[..., None]
-    if scene.collar == "bare":
-        return None, texture
-
-    mesh = identity.mesh
-    lowest = identity.vertices[mesh.faces][..., 1].max(1)
-    chosen = mesh.is_part("skin") & (lowest > max(CLOTHES_START, chin + 0.05))
-    used, faces = np.unique(mesh.faces[chosen], return_inverse=True)
-    faces = faces.reshape(-1, 3).astype(np.int32)
-    vertices = identity.vertices[used]
-    normals = vertex_normals(identity.vertices, mesh.faces)[used]
-    vertices = vertices + normals * np.float32(0.025)
-    column = (vertices[:, 0] / CLOTHES_REACH * 0.5 + 0.5) * (COLUMNS - 1)
-    row = (vertices[:, 1] - CLOTHES_START) / (2 * CLOTHES_REACH) * (COLUMNS - 1)
-    uv = np.stack([np.clip(column, 0, COLUMNS - 2), np.clip(row, 0, CLOTHES_ROWS - 1) + CLOTHES_TOP], -1)[faces]
-    return Shell(vertices.astype(np.float32), faces, uv.astype(np.float32)), texture
+    return texture
 
 
 def put_on_glasses(identity: Identity, glasses: Glasses) -> Shell:

@@ -14,11 +14,9 @@ import cv2
 import numba as nb
 import numpy as np
 
-from eat_hf.easing import smoothstep
-
 from .heads import Identity
 from .looks import Look
-from .rasteriser import rasterise
+from .rasteriser import interpolate, rasterise
 
 COLUMNS = 1024
 SKIN_ROWS = 768
@@ -93,9 +91,11 @@ def noise(rng: np.random.Generator, rows: int, columns: int, *octaves: tuple[flo
     return total
 
 
-def ramp(low: float, high: float, x: np.ndarray | np.floating) -> np.ndarray:
+@nb.vectorize(["float32(float32, float32, float32)", "float64(float64, float64, float64)"], cache=True)
+def ramp(low, high, x):
     """0 where x is at `low` or beyond it, 1 at `high` or beyond it, smooth between the two."""
-    return smoothstep(np.clip((x - low) / (high - low), 0, 1))
+    share = min(max((x - low) / (high - low), 0), 1)
+    return share * share * (3 - 2 * share)
 
 
 @nb.njit(cache=True, fastmath=True)
@@ -150,19 +150,13 @@ def map_texels(identity: Identity) -> TexelMap:
         xy, radius[corners].astype(np.float32).ravel(), loose, np.ones(len(loose), bool),
         np.zeros((len(loose), 3, 2), np.float32), np.ones((2, 2), bool), SKIN_ROWS, COLUMNS,
     )  # fmt: skip
-    corner = corners[np.maximum(triangle, 0)]
-    u, v = weights[..., :1], weights[..., 1:]
-
-    def interpolate(values):
-        values = values.reshape(len(values), -1)
-        mixed = u * values[corner[..., 0]] + v * values[corner[..., 1]] + (1 - u - v) * values[corner[..., 2]]
-        return mixed.squeeze(-1) if mixed.shape[-1] == 1 else mixed
-
+    values = np.column_stack([identity.vertices, radius, mesh.lips, mesh.eyelids]).astype(np.float32)
+    mixed = interpolate(triangle, weights, corners, values)
     return TexelMap(
-        position=interpolate(identity.vertices),
-        radius=interpolate(radius.astype(np.float32)),
-        lips=interpolate(mesh.lips),
-        eyelids=interpolate(mesh.eyelids),
+        position=np.ascontiguousarray(mixed[..., :3]),
+        radius=np.ascontiguousarray(mixed[..., 3]),
+        lips=np.ascontiguousarray(mixed[..., 4]),
+        eyelids=np.ascontiguousarray(mixed[..., 5]),
         covered=triangle >= 0,
     )
 
@@ -193,7 +187,16 @@ def paint_skin(identity: Identity, texels: TexelMap) -> np.ndarray:
 
 
 def _blend(picture: np.ndarray, colour, amount: np.ndarray) -> None:
-    picture += amount[..., None] * (np.asarray(colour, np.float32) - picture)
+    _mix(picture, np.asarray(colour, np.float32), amount.astype(np.float32, copy=False))
+
+
+@nb.njit(cache=True, fastmath=True)
+def _mix(picture, colour, amount):
+    for r in range(picture.shape[0]):
+        for c in range(picture.shape[1]):
+            if amount[r, c] != 0:
+                for k in range(3):
+                    picture[r, c, k] += amount[r, c] * (colour[k] - picture[r, c, k])
 
 
 def _paint_cheeks(front, place, facing, keypoints, look: Look, rng) -> None:

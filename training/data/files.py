@@ -28,15 +28,21 @@ __all__ = [
 ]
 
 
-def write_video(path: Path, frames: np.ndarray, crf: int) -> None:
-    """H.264 at the quality ``crf``, of frames (T, H, W, 3) uint8 RGB at 25 a second."""
+def write_video(path: Path, frames: np.ndarray, crf: int, preset: str = "veryfast") -> None:
+    """H.264 at the quality ``crf``, of frames (T, H, W, 3) uint8 RGB at 25 a second; faster presets of x264 make larger
+    files."""
+    with whole_file(path) as part:
+        _encode(str(part), frames, crf, preset)
+
+
+def _encode(target, frames: np.ndarray, crf: int, preset: str) -> None:
     import av
     from av.video.reformatter import Interpolation
 
     exact = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
     # One thread: the same bytes on every machine, and the workers already use all cores.
-    options = {"crf": str(crf), "preset": "veryfast", "threads": "1", "bf": "0"}
-    with whole_file(path) as part, av.open(str(part), "w", format="mp4") as container:
+    options = {"crf": str(crf), "preset": preset, "threads": "1", "bf": "0"}
+    with av.open(target, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=FPS, options=options)
         stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
         for picture in frames:
