@@ -215,3 +215,32 @@ def test_random_expressions_use_the_whole_face():
 def test_unknown_unit_is_named():
     with pytest.raises(ValueError, match="'mouthGrin' is not an ARKit unit"):
         heads.arkit_weights(mouthGrin=1.0)
+
+
+def check_tongue(person):
+    """Raised, the tip is behind the upper teeth however far the jaw is open, and nothing else has moved."""
+    pictures = ClipRenderer(person, replace(person.scene, noise=0.0, jpeg=0))
+    surface, tip = pictures.surface, pictures.surface.tongue.argmax()
+    upper_edge = person.arches[11]
+    arkit = heads.arkit_weights(jawOpen=0.5, mouthLowerDownLeft=0.4, mouthLowerDownRight=0.4)
+    low, high = (surface.pose(arkit, FRONTAL, STILL, raised) for raised in (0.0, 1.0))
+    assert low[tip, 1] - upper_edge[1] > 0.06 > 0.04 > np.abs(high[tip, 1] - upper_edge[1])
+    assert high[tip, 2] <= person.landmarks[62, 2]  # not through the lips
+    moved = np.linalg.norm(high - low, axis=1) > 0
+    assert set(np.flatnonzero(moved)) <= set(person.mesh.vertices_of("tongue"))
+    shown = [pictures.frame(arkit, FRONTAL, STILL, 0, raised).astype(int) for raised in (0.0, 1.0)]
+    rows, columns = np.nonzero(np.abs(shown[1] - shown[0]).sum(-1) > 24)
+    mouth = heads.to_pixels(landmarks_of(person, arkit)[60:])
+    assert len(rows) > 20
+    assert mouth[:, 0].min() - 4 < columns.min() and columns.max() < mouth[:, 0].max() + 4
+    assert mouth[:, 1].min() - 6 < rows.min() and rows.max() < mouth[:, 1].max() + 4
+
+
+def test_the_tongue_reaches_the_upper_teeth(identity):
+    check_tongue(identity)
+
+
+def test_upper_teeth_show_below_an_open_lip(identity):
+    posed = heads.posed(identity.arches, identity.arch_basis, heads.arkit_weights(jawOpen=0.3), FRONTAL, STILL)
+    lip = landmarks_of(identity, heads.arkit_weights(jawOpen=0.3))[62, 1]
+    assert posed[11, 1] > lip + 0.005  # y is down

@@ -97,7 +97,7 @@ class Surface:
         moved = move_vertices(self.vertices, self.basis, self._reach, used, arkit[used])
         if tongue > 0:
             tip = moved[self.tongue.argmax()]
-            lift = np.minimum(self.ridge - tip, [np.inf, 0, np.inf]).astype(np.float32)  # y is down
+            lift = np.clip(self.ridge - tip, [0, -1, 0], [0, 0, 0.1]).astype(np.float32)  # y is down
             moved += (np.float32(tongue) * self.tongue)[:, None] * lift
         rotation = np.ascontiguousarray(rotation, np.float32)
         return pose_vertices(moved, self.follow, rotation, translation, np.float32(TORSO_SHARE) * translation)
@@ -176,8 +176,9 @@ class Figure:
         members = mesh.vertices_of("tongue")
         if len(members):
             depth = vertices[members, 2]
-            tongue[members] = ((depth - depth.min()) / (np.ptp(depth) + 1e-6)) ** 2
-        gum, edge = identity.arches[10:12]  # where the two middle teeth of the upper arch meet
+            forwards = (depth - depth.min()) / (np.ptp(depth) + 1e-6)
+            tongue[members] = 0.98 * ramp(0.1, 0.75, forwards) + 0.02 * forwards  # the tip alone is 1
+        edge = identity.arches[11]  # where the two middle teeth of the upper arch meet
         self.surface = Surface(
             vertices=placed,
             basis=np.ascontiguousarray(identity.basis, np.float32),
@@ -188,7 +189,7 @@ class Figure:
             follow=self._head_share(placed),
             lips=np.concatenate([mesh.lips.astype(np.float32), beyond]),
             tongue=tongue,
-            ridge=(0.5 * gum + 0.5 * edge - [0, 0, 0.06]).astype(np.float32),
+            ridge=(edge + [0, 0.025, -0.04]).astype(np.float32),
             plane=identity.face_plane,
         )
 

@@ -75,6 +75,7 @@ _GROUPS = {
 }
 
 _CROWN = 0.06  # height of a tooth above its gum, in mesh units
+_UPPER_TEETH_DOWN = (0.02, 0.055)  # how far below the line between the lips they end, in mesh units
 
 # Upper-lid margin vertex -> the lower-lid vertex it meets, along the right eye: sizes the blink of every identity.
 _LID_PAIRS = ((1657, 1667), (1656, 1668), (1655, 1669), (1673, 1670))
@@ -181,6 +182,8 @@ def sample_makehuman(rng: np.random.Generator) -> Identity:
     attributes = _add_macros(vertices, assets, rng)
     _add_local_targets(vertices, assets, rng)
     basis = _sample_basis(vertices, assets, rng)
+    # The mesh's upper teeth end where the lips meet; people's a few millimetres below.
+    vertices[mesh.vertices_of("upper_teeth"), 1] -= rng.uniform(*_UPPER_TEETH_DOWN)
 
     scale, origin = framing(vertices[mesh.landmarks], rng)
     to_picture = scale * np.array([1, -1, 1], np.float32)

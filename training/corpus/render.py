@@ -78,6 +78,8 @@ class ClipRenderer:
 
         corners = np.empty((len(posed), 7), np.float32)
         corners[:, :3] = vertex_normals(posed, surface.faces)
+        if tongue > 0:  # light gets through its tip and is thrown at its lower side
+            corners[:, 2] += np.float32(1.5 * tongue) * surface.tongue
         corners[:, 3] = self._openness
         corners[figure.inside_mouth, 3] *= ramp(0.01, 0.06, np.float32(parted))  # no light gets between closed lips
         in_light = posed @ self._to_light + self._light_offset

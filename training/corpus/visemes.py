@@ -140,7 +140,7 @@ _VISEMES: dict[str, _Viseme] = {
     "rest": _Viseme(0.0, 1.0, 1.0, {}),
     "bilabial": _Viseme(0.06, 0.7, 0.05, {}),
     "labiodental": _Viseme(0.08, 1.0, 0.6, {"mouthUpperUp": 0.2}),
-    "dental": _Viseme(0.16, 0.9, 0.35, {"mouthLowerDown": 0.2, "mouthUpperUp": 0.1, "tongueOut": 0.25}, tongue=0.55),
+    "dental": _Viseme(0.19, 0.9, 0.35, {"mouthLowerDown": 0.25, "mouthUpperUp": 0.1, "tongueOut": 0.35}, tongue=1.0),
     "alveolar": _Viseme(0.13, 0.6, 0.2, {"mouthLowerDown": 0.18, "mouthUpperUp": 0.08}, tongue=1.0),
     "lateral": _Viseme(0.2, 0.6, 0.25, {"mouthLowerDown": 0.18, "mouthUpperUp": 0.08}, tongue=1.0),
     "sibilant": _Viseme(
