@@ -18,7 +18,7 @@ from eat_hf.errors import UserError
 from ..data.dataset import Clip
 from .figure import MASKS, Surface
 from .heads import FRAME, head_rotation
-from .rasteriser import interpolate, project, rasterise
+from .rasteriser import SHEET, SOLID, interpolate, project, rasterise
 from .skin import CLOTHES_ROWS, CLOTHES_TOP, COLUMNS
 
 __all__ = ["MASKS", "DenseLabels", "read_surface", "surface_arrays"]
@@ -31,7 +31,7 @@ def surface_arrays(surface: Surface, solid: np.ndarray) -> dict[str, np.ndarray]
     arrays = {name: getattr(surface, name) for name in Surface.__dataclass_fields__}
     return arrays | {
         "basis": surface.basis.astype(np.float16),
-        "uv": surface.uv[surface.sheet],
+        "uv": surface.uv[surface.kind != SOLID],
         "plane": np.float32(surface.plane),
         "solid": np.packbits(solid, axis=1),
     }
@@ -44,7 +44,7 @@ def read_surface(path: Path) -> tuple[Surface, np.ndarray]:
         arrays = {name: stored[name] for name in stored.files}
     solid = np.unpackbits(arrays.pop("solid"), axis=1, count=COLUMNS).astype(bool)
     uv = np.zeros((len(arrays["faces"]), 3, 2), np.float32)
-    uv[arrays["sheet"]] = arrays["uv"]
+    uv[arrays["kind"] != SOLID] = arrays["uv"]
     arrays |= {"uv": uv, "basis": arrays["basis"].astype(np.float32), "plane": float(arrays["plane"])}
     return Surface(**arrays), solid
 
@@ -104,7 +104,7 @@ class DenseLabels:
         in_front = depth[np.clip(row, 0, self.size - 1), np.clip(column, 0, self.size - 1)]
         a, b, c = (xy[surface.faces[:, corner]] for corner in range(3))
         area = (b[:, 1] - c[:, 1]) * (a[:, 0] - c[:, 0]) + (c[:, 0] - b[:, 0]) * (a[:, 1] - c[:, 1])
-        faces_us = (area > 0) | surface.sheet
+        faces_us = (area > 0) | (surface.kind == SHEET)
         visible = person & inside & (place[..., 2] > in_front - _BEHIND) & faces_us[triangle]
         if there is self:
             visible |= ~person & (seen_there < 0)
@@ -123,6 +123,6 @@ class DenseLabels:
             distance, plane = labels["camera"].astype(np.float32)
             xy, z = project(posed, distance, plane, np.float32(self.size)), np.ascontiguousarray(posed[:, 2])
             surface = self.surface
-            drawn = rasterise(xy, z, surface.faces, surface.sheet, surface.uv, self.solid, self.size, self.size)
+            drawn = rasterise(xy, z, surface.faces, surface.kind, surface.uv, self.solid, self.size, self.size)
             self._seen[frame] = (*drawn, xy, z)
         return self._seen[frame]

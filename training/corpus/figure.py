@@ -10,7 +10,7 @@ import numpy as np
 
 from .hair import Shell, grow_hair, put_on_clothes, put_on_glasses, put_on_hat
 from .heads import PARTS, Identity
-from .rasteriser import move_vertices, pose_vertices, rasterise, vertex_normals
+from .rasteriser import SHEET, SHELL, SOLID, move_vertices, pose_vertices, rasterise, vertex_normals
 from .skin import (
     CLOTHES_ROWS,
     CLOTHES_TOP,
@@ -60,11 +60,11 @@ _INSIDE_MOUTH = ("upper_teeth", "lower_teeth", "tongue", "gums", "lining")
 
 @dataclass
 class Surface:
-    """The sheets and solids of a dressed person, and how they move.
+    """The face_kinds and solids of a dressed person, and how they move.
 
     vertices (V,3) at rest, the head's W before the others; basis (52,W,3) displacement per unit of ARKit; faces (F,3)
-    int32, clockwise as seen from outside; sheet (F,) bool: seen from both sides and cut out by the texture, at uv
-    (F,3,2); mask (F,) uint8, the place in `MASKS`; follow (V,): share of the head's motion; lips (V,) and tongue (V,):
+    int32, clockwise as seen from outside; kind (F,) uint8 and uv (F,3,2), places in the texture, as `rasterise` takes
+    them; mask (F,) uint8, the place in `MASKS`; follow (V,): share of the head's motion; lips (V,) and tongue (V,):
     share of a vertex in the lips, and of the tip's motion when the tongue is raised; ridge (3,): where behind the upper
     teeth the tip touches; plane: depth of the face.
     """
@@ -72,7 +72,7 @@ class Surface:
     vertices: np.ndarray
     basis: np.ndarray
     faces: np.ndarray
-    sheet: np.ndarray
+    kind: np.ndarray
     uv: np.ndarray
     mask: np.ndarray
     follow: np.ndarray
@@ -143,7 +143,7 @@ class Figure:
         mesh, vertices = identity.mesh, identity.vertices
         uv, gloss, softness = self._unwrap_head()
         mask = np.array([MASKS.index(_PART_MASKS[part]) for part in PARTS], np.uint8)[mesh.part]
-        sheet = mesh.is_part("lashes")
+        kinds = np.where(mesh.is_part("lashes"), SHEET, SOLID).astype(np.uint8)
         # The sockets of the eyes are lined, too.
         socket = mesh.is_part("lining") & (vertices[mesh.faces, 1].mean(1) < identity.landmarks[30, 1])
         mask[socket] = MASKS.index("eyes")
@@ -151,22 +151,22 @@ class Figure:
         groups.append(~np.logical_or(*groups))
         order = [np.flatnonzero(group) for group in groups]
 
-        head = [[array[chosen] for chosen in order] for array in (mesh.faces, sheet, uv, mask, gloss, softness)]
-        faces, sheets, uvs, masks, glosses, softs = [[group[0]] for group in head]
+        head = [[array[chosen] for chosen in order] for array in (mesh.faces, kinds, uv, mask, gloss, softness)]
+        faces, face_kinds, uvs, masks, glosses, softs = [[group[0]] for group in head]
         all_vertices = [vertices]
-        for shell, kind, shown in dress:
-            strength, exponent, soft = _SURFACES[kind]
+        for shell, stuff, shown in dress:
+            strength, exponent, soft = _SURFACES[stuff]
             count = len(shell.faces)
             faces.append(shell.faces + np.int32(sum(map(len, all_vertices))))
             all_vertices.append(shell.vertices)
-            sheets.append(np.ones(count, bool))
+            face_kinds.append(np.full(count, SHEET if shell.hollow else SHELL, np.uint8))
             uvs.append(shell.uv)
             masks.append(np.full(count, MASKS.index(shown), np.uint8))
             glosses.append(np.tile(np.array([strength, exponent], np.float32), (count, 1)))
             softs.append(np.full(count, soft, np.float32))
         self.casters = sum(map(len, faces))
         self.shut = self.casters + len(order[1])
-        for parts, group in zip((faces, sheets, uvs, masks, glosses, softs), head, strict=True):
+        for parts, group in zip((faces, face_kinds, uvs, masks, glosses, softs), head, strict=True):
             parts += group[1:]
         self.gloss, self.softness = np.concatenate(glosses), np.concatenate(softs)
         placed = np.concatenate(all_vertices).astype(np.float32)
@@ -183,7 +183,7 @@ class Figure:
             vertices=placed,
             basis=np.ascontiguousarray(identity.basis, np.float32),
             faces=np.ascontiguousarray(np.concatenate(faces), np.int32),
-            sheet=np.concatenate(sheets),
+            kind=np.concatenate(face_kinds),
             uv=np.ascontiguousarray(np.concatenate(uvs), np.float32),
             mask=np.concatenate(masks),
             follow=self._head_share(placed),
@@ -261,7 +261,7 @@ class Figure:
             xy = (points[:, :2] / np.float32(SHADOW_REACH) * np.float32(0.5) + np.float32(0.5)) * np.float32(size)
             nearness = np.ascontiguousarray(points[:, 2])
             depth = rasterise(
-                xy, nearness, surface.faces[casters], surface.sheet[casters], surface.uv[casters], self.solid,
+                xy, nearness, surface.faces[casters], surface.kind[casters], surface.uv[casters], self.solid,
                 size, size,
             )[2]  # fmt: skip
             column, row = np.clip(xy.round().astype(np.int32), 0, size - 1).T

@@ -38,11 +38,13 @@ CLOTHES_START = 0.25  # its first row, picture units
 
 @dataclass
 class Shell:
-    """A sheet of the mesh: vertices (V,3), faces (F,3) int32, texture coordinates (F,3,2)."""
+    """A sheet of the mesh: vertices (V,3), faces (F,3) int32, texture coordinates (F,3,2), and if it can be seen from
+    inside."""
 
     vertices: np.ndarray
     faces: np.ndarray
     uv: np.ndarray
+    hollow: bool = True
 
 
 def hair_level(rows: int = SKIN_ROWS) -> np.ndarray:
@@ -151,8 +153,8 @@ def _hair_shells(identity: Identity, texels: TexelMap, inside: np.ndarray, rng) 
     index = np.arange(GRID_ROWS * GRID_COLUMNS).reshape(GRID_ROWS, GRID_COLUMNS)
     right = np.roll(index, -1, axis=1)
     faces = np.concatenate([
-        np.stack([index[:-1], index[1:], right[:-1]], -1).reshape(-1, 3),
-        np.stack([right[:-1], index[1:], right[1:]], -1).reshape(-1, 3),
+        np.stack([index[:-1], right[:-1], index[1:]], -1).reshape(-1, 3),
+        np.stack([right[:-1], right[1:], index[1:]], -1).reshape(-1, 3),
     ])  # fmt: skip
     hairy = (depth_in > -0.12).ravel()
     faces = faces[hairy[faces].any(1)].astype(np.int32)
@@ -163,7 +165,8 @@ def _hair_shells(identity: Identity, texels: TexelMap, inside: np.ndarray, rng) 
     for layer in range(layers):
         radius = base + 0.008 + (layer + 1) / layers * thickness
         shown = slice(None) if layer == layers - 1 else near_edge
-        shells.append(Shell(capsule_point(column, row, radius).reshape(-1, 3), faces[shown], uv[shown]))
+        hangs = hair.length > 0 or hair.volume > 0.07  # else the head fills it
+        shells.append(Shell(capsule_point(column, row, radius).reshape(-1, 3), faces[shown], uv[shown], hangs))
     return shells
 
 
@@ -280,8 +283,8 @@ def put_on_hat(identity: Identity, texels: TexelMap, hat: Hat) -> Shell:
     vertices = capsule_point(column, row, np.maximum(own, 0.5) + bulge).reshape(-1, 3)
     index = np.arange(rows * (columns + 1)).reshape(rows, columns + 1)
     faces = np.concatenate([
-        np.stack([index[:-1, :-1], index[1:, :-1], index[:-1, 1:]], -1).reshape(-1, 3),
-        np.stack([index[:-1, 1:], index[1:, :-1], index[1:, 1:]], -1).reshape(-1, 3),
+        np.stack([index[:-1, :-1], index[:-1, 1:], index[1:, :-1]], -1).reshape(-1, 3),
+        np.stack([index[:-1, 1:], index[1:, 1:], index[1:, :-1]], -1).reshape(-1, 3),
     ]).astype(np.int32)  # fmt: skip
     across, down = np.meshgrid(np.linspace(0, 1, columns + 1), np.linspace(0, 1, rows))
     place = np.stack([across.ravel(), down.ravel()], -1) * (PATCH - 4) + 2 + [PATCHES["hat"] * PATCH, PATCH_TOP]

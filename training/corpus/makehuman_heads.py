@@ -182,17 +182,19 @@ def sample_makehuman(rng: np.random.Generator) -> Identity:
     attributes = _add_macros(vertices, assets, rng)
     _add_local_targets(vertices, assets, rng)
     basis = _sample_basis(vertices, assets, rng)
-    # The mesh's upper teeth end where the lips meet; people's a few millimetres below.
-    vertices[mesh.vertices_of("upper_teeth"), 1] -= rng.uniform(*_UPPER_TEETH_DOWN)
 
     scale, origin = framing(vertices[mesh.landmarks], rng)
     to_picture = scale * np.array([1, -1, 1], np.float32)
+    look = sample_look(rng, attributes["african"], attributes["female"], attributes["age"])
+    scene = sample_scene(rng)
+    # The mesh's upper teeth end where the lips meet; people's a few millimetres below.
+    vertices[mesh.vertices_of("upper_teeth"), 1] -= rng.uniform(*_UPPER_TEETH_DOWN)
     return Identity(
         mesh=mesh,
         vertices=((vertices - origin) * to_picture).astype(np.float32),
         basis=basis * to_picture,
-        look=sample_look(rng, attributes["african"], attributes["female"], attributes["age"]),
-        scene=sample_scene(rng),
+        look=look,
+        scene=scene,
         family="makehuman",
         attributes=attributes,
     )

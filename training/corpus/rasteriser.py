@@ -13,15 +13,19 @@ _jit = nb.njit(cache=True, fastmath=True, error_model="numpy")
 _ZERO, _HALF, _ONE, _THREE, _TINY = np.float32(0), np.float32(0.5), np.float32(1), np.float32(3), np.float32(1e-9)
 _EDGE = np.float32(-1e-4)  # pixels on a shared edge belong to both triangles: no cracks
 _MARGIN = np.float32(1e-3)  # pixels
-_FLAT = np.float32(1e-12)
+_FLAT, _FAR = np.float32(1e-12), np.float32(1e9)
+
+SOLID, SHEET, SHELL = 0, 1, 2
+"""Kinds of faces: opaque and seen from their front alone; cut out by the texture and seen from both sides; and cut out,
+but seen from their front alone."""
 
 
 @_jit
-def rasterise(xy, z, faces, sheet, uv, solid, height, width):
+def rasterise(xy, z, faces, kind, uv, solid, height, width):
     """Visible triangle and weights at every pixel; larger z is nearer.
 
-    xy (V,2) pixels, z (V,), faces (F,3) int32, sheet (F,) bool: seen from both sides and cut by `solid`, (h,w) bool in
-    texture space, at uv (F,3,2) texels; all other faces are opaque and seen from their front alone.
+    xy (V,2) pixels, z (V,), faces (F,3) int32, kind (F,) uint8: one of SOLID, SHEET and SHELL; solid (h,w) bool: where
+    the texture is not cut out, at uv (F,3,2) texels.
     Returns triangle (height,width) int32 (-1: background), weights (height,width,2) of its first two corners, undefined
     on the background, and depth (height,width).
     """
@@ -34,8 +38,8 @@ def rasterise(xy, z, faces, sheet, uv, solid, height, width):
         a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
         x0, y0, x1, y1, x2, y2 = xy[a, 0], xy[a, 1], xy[b, 0], xy[b, 1], xy[c, 0], xy[c, 1]
         area = (y1 - y2) * (x0 - x2) + (x2 - x1) * (y0 - y2)
-        cut = sheet[f]
-        if abs(area) < _TINY or (area < _ZERO and not cut):
+        cut = kind[f] != SOLID
+        if abs(area) < _TINY or (area < _ZERO and kind[f] != SHEET):
             continue
         left = np.ceil(max(min(x0, x1, x2) - _MARGIN, _ZERO))
         right = np.floor(min(max(x0, x1, x2) + _MARGIN, last_column))
@@ -50,6 +54,11 @@ def rasterise(xy, z, faces, sheet, uv, solid, height, width):
         step_w = -step_u - step_v
         step_w = step_w if abs(step_w) > _FLAT else _FLAT
         across_u, across_v, across_w = _ONE / step_u, _ONE / step_v, _ONE / step_w
+        # An edge bounds the pixels of a row on one side alone; to the other one it is moved far away.
+        not_right_u = _FAR if across_u > _ZERO else _ZERO
+        not_right_v = _FAR if across_v > _ZERO else _ZERO
+        not_right_w = _FAR if across_w > _ZERO else _ZERO
+        not_left_u, not_left_v, not_left_w = _FAR - not_right_u, _FAR - not_right_v, _FAR - not_right_w
         down_u, down_v = (x2 - x1) * inverse, (x0 - x2) * inverse
         zu, zv, zc = z[a] - z[c], z[b] - z[c], z[c]
         step_z = step_u * zu + step_v * zv
@@ -59,12 +68,8 @@ def rasterise(xy, z, faces, sheet, uv, solid, height, width):
             first, last = left - x2, right - x2
             until_u, until_v = (_EDGE - u_row) * across_u, (_EDGE - v_row) * across_v
             until_w = (_EDGE - _ONE + u_row + v_row) * across_w
-            first = max(first, until_u) if across_u > _ZERO else first
-            last = last if across_u > _ZERO else min(last, until_u)
-            first = max(first, until_v) if across_v > _ZERO else first
-            last = last if across_v > _ZERO else min(last, until_v)
-            first = max(first, until_w) if across_w > _ZERO else first
-            last = last if across_w > _ZERO else min(last, until_w)
+            first = max(first, max(until_u - not_left_u, max(until_v - not_left_v, until_w - not_left_w)))
+            last = min(last, min(until_u + not_right_u, min(until_v + not_right_v, until_w + not_right_w)))
             start, stop = int(np.ceil(first + x2)), int(np.floor(last + x2))
             if start <= stop:
                 offset = np.float32(start) - x2
@@ -151,6 +156,34 @@ def project(points, distance, plane, size):
         xy[i, 0] = points[i, 0] * scale + half - _HALF
         xy[i, 1] = points[i, 1] * scale + half - _HALF
     return xy
+
+
+@_jit
+def seen_from_light(points, view, scale, middle):
+    """Points (V,3) as the key light sees them: places (V,2) in pixels, `scale` a picture unit around `middle`, and
+    nearness (V,). view (3,3): rotation whose last row is towards the light."""
+    xy, nearness = np.empty((points.shape[0], 2), np.float32), np.empty(points.shape[0], np.float32)
+    for i in range(points.shape[0]):
+        x, y, z = points[i, 0], points[i, 1], points[i, 2]
+        for k in range(2):
+            xy[i, k] = (view[k, 0] * x + view[k, 1] * y + view[k, 2] * z) * scale + middle
+        nearness[i] = view[2, 0] * x + view[2, 1] * y + view[2, 2] * z
+    return xy, nearness
+
+
+@_jit
+def pack_corners(normals, openness, inside, share, light_xy, light_nearness, bias):
+    """What `shade` needs of every vertex: (V,7). `share` of the openness is left to the vertices `inside` (n,)."""
+    corners = np.empty((normals.shape[0], 7), np.float32)
+    for i in range(normals.shape[0]):
+        for k in range(3):
+            corners[i, k] = normals[i, k]
+        corners[i, 3] = openness[i]
+        corners[i, 4], corners[i, 5] = light_xy[i, 0], light_xy[i, 1]
+        corners[i, 6] = light_nearness[i] + bias
+    for i in inside:
+        corners[i, 3] *= share
+    return corners
 
 
 @_jit

@@ -10,7 +10,16 @@ from .figure import SHADOW_REACH, Figure, as_texels, look_along
 from .hair import paint_clothes
 from .heads import FRAME, Identity, Motion, head_rotation
 from .looks import Scene
-from .rasteriser import expose, project, quantise, rasterise, shade, vertex_normals
+from .rasteriser import (
+    expose,
+    pack_corners,
+    project,
+    quantise,
+    rasterise,
+    seen_from_light,
+    shade,
+    vertex_normals,
+)
 from .skin import CLOTHES_ROWS, CLOTHES_TOP, noise, ramp
 
 SUPERSAMPLING = 1.5
@@ -47,10 +56,7 @@ class ClipRenderer:
         self._background = self._upscale(paint_background(scene)) ** 2
         self._colours = tuple(np.asarray(c, np.float32) for c in (scene.light_colour, scene.ambient))
         self._light = np.asarray(scene.light, np.float32)
-        view = look_along(self._light)
-        view[:2] *= 0.5 / SHADOW_REACH * SHADOW_SIZE
-        self._to_light = np.ascontiguousarray(view.T)
-        self._light_offset = np.array([SHADOW_SIZE / 2, SHADOW_SIZE / 2, 0], np.float32)
+        self._light_view = look_along(self._light)
         grained = (size, size, 3) if scene.noise > 0 else (1, 1, 3)
         self._grain = np.random.default_rng(scene.seed).standard_normal(grained, dtype=np.float32)
         across = np.linspace(-1, 1, size, dtype=np.float32)
@@ -62,41 +68,41 @@ class ClipRenderer:
         arkit (52,), rotation (3,3) and translation (3,) of the head; frame_seed changes the sensor noise alone; tongue:
         how far it is raised, see `figure.Surface.pose`.
         """
-        return self.frame_with_mask(arkit, rotation, translation, frame_seed, tongue)[0]
+        return self._develop(self._expose(arkit, rotation, translation, tongue)[0], frame_seed)
 
     def frame_with_mask(
         self, arkit, rotation, translation, frame_seed: int = 0, tongue: float = 0.0
     ) -> tuple[np.ndarray, np.ndarray]:
         """The picture and the person's silhouette (size,size) bool."""
+        light, triangle = self._expose(arkit, rotation, translation, tongue)
+        covered = cv2.resize((triangle >= 0).astype(np.float32), (self.size, self.size), interpolation=cv2.INTER_AREA)
+        return self._develop(light, frame_seed), covered > 0.5
+
+    def _expose(self, arkit, rotation, translation, tongue: float) -> tuple[np.ndarray, np.ndarray]:
+        """Linear light (n,n,3) of the supersampled picture, and the triangle that every pixel shows (n,n)."""
         figure, surface = self.figure, self.surface
         posed = surface.pose(arkit, rotation, translation, tongue)
         size = round(self.size * SUPERSAMPLING)
         xy = project(posed, np.float32(self.scene.distance), np.float32(surface.plane), np.float32(size))
         parted = self._parting(posed)
         drawn = slice(None) if parted > _SEALED else slice(figure.shut)
-        triangle, weights, depth = self._rasterise(xy, np.ascontiguousarray(posed[:, 2]), drawn, size)
+        triangle, weights, _ = self._rasterise(xy, np.ascontiguousarray(posed[:, 2]), drawn, size)
 
-        corners = np.empty((len(posed), 7), np.float32)
-        corners[:, :3] = vertex_normals(posed, surface.faces)
+        normals = vertex_normals(posed, surface.faces)
         if tongue > 0:  # light gets through its tip and is thrown at its lower side
-            corners[:, 2] += np.float32(1.5 * tongue) * surface.tongue
-        corners[:, 3] = self._openness
-        corners[figure.inside_mouth, 3] *= ramp(0.01, 0.06, np.float32(parted))  # no light gets between closed lips
-        in_light = posed @ self._to_light + self._light_offset
-        light_depth = self._rasterise(
-            np.ascontiguousarray(in_light[:, :2]), np.ascontiguousarray(in_light[:, 2]), slice(figure.casters),
-            SHADOW_SIZE,
-        )[2]  # fmt: skip
-        in_light[:, 2] += _SHADOW_BIAS
-        corners[:, 4:] = in_light
+            normals[:, 2] += np.float32(1.5 * tongue) * surface.tongue
+        scale = np.float32(0.5 / SHADOW_REACH * SHADOW_SIZE)
+        in_light = seen_from_light(posed, self._light_view, scale, np.float32(SHADOW_SIZE / 2))
+        light_depth = self._rasterise(*in_light, slice(figure.casters), SHADOW_SIZE)[2]
+        gap = np.float32(ramp(0.01, 0.06, parted))  # no light gets between closed lips
+        corners = pack_corners(normals, self._openness, figure.inside_mouth, gap, *in_light, _SHADOW_BIAS)
         around = np.ones((4, 4), np.uint8)
         nearest, farthest = (change(light_depth, around, anchor=(1, 1)) for change in (cv2.dilate, cv2.erode))
-        picture = shade(  # type: ignore[call-arg]  # numba's annotations know no such call
+        light = shade(  # type: ignore[call-arg]  # numba's annotations know no such call
             triangle, weights, surface.faces, surface.uv, corners, figure.gloss, figure.softness, self._texture,
             self._light, *self._colours, light_depth, nearest, farthest, self._background,
         )  # fmt: skip
-        covered = cv2.resize((triangle >= 0).astype(np.float32), (self.size, self.size), interpolation=cv2.INTER_AREA)
-        return self._develop(picture, frame_seed), covered > 0.5
+        return light, triangle
 
     def clip(self, motion: Motion) -> np.ndarray:
         """All pictures of a motion: (T,size,size,3) uint8 RGB."""
@@ -112,7 +118,7 @@ class ClipRenderer:
     def _rasterise(self, xy, nearness, drawn: slice, size: int):
         surface = self.surface
         return rasterise(
-            xy, nearness, surface.faces[drawn], surface.sheet[drawn], surface.uv[drawn], self.solid, size, size
+            xy, nearness, surface.faces[drawn], surface.kind[drawn], surface.uv[drawn], self.solid, size, size
         )
 
     def _upscale(self, picture: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ import numpy as np
 
 from .heads import Identity
 from .looks import Look
-from .rasteriser import interpolate, rasterise
+from .rasteriser import SHEET, interpolate, rasterise
 
 COLUMNS = 1024
 SKIN_ROWS = 768
@@ -147,7 +147,7 @@ def map_texels(identity: Identity) -> TexelMap:
     xy = np.concatenate([uv, shifted]).reshape(-1, 2)
     loose = np.arange(len(xy), dtype=np.int32).reshape(-1, 3)
     triangle, weights, _ = rasterise(
-        xy, radius[corners].astype(np.float32).ravel(), loose, np.ones(len(loose), bool),
+        xy, radius[corners].astype(np.float32).ravel(), loose, np.full(len(loose), SHEET, np.uint8),
         np.zeros((len(loose), 3, 2), np.float32), np.ones((2, 2), bool), SKIN_ROWS, COLUMNS,
     )  # fmt: skip
     values = np.column_stack([identity.vertices, radius, mesh.lips, mesh.eyelids]).astype(np.float32)
