@@ -65,8 +65,8 @@ def test_every_part_is_where_its_landmarks_are(filmed):
     assert at(closed, landmarks[0, [27, 28]]) == "skin"
     assert at(closed, landmarks[0, [51, 62]]) == at(closed, landmarks[0, [57, 66]]) == "lips"
     for eye in (slice(36, 42), slice(42, 48)):
-        column, row = landmarks[0, eye].mean(0).round().astype(int)  # where a lash may be, too
-        assert (closed[row - 1 : row + 2, column - 3 : column + 4] == MASKS.index("eyes")).mean() > 0.6
+        column, row = landmarks[0, eye].mean(0).round().astype(int)
+        assert (closed[row - 1 : row + 2, column - 8 : column + 9] == MASKS.index("eyes")).mean() > 0.6
     mouth = {MASKS[part] for part in np.unique(opened[landmarks[1, 62, 1] + 1 : landmarks[1, 66, 1]])}
     assert {"lips", "teeth", "inner_mouth"} <= mouth
     assert np.isin(closed, [MASKS.index("teeth"), MASKS.index("inner_mouth")]).mean() < 0.001
