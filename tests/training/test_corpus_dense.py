@@ -16,6 +16,7 @@ from training.corpus.build import Plan, build_corpus  # noqa: E402
 from training.corpus.dense import MASKS, DenseLabels, read_surface, surface_arrays  # noqa: E402
 from training.corpus.facekit_heads import FaceKit, sample_facekit  # noqa: E402
 from training.corpus.heads import Motion, arkit_weights, clip_labels, to_pixels  # noqa: E402
+from training.corpus.looks import Beard  # noqa: E402
 from training.corpus.makehuman_heads import sample_makehuman  # noqa: E402
 from training.corpus.render import ClipRenderer  # noqa: E402
 from training.data.dataset import Corpus  # noqa: E402
@@ -119,6 +120,24 @@ def test_sizes_and_the_file_change_nothing(filmed, tmp_path):
     assert np.median(np.abs(large[::2, ::2][both] / 2 - small[both])) < 0.1
     with pytest.raises(ValueError, match="at one size"):
         dense.flow(0, 1, read)
+
+
+def test_a_beard_is_hair_that_moves_with_the_jaw(person):
+    beard = Beard("full", 0.05, 1.0, (0.1, 0.07, 0.05))
+    bearded = replace(person, look=replace(person.look, glasses=None, hat=None, beard=beard))
+    renderer = ClipRenderer(bearded, replace(person.scene, **PLAIN))
+    moves = motion((arkit_weights(), 0, 0), (arkit_weights(jawOpen=0.5), 0, 0))
+    labels = clip_labels(person, **vars(moves), distance=renderer.scene.distance)
+    dense, points = DenseLabels(renderer.surface, renderer.solid, labels), to_pixels(labels["landmarks"])
+    hair, lips = MASKS.index("hair"), MASKS.index("lips")
+    bottoms = []
+    for frame in (0, 1):
+        masks = dense.masks(frame)
+        lip, chin = points[frame, 57].round().astype(int), points[frame, 8].round().astype(int)
+        below = masks[lip[1] + 6 : chin[1], lip[0] - 12 : lip[0] + 13]
+        assert (below == hair).mean() > 0.75 and (masks == lips).sum() > 100
+        bottoms.append(np.flatnonzero((masks == hair)[:, chin[0]]).max())
+    assert bottoms[1] - bottoms[0] > 0.3 * (points[1, 8, 1] - points[0, 8, 1]) > 2
 
 
 def test_a_corpus_keeps_them_when_asked_to(tmp_path):

@@ -232,9 +232,7 @@ def _make_clip(plan: Plan, job: _ClipJob, identity: int, person: heads.Identity,
         if plan.dense_labels:
             labels["clothes"] = np.packbits(renderer.clothes, axis=1)
         if speech:
-            rotation = heads.head_rotation(motion.yaw[:1], motion.pitch[:1], motion.roll[:1])[0]
-            calm = renderer.frame(heads.arkit_weights(), rotation, motion.translation[0], frame_seed=len(frames))
-            write_picture(clips / f"{job.name}.png", calm)
+            write_picture(clips / f"{job.name}.png", renderer.portrait(motion))
     if speech:
         write_wav(clips / f"{job.name}.wav", speech.waveform)
     write_labels(clips / f"{job.name}.npz", labels, {

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from .hair import Shell, grow_hair, put_on_clothes, put_on_glasses, put_on_hat
+from .hair import Shell, grow_beard, grow_hair, put_on_clothes, put_on_glasses, put_on_hat
 from .heads import PARTS, Identity
 from .rasteriser import SHEET, SHELL, SOLID, move_vertices, pose_vertices, rasterise, vertex_normals
 from .skin import (
@@ -66,7 +66,8 @@ class Surface:
     int32, clockwise as seen from outside; kind (F,) uint8 and uv (F,3,2), places in the texture, as `rasterise` takes
     them; mask (F,) uint8, the place in `MASKS`; follow (V,): share of the head's motion; lips (V,) and tongue (V,):
     share of a vertex in the lips, and of the tip's motion when the tongue is raised; ridge (3,): where behind the upper
-    teeth the tip touches; plane: depth of the face.
+    teeth the tip touches; plane: depth of the face; riders (n,2): vertices beyond the head's, and those of the head
+    with which they move when the face does.
     """
 
     vertices: np.ndarray
@@ -80,6 +81,7 @@ class Surface:
     tongue: np.ndarray
     ridge: np.ndarray
     plane: float
+    riders: np.ndarray
 
     @cached_property
     def _reach(self) -> np.ndarray:
@@ -95,6 +97,9 @@ class Surface:
         translation = np.asarray(translation, np.float32)
         used = np.flatnonzero(arkit)
         moved = move_vertices(self.vertices, self.basis, self._reach, used, arkit[used])
+        if len(self.riders):
+            rider, carrier = self.riders.T
+            moved[rider] += moved[carrier] - self.vertices[carrier]
         if tongue > 0:
             tip = moved[self.tongue.argmax()]
             lift = np.clip(self.ridge - tip, [0, -1, 0], [0, 0, 0.1]).astype(np.float32)  # y is down
@@ -120,6 +125,7 @@ class Figure:
         self.identity = identity
         texels = map_texels(identity)
         shells, hair, on_scalp = grow_hair(identity, texels)
+        beard = grow_beard(identity, texels, hair)
         texture = np.ones((TEXTURE_ROWS, COLUMNS, 4), np.float32)
         skin = paint_skin(identity, texels)
         texture[:SKIN_ROWS, :, :3] = skin + on_scalp[..., None] * (np.float32(0.85) * hair[..., :3] - skin)
@@ -128,7 +134,7 @@ class Figure:
         texture[CLOTHES_TOP : CLOTHES_TOP + CLOTHES_ROWS, :, 3] = 0  # the neck is bare until a scene dresses it
         self.texture, self.solid = as_texels(texture)
 
-        dress = [(shell, "hair", "hair") for shell in shells]
+        dress = [(shell, "hair", "hair") for shell in shells + beard]
         dress.append((put_on_clothes(identity), "cloth", "clothes"))
         if identity.look.hat:
             dress.append((put_on_hat(identity, texels, identity.look.hat), "cloth", "hat"))
@@ -154,10 +160,14 @@ class Figure:
         head = [[array[chosen] for chosen in order] for array in (mesh.faces, kinds, uv, mask, gloss, softness)]
         faces, face_kinds, uvs, masks, glosses, softs = [[group[0]] for group in head]
         all_vertices = [vertices]
+        riders = [np.zeros((0, 2), np.int32)]
         for shell, stuff, shown in dress:
             strength, exponent, soft = _SURFACES[stuff]
             count = len(shell.faces)
             faces.append(shell.faces + np.int32(sum(map(len, all_vertices))))
+            if shell.rider is not None:
+                own = sum(map(len, all_vertices)) + np.arange(len(shell.vertices))
+                riders.append(np.stack([own, shell.rider], 1).astype(np.int32))
             all_vertices.append(shell.vertices)
             face_kinds.append(np.full(count, SHEET if shell.hollow else SHELL, np.uint8))
             uvs.append(shell.uv)
@@ -191,6 +201,7 @@ class Figure:
             tongue=tongue,
             ridge=(edge + [0, 0.025, -0.04]).astype(np.float32),
             plane=identity.face_plane,
+            riders=np.concatenate(riders),
         )
 
     def _unwrap_head(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

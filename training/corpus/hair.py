@@ -25,6 +25,8 @@ from .skin import (
     PATCHES,
     SKIN_ROWS,
     TexelMap,
+    beard_cover,
+    capsule,
     capsule_point,
     noise,
     ramp,
@@ -38,13 +40,14 @@ CLOTHES_START = 0.25  # its first row, picture units
 
 @dataclass
 class Shell:
-    """A sheet of the mesh: vertices (V,3), faces (F,3) int32, texture coordinates (F,3,2), and if it can be seen from
-    inside."""
+    """A sheet of the mesh: vertices (V,3), faces (F,3) int32, texture coordinates (F,3,2), if it can be seen from
+    inside, and the vertex of the head (V,) that each moves with when the face does, none: it does not."""
 
     vertices: np.ndarray
     faces: np.ndarray
     uv: np.ndarray
     hollow: bool = True
+    rider: np.ndarray | None = None
 
 
 def hair_level(rows: int = SKIN_ROWS) -> np.ndarray:
@@ -167,6 +170,40 @@ def _hair_shells(identity: Identity, texels: TexelMap, inside: np.ndarray, rng) 
         shown = slice(None) if layer == layers - 1 else near_edge
         hangs = hair.length > 0 or hair.volume > 0.07  # else the head fills it
         shells.append(Shell(capsule_point(column, row, radius).reshape(-1, 3), faces[shown], uv[shown], hangs))
+    return shells
+
+
+def grow_beard(identity: Identity, texels: TexelMap, texture: np.ndarray) -> list[Shell]:
+    """Shells of the beard, painted into the texture of the hair (HAIR_ROWS, COLUMNS, 4), which the face leaves free."""
+    beard = identity.look.beard
+    if beard is None:
+        return []
+    rng = np.random.default_rng(identity.look.seed + 5)
+    mesh, vertices = identity.mesh, identity.vertices
+    painted = beard_cover(texels.position, identity.landmarks, beard.shape) * (1 - ramp(0.1, 0.5, texels.lips))
+    painted *= texels.position[..., 2] > 0
+    strands = noise(rng, HAIR_ROWS, COLUMNS, (40, 420, 0.5), (16, 260, 0.3), (90, 500, 0.35))
+    alpha = 0.5 + 2.2 * (painted - 0.45) + (1.25 - beard.density) * strands - 0.7 * (painted < 0.05)
+    grown = (alpha > 0.5) & (painted > 0.05)
+    shade = np.clip(1 + 0.4 * strands + noise(rng, HAIR_ROWS, COLUMNS, (20, 30, 0.12)), 0.35, 1.9)
+    texture[grown, :3] = (np.asarray(beard.colour, np.float32) * shade[..., None])[grown]
+    texture[grown, 3] = 1
+
+    cover = beard_cover(vertices, identity.landmarks, beard.shape) * (vertices[:, 2] > 0) * (1 - mesh.lips)
+    faces = mesh.faces[mesh.is_part("skin") & (cover[mesh.faces] > 0.05).any(1)]
+    used, faces = np.unique(faces, return_inverse=True)
+    faces = faces.reshape(-1, 3).astype(np.int32)
+    column, row, _ = capsule(vertices[used])
+    uv = unwrap(column, row, faces, HAIR_TOP)
+    normals = vertex_normals(vertices, mesh.faces)[used]
+    mouth, jaw = identity.landmarks[48:60, 1].mean(), identity.landmarks[8, 1]
+    longer = 0.3 + 0.7 * ramp(mouth, jaw, vertices[used, 1])  # at the chin
+    reach = (beard.length * longer * ramp(0.05, 0.9, cover[used]))[:, None]
+    shells = []
+    for share in (0.3, 0.65, 1.0):
+        hang = np.array([0, 0.75, 0], np.float32) * ramp(0.03, 0.2, reach)
+        out = vertices[used] + normals * (0.006 + 0.7 * share * reach) + share * reach * hang
+        shells.append(Shell(out.astype(np.float32), faces, uv, rider=used))
     return shells
 
 

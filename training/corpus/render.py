@@ -6,9 +6,10 @@ Labels and pictures agree exactly (`heads.clip_labels`, `dense`).
 import cv2
 import numpy as np
 
+from ..data.files import through_video
 from .figure import SHADOW_REACH, Figure, as_texels, look_along
 from .hair import paint_clothes
-from .heads import FRAME, Identity, Motion, head_rotation
+from .heads import FRAME, Identity, Motion, arkit_weights, head_rotation
 from .looks import Scene
 from .rasteriser import (
     expose,
@@ -79,14 +80,14 @@ class ClipRenderer:
         return self._develop(light, frame_seed), covered > 0.5
 
     def _expose(self, arkit, rotation, translation, tongue: float) -> tuple[np.ndarray, np.ndarray]:
-        """Linear light (n,n,3) of the supersampled picture, and the triangle that every pixel shows (n,n)."""
+        """Linear light (size,size,3), and the triangle that every pixel of the supersampled picture shows (n,n)."""
         figure, surface = self.figure, self.surface
         posed = surface.pose(arkit, rotation, translation, tongue)
         size = round(self.size * SUPERSAMPLING)
         xy = project(posed, np.float32(self.scene.distance), np.float32(surface.plane), np.float32(size))
         parted = self._parting(posed)
         drawn = slice(None) if parted > _SEALED else slice(figure.shut)
-        triangle, weights, _ = self._rasterise(xy, np.ascontiguousarray(posed[:, 2]), drawn, size)
+        triangle, weights, depth = self._rasterise(xy, np.ascontiguousarray(posed[:, 2]), drawn, size)
 
         normals = vertex_normals(posed, surface.faces)
         if tongue > 0:  # light gets through its tip and is thrown at its lower side
@@ -102,13 +103,42 @@ class ClipRenderer:
             triangle, weights, surface.faces, surface.uv, corners, figure.gloss, figure.softness, self._texture,
             self._light, *self._colours, light_depth, nearest, farthest, self._background,
         )  # fmt: skip
+        light = cv2.resize(light, (self.size, self.size), interpolation=cv2.INTER_AREA)
+        if self.scene.aperture > 0:
+            light = self._defocus(light, depth, float(posed[self.identity.mesh.landmarks[36:48], 2].mean()))
         return light, triangle
+
+    def _defocus(self, light: np.ndarray, depth: np.ndarray, focus: float) -> np.ndarray:
+        """Linear light (size,size,3) seen through an open lens: blurred by the distance from the plane in focus. The
+        background has its own blur; it takes up some of the person's only along the outline."""
+        depth = cv2.resize(depth, (self.size, self.size), interpolation=cv2.INTER_NEAREST)
+        person = (depth > -10).astype(np.float32)
+        most = np.float32(0.8 * self.scene.aperture)
+        spread = np.minimum(np.abs(depth - np.float32(focus)) * np.float32(self.scene.aperture), most) * person
+        around = (0, 0), 3 * self.size / FRAME
+        spread, near = cv2.GaussianBlur(spread, *around), cv2.GaussianBlur(person, *around)
+        spread = (spread / np.maximum(near, 0.05) / most * 2)[..., None]  # 0 in focus to 2
+        for step in (1, 2):
+            sigma = float(most) * step / 2 * self.size / FRAME
+            share = np.clip(spread - (step - 1), 0, 1)
+            light = light + share * (cv2.GaussianBlur(light, (0, 0), sigma) - light)
+        return light
 
     def clip(self, motion: Motion) -> np.ndarray:
         """All pictures of a motion: (T,size,size,3) uint8 RGB."""
         rotations = head_rotation(motion.yaw, motion.pitch, motion.roll)
         steps = zip(motion.arkit, rotations, motion.translation, strict=True)
-        return np.stack([self.frame(*step, i, float(motion.tongue[i])) for i, step in enumerate(steps)])
+        return self._filmed(np.stack([self.frame(*step, i, float(motion.tongue[i])) for i, step in enumerate(steps)]))
+
+    def portrait(self, motion: Motion) -> np.ndarray:
+        """The person before a motion's first frame, (size,size,3) uint8 RGB: same place and pose, but neutral."""
+        rotation = head_rotation(motion.yaw[:1], motion.pitch[:1], motion.roll[:1])[0]
+        return self._filmed(
+            self.frame(arkit_weights(), rotation, motion.translation[0], frame_seed=len(motion.yaw))[None]
+        )[0]
+
+    def _filmed(self, frames: np.ndarray) -> np.ndarray:
+        return through_video(frames, self.scene.video) if self.scene.video else frames
 
     def _parting(self, posed: np.ndarray) -> float:
         """How far the lips are apart, where they are furthest."""
@@ -126,9 +156,8 @@ class ClipRenderer:
         return cv2.resize(picture.astype(np.float32), (size, size), interpolation=cv2.INTER_LINEAR)
 
     def _develop(self, picture: np.ndarray, frame_seed: int) -> np.ndarray:
-        """Linear supersampled light to an 8-bit photograph."""
+        """Linear light (size,size,3), overwritten, to an 8-bit photograph."""
         scene = self.scene
-        picture = cv2.resize(picture, (self.size, self.size), interpolation=cv2.INTER_AREA)
         saturation = 0.0 if scene.filter in ("grey", "sepia") else scene.saturation
         tint = np.array(_TINTS.get(scene.filter, (1, 1, 1)), np.float32)
         base, span = _SPANS.get(scene.filter, (0.0, 1.0))

@@ -177,7 +177,7 @@ def paint_skin(identity: Identity, texels: TexelMap) -> np.ndarray:
     facing = ramp(0.05, 0.25, place[..., 2])
     _paint_cheeks(front, place, facing, keypoints, look, rng)
     _paint_wrinkles(front, place, facing, landmarks, look, rng)
-    _paint_stubble(front, place, landmarks, look, rng)
+    _paint_stubble(front, place, texels.lips[:, _FRONT], landmarks, look, rng)
     _paint_lids(front, place, texels.eyelids[:, _FRONT], landmarks, look)
     lips = ramp(0.3, 0.75, texels.lips[:, _FRONT])[..., None] * look.lip_strength
     streaks = noise(rng, SKIN_ROWS, front.shape[1], (60, 400, 0.05), (30, 40, 0.03))[..., None]
@@ -236,20 +236,43 @@ def _paint_wrinkles(front, place, facing, landmarks, look: Look, rng) -> None:
     front *= 1 - (dark * facing)[..., None] * np.array([0.45, 0.6, 0.6], np.float32)
 
 
-def _paint_stubble(front, place, landmarks, look: Look, rng) -> None:
-    if look.stubble <= 0:
-        return
-    x, y = np.abs(place[..., 0]), place[..., 1]
+def beard_cover(points: np.ndarray, landmarks: np.ndarray, shape: str) -> np.ndarray:
+    """How much hair of a beard grows at points (..., 3) of a face: (...,) 0 to 1."""
+    x, y = np.abs(points[..., 0]), points[..., 1]
     mouth, nose, jaw = landmarks[48:60, 1].mean(), landmarks[33, 1], landmarks[8, 1]
-    cheek_line = nose + 0.08 - 0.5 * np.maximum(x - 0.28, 0)  # rises towards the sideburns
-    beard = ramp(0, 0.09, y - cheek_line) * ramp(jaw + 0.16, jaw + 0.02, y)
+    corner = np.abs(landmarks[[48, 54], 0]).mean()
+    # rises towards the sideburns and with them
+    cheek_line = nose + 0.08 - 0.5 * np.maximum(x - 0.28, 0) - 3 * np.maximum(x - 0.44, 0)
+    below = ramp(jaw + 0.16, jaw + 0.02, y)
+    beard = ramp(0, 0.09, y - cheek_line) * below
     moustache = ramp(nose + 0.02, nose + 0.06, y) * ramp(0.3, 0.16, x + 0.6 * np.maximum(mouth - y, 0))
+    moustache *= ramp(mouth + 0.06, mouth, y)
     over_mouth = ramp(mouth + 0.05, mouth - 0.05, y)  # between nose and mouth only the moustache grows
     beard *= 1 - over_mouth * ramp(0.36, 0.24, x)
-    beard = np.maximum(beard, moustache * ramp(mouth + 0.06, mouth, y))
-    hairs = 0.65 + 0.5 * noise(rng, *front.shape[:2], (700, 480, 0.8))
-    colour = np.minimum(np.asarray(look.hair.colour) * 0.9, np.asarray(look.tone) * 0.5)
-    _blend(front, colour, np.clip(beard * hairs, 0, 1) * 0.8 * look.stubble)
+    round_chin = x + 0.5 * np.maximum(np.abs(y - (mouth + jaw) / 2 - 0.04) - 0.04, 0)
+    chin = ramp(corner + 0.03, corner - 0.05, round_chin) * ramp(mouth + 0.06, mouth + 0.12, y) * below
+    if shape == "moustache":
+        return moustache
+    if shape == "goatee":
+        return chin
+    if shape == "circle":
+        around = ramp(corner + 0.09, corner + 0.03, x) * ramp(corner - 0.04, corner + 0.02, x)
+        return np.maximum(np.maximum(chin, moustache), around * ramp(nose + 0.04, nose + 0.09, y) * below)
+    if shape == "chin strap":
+        return beard * np.maximum(ramp(jaw - 0.12, jaw - 0.05, y + 0.5 * np.maximum(x - 0.2, 0)), ramp(0.4, 0.5, x))
+    return np.maximum(beard, moustache)
+
+
+def _paint_stubble(front, place, lips, landmarks, look: Look, rng) -> None:
+    """Stubble, and the shade of a beard's roots."""
+    if look.stubble > 0:
+        hairs = 0.65 + 0.5 * noise(rng, *front.shape[:2], (700, 480, 0.8))
+        colour = np.minimum(np.asarray(look.hair.colour) * 0.9, np.asarray(look.tone) * 0.5)
+        cover = beard_cover(place, landmarks, "full")
+        _blend(front, colour, np.clip(cover * hairs, 0, 1) * 0.8 * look.stubble)
+    if look.beard:
+        cover = ramp(0.1, 0.7, beard_cover(place, landmarks, look.beard.shape)) * (1 - lips)
+        _blend(front, np.asarray(look.beard.colour) * 0.8, 0.75 * look.beard.density * cover)
 
 
 def _paint_lids(front, place, eyelids, landmarks, look: Look) -> None:
