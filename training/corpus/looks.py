@@ -10,6 +10,7 @@ import numpy as np
 
 LIGHT_SKIN = np.array([0.93, 0.76, 0.66])
 MIDDLE_SKIN = np.array([0.72, 0.52, 0.38])
+LIGHT_LIPS, DARK_LIPS = np.array([0.82, 0.48, 0.47]), np.array([0.36, 0.20, 0.20])
 DARK_SKIN = np.array([0.33, 0.21, 0.15])
 
 HAIR_COLOURS = {
@@ -227,7 +228,9 @@ def sample_look(rng: np.random.Generator, african: float, female: float, age: fl
     else:
         tone = MIDDLE_SKIN + (DARK_SKIN - MIDDLE_SKIN) * (darkness * 2 - 1)
     tone = tone * (1 + rng.normal(0, 0.035, 3))
-    lips = tone * np.array([0.95, 0.66, 0.66]) * (1 + rng.normal(0, 0.06, 3))
+    # Lips are as bright as the skin around them allows, but never as yellow.
+    lips = (0.55 * tone + 0.45 * (LIGHT_LIPS + darkness * (DARK_LIPS - LIGHT_LIPS))) * (1 + rng.normal(0, 0.06, 3))
+    lips *= np.array([1.0, 0.86, 0.9])
     made_up = female > 0.5 and rng.random() < 0.55
     if made_up:
         lips = 0.45 * lips + 0.55 * np.array([rng.uniform(0.45, 0.85), rng.uniform(0.1, 0.4), rng.uniform(0.15, 0.4)])

@@ -75,6 +75,7 @@ _GROUPS = {
 }
 
 _CROWN = 0.06  # height of a tooth above its gum, in mesh units
+_CONVERGENCE = 0.32  # of eyeLookIn, of eyes at rest: the mesh's look past the viewer on either side
 _UPPER_TEETH_DOWN = (0.02, 0.055)  # how far below the line between the lips they end, in mesh units
 
 # Upper-lid margin vertex -> the lower-lid vertex it meets, along the right eye: sizes the blink of every identity.
@@ -189,6 +190,9 @@ def sample_makehuman(rng: np.random.Generator) -> Identity:
     scene = sample_scene(rng)
     # The mesh's upper teeth end where the lips meet; people's a few millimetres below.
     vertices[mesh.vertices_of("upper_teeth"), 1] -= rng.uniform(*_UPPER_TEETH_DOWN)
+    for eye, inwards in (("left_eye", "eyeLookInRight"), ("right_eye", "eyeLookInLeft")):  # named from either side
+        ball = mesh.vertices_of(eye)
+        vertices[ball] += np.float32(_CONVERGENCE) * basis[ARKIT_INDEX[inwards], ball]
     return Identity(
         mesh=mesh,
         vertices=((vertices - origin) * to_picture).astype(np.float32),

@@ -214,6 +214,8 @@ def _paint_cheeks(front, place, facing, keypoints, look: Look, rng) -> None:
         front *= 1 - spots[..., None] * np.array([0.35, 0.6, 0.75], np.float32)
     for _ in range(rng.integers(0, 4)):  # moles
         centre = place[rng.integers(200, 600), rng.integers(100, front.shape[1] - 100)]
+        if np.linalg.norm(centre - nose) < 0.32:  # where the face folds over itself and a texel lies on two places
+            continue
         mole = ramp(0.014, 0.006, np.linalg.norm(place - centre, axis=-1)) * rng.uniform(0.3, 0.9)
         _blend(front, np.asarray(look.tone) * 0.35, mole)
 
