@@ -13,7 +13,7 @@ _jit = nb.njit(cache=True, fastmath=True, error_model="numpy")
 _ZERO, _HALF, _ONE, _THREE, _TINY = np.float32(0), np.float32(0.5), np.float32(1), np.float32(3), np.float32(1e-9)
 _EDGE = np.float32(-1e-4)  # pixels on a shared edge belong to both triangles: no cracks
 _MARGIN = np.float32(1e-3)  # pixels
-_FLAT, _FAR = np.float32(1e-12), np.float32(1e9)
+_FLAT, _FAR = np.float32(1e-12), np.float32(1e30)
 
 SOLID, SHEET, SHELL = 0, 1, 2
 """Kinds of faces: opaque and seen from their front alone; cut out by the texture and seen from both sides; and cut out,
@@ -70,7 +70,7 @@ def rasterise(xy, z, faces, kind, uv, solid, height, width):
             until_w = (_EDGE - _ONE + u_row + v_row) * across_w
             first = max(first, max(until_u - not_left_u, max(until_v - not_left_v, until_w - not_left_w)))
             last = min(last, min(until_u + not_right_u, min(until_v + not_right_v, until_w + not_right_w)))
-            start, stop = int(np.ceil(first + x2)), int(np.floor(last + x2))
+            start, stop = int(np.ceil(first + x2 - _MARGIN)), int(np.floor(last + x2 + _MARGIN))
             if start <= stop:
                 offset = np.float32(start) - x2
                 u, v = u_row + step_u * offset, v_row + step_v * offset
