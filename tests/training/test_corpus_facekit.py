@@ -14,6 +14,7 @@ from eat_hf.errors import UserError  # noqa: E402
 from training.corpus import heads  # noqa: E402
 from training.corpus.build import Plan, build_corpus  # noqa: E402
 from training.corpus.facekit_heads import FaceKit, sample_facekit  # noqa: E402
+from training.corpus.figure import Figure  # noqa: E402
 from training.corpus.people import sample_identity  # noqa: E402
 from training.corpus.render import ClipRenderer  # noqa: E402
 
@@ -59,6 +60,15 @@ def test_teeth_follow_skull_and_jaw(person):
         assert (np.diff(meets[:, 1, 0]) > 0).all()  # from the picture's left to its right
     edges = closed.reshape(2, 11, 2, 3)[..., 1]
     assert (edges[0, :, 1] > edges[0, :, 0]).all() and (edges[1, :, 1] < edges[1, :, 0]).all()  # gum, then edge
+
+
+def test_its_tongue_rises_with_the_whole_tip_first(person):
+    surface = Figure(person).surface
+    arkit = heads.arkit_weights(jawOpen=0.5)
+    low, high = (surface.pose(arkit, FRONTAL, STILL, raised) for raised in (0.0, 1.0))
+    tip, moved = surface.tongue.argmax(), low[:, 1] - high[:, 1]
+    assert moved[tip] == moved.max() > 0.02 and abs(high[tip, 1] - person.arches[11, 1]) < 0.04
+    assert set(np.flatnonzero(moved)) <= set(person.mesh.vertices_of("tongue"))
 
 
 def test_it_is_rendered_with_its_teeth(person):

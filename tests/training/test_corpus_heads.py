@@ -215,3 +215,67 @@ def test_random_expressions_use_the_whole_face():
 def test_unknown_unit_is_named():
     with pytest.raises(ValueError, match="'mouthGrin' is not an ARKit unit"):
         heads.arkit_weights(mouthGrin=1.0)
+
+
+def check_tongue(person):
+    """Raised, the tip is behind the upper teeth however far the jaw is open, and nothing else has moved."""
+    pictures = ClipRenderer(person, replace(person.scene, noise=0.0, jpeg=0))
+    surface, tip = pictures.surface, pictures.surface.tongue.argmax()
+    upper_edge = person.arches[11]
+    arkit = heads.arkit_weights(jawOpen=0.5, mouthLowerDownLeft=0.4, mouthLowerDownRight=0.4)
+    low, high = (surface.pose(arkit, FRONTAL, STILL, raised) for raised in (0.0, 1.0))
+    assert low[tip, 1] - upper_edge[1] > 0.06 > 0.04 > np.abs(high[tip, 1] - upper_edge[1])
+    assert high[tip, 2] <= person.landmarks[62, 2]  # not through the lips
+    moved = np.linalg.norm(high - low, axis=1) > 0
+    assert set(np.flatnonzero(moved)) <= set(person.mesh.vertices_of("tongue"))
+    shown = [pictures.frame(arkit, FRONTAL, STILL, 0, raised).astype(int) for raised in (0.0, 1.0)]
+    rows, columns = np.nonzero(np.abs(shown[1] - shown[0]).sum(-1) > 24)
+    mouth = heads.to_pixels(landmarks_of(person, arkit)[60:])
+    assert len(rows) > 20
+    assert mouth[:, 0].min() - 4 < columns.min() and columns.max() < mouth[:, 0].max() + 4
+    assert mouth[:, 1].min() - 6 < rows.min() and rows.max() < mouth[:, 1].max() + 4
+
+
+def test_the_tongue_reaches_the_upper_teeth(identity):
+    check_tongue(identity)
+
+
+def test_upper_teeth_show_below_an_open_lip(identity):
+    posed = heads.posed(identity.arches, identity.arch_basis, heads.arkit_weights(jawOpen=0.3), FRONTAL, STILL)
+    lip = landmarks_of(identity, heads.arkit_weights(jawOpen=0.3))[62, 1]
+    assert posed[11, 1] > lip + 0.005  # y is down
+
+
+def test_men_alone_have_beards():
+    rng = np.random.default_rng(0)
+    men, women = ([looks.sample_look(rng, 0.2, female, 0.5).beard for _ in range(60)] for female in (0.1, 0.9))
+    assert not any(women) and 10 < sum(beard is not None for beard in men) < 40
+    assert len({beard.shape for beard in men if beard}) >= 3
+
+
+def test_an_open_lens_blurs_what_is_far_from_the_eyes(identity):
+    scene = replace(identity.scene, noise=0.0, jpeg=0, blur=0.0, filter="none", video=0)
+    sharp, soft = (
+        ClipRenderer(identity, replace(scene, aperture=aperture)).frame(heads.arkit_weights(), FRONTAL, STILL)
+        for aperture in (0.0, 6.0)
+    )
+    points = heads.to_pixels(landmarks_of(identity, heads.arkit_weights()))
+
+    def detail(picture, place):
+        column, row = place.round().astype(int)
+        grey = picture.astype(np.float32).mean(-1)
+        fine = grey - cv2.GaussianBlur(grey, (0, 0), 2)
+        return fine[row - 8 : row + 8, column - 8 : column + 8].std()
+
+    eye, ear = (detail(soft, place) / detail(sharp, place) for place in (points[36:42].mean(0), points[0]))
+    assert eye > 0.7 and ear < 0.6
+
+
+def test_a_clip_and_its_portrait_go_through_the_same_video(identity):
+    motion = heads.range_of_motion(identity, np.random.default_rng(1), 4)
+    scene = replace(identity.scene, noise=0.01, jpeg=0)
+    plain, coded, again = (ClipRenderer(identity, replace(scene, video=crf)) for crf in (0, 34, 34))
+    error = coded.clip(motion).astype(int) - plain.clip(motion)
+    assert 1 < np.abs(error).mean() < 12 and abs(error.mean()) < 1.5
+    assert np.array_equal(coded.clip(motion), again.clip(motion))
+    assert 1 < np.abs(coded.portrait(motion).astype(int) - plain.portrait(motion)).mean() < 12

@@ -145,6 +145,23 @@ def test_lips_close_on_bilabials_and_open_on_vowels(emotion, identities):
                 assert gap[near].max() > at_rest + 5, f"{phoneme} at {start:.2f} s stays closed"
 
 
+def test_the_tongue_rises_for_its_sounds_and_rests_otherwise():
+    said = spoken("Ten little lions did nothing. Papa saw a bee.")
+    mouth = visemes.mouth_motion(said.phonemes, said.times, said.energy)
+    instants = visemes.frame_times(said.frames)
+    far = np.full(said.frames, np.inf)  # seconds from a sound that the tip makes
+    heard = set()
+    for phoneme, (start, end) in zip(said.phonemes, said.times, strict=True):
+        sound = visemes.atoms(phoneme)[-1]
+        if any(atom in "tdnɾlθðszʃʒɹ" or atom in ("tʃ", "dʒ") for atom in visemes.atoms(phoneme)):
+            far = np.minimum(far, np.maximum(np.maximum(start - instants, instants - end), 0))
+        if sound in "tdnlθ":
+            heard.add(sound)
+            assert mouth.tongue[(instants >= start - 0.04) & (instants <= end + 0.04)].max() > 0.6
+    assert heard >= set("tdnlθ") and mouth.tongue.max() <= 1
+    assert (far > 0.15).sum() > 5 and not mouth.tongue[far > 0.15].any()
+
+
 def test_silence_is_a_closed_mouth(identities):
     rng = np.random.default_rng(0)
     tone = speech.room_tone(1.5, rng)

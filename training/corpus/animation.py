@@ -19,13 +19,15 @@ __all__ = ["ClipAnimation", "animate"]
 
 @dataclass
 class ClipAnimation:
-    """arkit (T, 52) in [0, 1]; yaw, pitch, roll (T,) degrees; translation (T, 3) in picture units, z 0; float32."""
+    """arkit (T, 52) in [0, 1]; yaw, pitch, roll (T,) degrees; translation (T, 3) in picture units, z 0; tongue (T,),
+    how far it is raised, 0 to 1; float32."""
 
     arkit: np.ndarray
     yaw: np.ndarray
     pitch: np.ndarray
     roll: np.ndarray
     translation: np.ndarray
+    tongue: np.ndarray
 
 
 def _blinks(frames: int, rng: np.random.Generator) -> np.ndarray:
@@ -119,4 +121,4 @@ def animate(speech: Speech, emotion: str, level: int, style: EmotionStyle, rng: 
     assert arkit.shape == (frames, len(ARKIT_NAMES))
     as_float = lambda x: np.ascontiguousarray(x, dtype=np.float32)  # noqa: E731
     return ClipAnimation(as_float(np.clip(arkit, 0, 1)), as_float(yaw), as_float(pitch), as_float(roll),
-                         as_float(translation))  # fmt: skip
+                         as_float(translation), as_float(mouth.tongue))  # fmt: skip

@@ -9,6 +9,7 @@ One layout for all data, a Hugging Face dataset folder:
                      level, text, voice, frames, seed
     corpus.json      seed, sizes, versions, command, names of keypoints, landmarks and ARKit units
     clips/ID.mp4     H.264, 256x256, 25 fps;  clips/ID.wav  16 kHz mono;  clips/ID.npz  labels, see ``Clip.labels``
+    clips/idNNNN_surface.npz  with --dense-labels: what masks by part and flow are computed from (``dense``)
     clips/ID.png     the person before the first frame: same place and pose, but neutral and silent
 
 Kinds: "range_of_motion", unrelated frames of every identity, and "speech", rendered or (``--latent-clips``) labels
@@ -30,14 +31,14 @@ import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from eat_hf.constants import EMOTIONS, FPS, SAMPLING_RATE
 from eat_hf.errors import UserError
-from eat_hf.media.files import explained_writing, write_atomically
+from eat_hf.media.files import explained_writing, whole_file, write_atomically
 from training.corpus import heads
 from training.corpus.animation import animate
 from training.corpus.captions import Wish, sample_wish
@@ -58,6 +59,9 @@ from training.data.files import (
     write_wav,
 )
 from training.loop.command_line import read_options, run_script
+
+if TYPE_CHECKING:
+    from training.corpus.figure import Figure
 
 __all__ = ["Plan", "build_corpus", "split_of_identities"]
 
@@ -90,6 +94,9 @@ class Plan:
     ict_facekit: str = field(
         default="",
         metadata={"help": "ICT FaceKit's npz file or its folder: half of the people are of that second family."},
+    )
+    dense_labels: bool = field(
+        default=False, metadata={"help": "Keep what masks by part and dense flow are computed from, see dense.py."}
     )
     splits: tuple[Literal["train", "validation", "test"], ...] = field(
         default=(), metadata={"help": "Make only the identities of these splits; all by default."}
@@ -178,16 +185,18 @@ def _jobs(plan: Plan, identity: int) -> list[_ClipJob]:
     return jobs
 
 
-def _finished(plan: Plan, job: _ClipJob) -> bool:
+def _finished(plan: Plan, identity: int, job: _ClipJob) -> bool:
     clips = plan.output / "clips"
     speech = job.kind == "speech"
+    if plan.dense_labels and job.rendered and not (clips / _surface_name(identity)).is_file():
+        return False
     needed = [".npz"] + [".mp4"] * job.rendered + [".wav"] * speech + [".png"] * (job.rendered and speech)
     return all((clips / (job.name + suffix)).is_file() for suffix in needed)
 
 
-def _make_clip(plan: Plan, job: _ClipJob, identity: int, person: heads.Identity, style: EmotionStyle,
-               split: str) -> int:  # fmt: skip
-    """Make one clip and write its files. Returns its number of frames."""
+def _make_clip(plan: Plan, job: _ClipJob, identity: int, person: heads.Identity, figure: Figure | None,
+               style: EmotionStyle, split: str) -> int:  # fmt: skip
+    """Make one clip and write its files; the person's figure is for pictures only. Returns its number of frames."""
     rng = plan.rng(job.stream, identity, job.index)
     speech, emotion, level = None, "neutral", 0
     wishes: list[Wish] = []
@@ -205,7 +214,7 @@ def _make_clip(plan: Plan, job: _ClipJob, identity: int, person: heads.Identity,
         gender = "female" if person.attributes["female"] > 0.5 else "male"
         speech = _speech_for(plan, split, gender, identity, emotion, level, job.stream == _SPEECH, rng)
         a = animate(speech, "neutral" if wished else emotion, level, style, rng, draw_wish(rng) if wished else None)
-        motion = Motion(a.arkit, a.yaw, a.pitch, a.roll, a.translation)
+        motion = Motion(a.arkit, a.yaw, a.pitch, a.roll, a.translation, a.tongue)
 
     # The first clip of a person has the person's own scene, the others a new one.
     scene = person.scene if job.stream == _RANGE or not job.rendered else sample_scene(rng)
@@ -214,16 +223,16 @@ def _make_clip(plan: Plan, job: _ClipJob, identity: int, person: heads.Identity,
     labels["phoneme_times"] = speech.times.astype(np.float32) if speech else np.zeros((0, 2), np.float32)
     clips = plan.output / "clips"
     if job.rendered:
-        from training.corpus.render import ClipRenderer  # numba compiles on import: only when pictures are wanted
+        from training.corpus.render import ClipRenderer
 
-        renderer = ClipRenderer(person, scene, plan.size)
+        renderer = ClipRenderer(person, scene, plan.size, figure)
         frames = renderer.clip(motion)
         # Unrelated frames cannot lean on their neighbours and get more bits.
-        write_video(clips / f"{job.name}.mp4", frames, crf=10 if job.kind == "range_of_motion" else 12)
+        write_video(clips / f"{job.name}.mp4", frames, 11 if job.kind == "range_of_motion" else 13, "ultrafast")
+        if plan.dense_labels:
+            labels["clothes"] = np.packbits(renderer.clothes, axis=1)
         if speech:
-            rotation = heads.head_rotation(motion.yaw[:1], motion.pitch[:1], motion.roll[:1])[0]
-            calm = renderer.frame(heads.arkit_weights(), rotation, motion.translation[0], frame_seed=len(frames))
-            write_picture(clips / f"{job.name}.png", calm)
+            write_picture(clips / f"{job.name}.png", renderer.portrait(motion))
     if speech:
         write_wav(clips / f"{job.name}.wav", speech.waveform)
     write_labels(clips / f"{job.name}.npz", labels, {
@@ -241,24 +250,44 @@ def _make_clip(plan: Plan, job: _ClipJob, identity: int, person: heads.Identity,
         "voice": speech.voice if speech else "",
         "frames": len(motion.yaw),
         "seed": plan.seed,
+        **({"surface": f"clips/{_surface_name(identity)}"} if plan.dense_labels and job.rendered else {}),
         **({"wish": [wish.parts for wish in wishes]} if wished else {}),
     })  # fmt: skip
     return len(motion.yaw)
+
+
+def _surface_name(identity: int) -> str:
+    return f"id{identity:04d}_surface.npz"
+
+
+def _write_surface(path: Path, figure: Figure) -> None:
+    from training.corpus.dense import surface_arrays
+
+    if not path.is_file():
+        with whole_file(path) as part:
+            np.savez_compressed(part, **surface_arrays(figure.surface, figure.solid))
 
 
 @threadpool_limits.wrap(limits=1)  # matrix products round differently on more threads
 def _make_identity(task: tuple[Plan, int, str]) -> tuple[int, int, int, int]:
     """Make an identity's missing clips. Returns clips made, clips found, frames rendered, frames with labels only."""
     plan, identity, split = task
-    missing = [job for job in _jobs(plan, identity) if not _finished(plan, job)]
+    missing = [job for job in _jobs(plan, identity) if not _finished(plan, identity, job)]
     found = len(_jobs(plan, identity)) - len(missing)
     rendered = labelled = 0
     if missing:
         facekit = FaceKit.load(find_facekit(plan.ict_facekit)) if plan.ict_facekit else None
         person = sample_identity(plan.rng(_IDENTITY, identity), facekit)
         style = sample_style(plan.rng(_STYLE, identity))
+        figure = None
+        if any(job.rendered for job in missing):
+            from training.corpus.figure import Figure  # numba compiles on import: only when pictures are wanted
+
+            figure = Figure(person)
+            if plan.dense_labels:
+                _write_surface(plan.output / "clips" / _surface_name(identity), figure)
         for job in missing:
-            frames = _make_clip(plan, job, identity, person, style, split)
+            frames = _make_clip(plan, job, identity, person, figure, style, split)
             rendered, labelled = (rendered + frames, labelled) if job.rendered else (rendered, labelled + frames)
     return len(missing), found, rendered, labelled
 
@@ -281,6 +310,7 @@ def _check_resumable(plan: Plan) -> None:
             "families",
             "judge",
             "expression",
+            "dense_labels",
         ):
             if was.get(name, _WITHOUT.get(name, getattr(Plan, name, None))) != getattr(plan, name):
                 raise UserError(f"{plan.output} was made with {name} {was[name]}, not {getattr(plan, name)}: "
@@ -313,11 +343,12 @@ def build_corpus(plan: Plan, workers: int = 1, progress: bool = True) -> None:
         "seed": plan.seed, "identities": plan.identities, "speech_clips": plan.speech_clips,
         "latent_clips": plan.latent_clips, "frames_per_clip": plan.frames_per_clip, "range_frames": plan.range_frames,
         "size": plan.size, "families": plan.families, "judge": plan.judge, "splits": list(plan.splits),
-        "expression": plan.expression,
+        "expression": plan.expression, "dense_labels": plan.dense_labels,
         "fps": FPS, "sampling_rate": SAMPLING_RATE, "versions": package_versions(*PACKAGES),
         "command": f"python -m training.corpus.build --output DIR --identities {plan.identities} --speech-clips "
         f"{plan.speech_clips} --latent-clips {plan.latent_clips} --seed {plan.seed} --frames-per-clip "
         f"{plan.frames_per_clip} --range-frames {plan.range_frames} --size {plan.size}" + " --judge" * plan.judge
+        + " --dense-labels" * plan.dense_labels
         + " --ict-facekit ict_facekit.npz" * bool(plan.ict_facekit)
         + " ".join(["", "--splits", *plan.splits] if plan.splits else [])
         + f" --expression {plan.expression}" * bool(plan.expression),

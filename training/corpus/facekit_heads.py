@@ -46,6 +46,7 @@ _LANDMARKS = {
 }  # fmt: skip
 _CROWN = 0.85  # height of a tooth above its gum, in centimetres
 _TONGUE = slice(16611, 17039)  # its vertices among those of gums and tongue
+_EYE_RETREAT = 0.22  # centimetres that an eyeball moves back in a blink: a lid half closed would cut the cornea
 _TONGUE_REACH = 3.0  # centimetres that the tip of the tongue comes forward at a weight of 1
 
 
@@ -104,6 +105,9 @@ def _prepare(neutral, identity, expression, expression_names, quads, material, m
     assign((face_material == "M_EyeLashes") & (neutral[quads, 1].max(1) > 3.45), "lashes")  # lower ones are too fine
 
     units[ARKIT_NAMES.index("tongueOut")] = _TONGUE_REACH * tongue[:, None] * np.array([0, 0.12, 1], np.float32)
+    for eye, side in (("right_eye", "Left"), ("left_eye", "Right")):
+        ball = np.unique(quads[part == PARTS.index(eye)])
+        units[ARKIT_NAMES.index(f"eyeBlink{side}"), ball, 2] -= _EYE_RETREAT
     quads, part = quads[part >= 0], part[part >= 0]
     real = quads[:, 3] != quads[:, 2]
     faces = np.concatenate([quads[:, [2, 1, 0]], quads[real][:, [3, 2, 0]]]).astype(np.int32)

@@ -25,6 +25,8 @@ from .skin import (
     PATCHES,
     SKIN_ROWS,
     TexelMap,
+    beard_cover,
+    capsule,
     capsule_point,
     noise,
     ramp,
@@ -38,11 +40,14 @@ CLOTHES_START = 0.25  # its first row, picture units
 
 @dataclass
 class Shell:
-    """A sheet of the mesh: vertices (V,3), faces (F,3) int32, texture coordinates (F,3,2)."""
+    """A sheet of the mesh: vertices (V,3), faces (F,3) int32, texture coordinates (F,3,2), if it can be seen from
+    inside, and the vertex of the head (V,) that each moves with when the face does, none: it does not."""
 
     vertices: np.ndarray
     faces: np.ndarray
     uv: np.ndarray
+    hollow: bool = True
+    rider: np.ndarray | None = None
 
 
 def hair_level(rows: int = SKIN_ROWS) -> np.ndarray:
@@ -151,8 +156,8 @@ def _hair_shells(identity: Identity, texels: TexelMap, inside: np.ndarray, rng) 
     index = np.arange(GRID_ROWS * GRID_COLUMNS).reshape(GRID_ROWS, GRID_COLUMNS)
     right = np.roll(index, -1, axis=1)
     faces = np.concatenate([
-        np.stack([index[:-1], index[1:], right[:-1]], -1).reshape(-1, 3),
-        np.stack([right[:-1], index[1:], right[1:]], -1).reshape(-1, 3),
+        np.stack([index[:-1], right[:-1], index[1:]], -1).reshape(-1, 3),
+        np.stack([right[:-1], right[1:], index[1:]], -1).reshape(-1, 3),
     ])  # fmt: skip
     hairy = (depth_in > -0.12).ravel()
     faces = faces[hairy[faces].any(1)].astype(np.int32)
@@ -163,14 +168,64 @@ def _hair_shells(identity: Identity, texels: TexelMap, inside: np.ndarray, rng) 
     for layer in range(layers):
         radius = base + 0.008 + (layer + 1) / layers * thickness
         shown = slice(None) if layer == layers - 1 else near_edge
-        shells.append(Shell(capsule_point(column, row, radius).reshape(-1, 3), faces[shown], uv[shown]))
+        hangs = hair.length > 0 or hair.volume > 0.07  # else the head fills it
+        shells.append(Shell(capsule_point(column, row, radius).reshape(-1, 3), faces[shown], uv[shown], hangs))
     return shells
 
 
-def cut_clothes(identity: Identity, scene: Scene) -> tuple[Shell | None, np.ndarray]:
-    """The shell of the clothes (None when there are none to see) and their texture (CLOTHES_ROWS, COLUMNS, 4)."""
+def grow_beard(identity: Identity, texels: TexelMap, texture: np.ndarray) -> list[Shell]:
+    """Shells of the beard, painted into the texture of the hair (HAIR_ROWS, COLUMNS, 4), which the face leaves free."""
+    beard = identity.look.beard
+    if beard is None:
+        return []
+    rng = np.random.default_rng(identity.look.seed + 5)
+    mesh, vertices = identity.mesh, identity.vertices
+    painted = beard_cover(texels.position, identity.landmarks, beard.shape) * (1 - ramp(0.1, 0.5, texels.lips))
+    painted *= texels.position[..., 2] > 0
+    strands = noise(rng, HAIR_ROWS, COLUMNS, (40, 420, 0.5), (16, 260, 0.3), (90, 500, 0.35))
+    alpha = 0.5 + 2.2 * (painted - 0.45) + (1.25 - beard.density) * strands - 0.7 * (painted < 0.05)
+    grown = (alpha > 0.5) & (painted > 0.05)
+    shade = np.clip(1 + 0.4 * strands + noise(rng, HAIR_ROWS, COLUMNS, (20, 30, 0.12)), 0.35, 1.9)
+    texture[grown, :3] = (np.asarray(beard.colour, np.float32) * shade[..., None])[grown]
+    texture[grown, 3] = 1
+
+    cover = beard_cover(vertices, identity.landmarks, beard.shape) * (vertices[:, 2] > 0) * (1 - mesh.lips)
+    faces = mesh.faces[mesh.is_part("skin") & (cover[mesh.faces] > 0.05).any(1)]
+    used, faces = np.unique(faces, return_inverse=True)
+    faces = faces.reshape(-1, 3).astype(np.int32)
+    column, row, _ = capsule(vertices[used])
+    uv = unwrap(column, row, faces, HAIR_TOP)
+    normals = vertex_normals(vertices, mesh.faces)[used]
+    mouth, jaw = identity.landmarks[48:60, 1].mean(), identity.landmarks[8, 1]
+    longer = 0.3 + 0.7 * ramp(mouth, jaw, vertices[used, 1])  # at the chin
+    reach = (beard.length * longer * ramp(0.05, 0.9, cover[used]))[:, None]
+    shells = []
+    for share in (0.3, 0.65, 1.0):
+        hang = np.array([0, 0.75, 0], np.float32) * ramp(0.03, 0.2, reach)
+        out = vertices[used] + normals * (0.006 + 0.7 * share * reach) + share * reach * hang
+        shells.append(Shell(out.astype(np.float32), faces, uv, rider=used))
+    return shells
+
+
+def put_on_clothes(identity: Identity) -> Shell:
+    """The torso's own faces, pushed outwards; their texture, `paint_clothes`, says where they end."""
+    mesh = identity.mesh
+    lowest = identity.vertices[mesh.faces][..., 1].max(1)
+    chosen = mesh.is_part("skin") & (lowest > max(CLOTHES_START, identity.landmarks[8, 1] + 0.05))
+    used, faces = np.unique(mesh.faces[chosen], return_inverse=True)
+    faces = faces.reshape(-1, 3).astype(np.int32)
+    normals = vertex_normals(identity.vertices, mesh.faces)[used]
+    vertices = identity.vertices[used] + normals * np.float32(0.025)
+    column = (vertices[:, 0] / CLOTHES_REACH * 0.5 + 0.5) * (COLUMNS - 1)
+    row = (vertices[:, 1] - CLOTHES_START) / (2 * CLOTHES_REACH) * (COLUMNS - 1)
+    uv = np.stack([np.clip(column, 0, COLUMNS - 2), np.clip(row, 0, CLOTHES_ROWS - 1) + CLOTHES_TOP], -1)[faces]
+    return Shell(vertices.astype(np.float32), faces, uv.astype(np.float32))
+
+
+def paint_clothes(chin: float, scene: Scene) -> np.ndarray:
+    """Texture of a scene's clothes (CLOTHES_ROWS, COLUMNS, 4), on a person whose chin is at that height (y)."""
     rng = np.random.default_rng(scene.seed + 1)
-    down, across = np.mgrid[:CLOTHES_ROWS, :COLUMNS].astype(np.float32)
+    down, across = np.indices((CLOTHES_ROWS, COLUMNS), np.float32)
     x = (across / (COLUMNS - 1) * 2 - 1) * CLOTHES_REACH
     y = CLOTHES_START + down / (COLUMNS - 1) * 2 * CLOTHES_REACH
     texture = np.ones((CLOTHES_ROWS, COLUMNS, 4), np.float32)
@@ -188,7 +243,6 @@ def cut_clothes(identity: Identity, scene: Scene) -> tuple[Shell | None, np.ndar
     folds = noise(rng, CLOTHES_ROWS, COLUMNS, (6, 16, 0.07), (80, 240, 0.03))
     texture[..., :3] *= (1 + folds)[..., None]
 
-    chin = identity.landmarks[8, 1]
     neck = {"crew": chin + 0.28, "v": chin + 0.62, "wide": chin + 0.42, "high": chin + 0.1, "bare": 3.0}[scene.collar]
     width = {"crew": 0.36, "v": 0.42, "wide": 0.7, "high": 0.0, "bare": 0.0}[scene.collar]
     side = np.clip(1 - np.abs(x) / max(width, 1e-3), 0, 1)
@@ -197,21 +251,7 @@ def cut_clothes(identity: Identity, scene: Scene) -> tuple[Shell | None, np.ndar
     texture[..., 3] = 0.5 + (y - line) / 0.01
     rim = np.exp(-(((y - line - 0.02) / 0.02) ** 2)) * (scene.collar != "v")
     texture[..., :3] *= (1 - 0.35 * rim)[..., None]
-    if scene.collar == "bare":
-        return None, texture
-
-    mesh = identity.mesh
-    lowest = identity.vertices[mesh.faces][..., 1].max(1)
-    chosen = mesh.is_part("skin") & (lowest > max(CLOTHES_START, chin + 0.05))
-    used, faces = np.unique(mesh.faces[chosen], return_inverse=True)
-    faces = faces.reshape(-1, 3).astype(np.int32)
-    vertices = identity.vertices[used]
-    normals = vertex_normals(identity.vertices, mesh.faces)[used]
-    vertices = vertices + normals * np.float32(0.025)
-    column = (vertices[:, 0] / CLOTHES_REACH * 0.5 + 0.5) * (COLUMNS - 1)
-    row = (vertices[:, 1] - CLOTHES_START) / (2 * CLOTHES_REACH) * (COLUMNS - 1)
-    uv = np.stack([np.clip(column, 0, COLUMNS - 2), np.clip(row, 0, CLOTHES_ROWS - 1) + CLOTHES_TOP], -1)[faces]
-    return Shell(vertices.astype(np.float32), faces, uv.astype(np.float32)), texture
+    return texture
 
 
 def put_on_glasses(identity: Identity, glasses: Glasses) -> Shell:
@@ -280,8 +320,8 @@ def put_on_hat(identity: Identity, texels: TexelMap, hat: Hat) -> Shell:
     vertices = capsule_point(column, row, np.maximum(own, 0.5) + bulge).reshape(-1, 3)
     index = np.arange(rows * (columns + 1)).reshape(rows, columns + 1)
     faces = np.concatenate([
-        np.stack([index[:-1, :-1], index[1:, :-1], index[:-1, 1:]], -1).reshape(-1, 3),
-        np.stack([index[:-1, 1:], index[1:, :-1], index[1:, 1:]], -1).reshape(-1, 3),
+        np.stack([index[:-1, :-1], index[:-1, 1:], index[1:, :-1]], -1).reshape(-1, 3),
+        np.stack([index[:-1, 1:], index[1:, 1:], index[1:, :-1]], -1).reshape(-1, 3),
     ]).astype(np.int32)  # fmt: skip
     across, down = np.meshgrid(np.linspace(0, 1, columns + 1), np.linspace(0, 1, rows))
     place = np.stack([across.ravel(), down.ravel()], -1) * (PATCH - 4) + 2 + [PATCHES["hat"] * PATCH, PATCH_TOP]

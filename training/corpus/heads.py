@@ -145,13 +145,19 @@ class Identity:
 
 @dataclass
 class Motion:
-    """A clip's motion: arkit (T,52), angles in degrees (T,), translation (T,3) in picture units."""
+    """A clip's motion: arkit (T,52), angles in degrees (T,), translation (T,3) in picture units, and how far the tongue
+    is raised (T,), 0 at rest, where it stays by default, to 1 behind the upper teeth."""
 
     arkit: np.ndarray
     yaw: np.ndarray
     pitch: np.ndarray
     roll: np.ndarray
     translation: np.ndarray
+    tongue: np.ndarray | None = None
+
+    def __post_init__(self):
+        if self.tongue is None:
+            self.tongue = np.zeros(len(self.yaw), np.float32)
 
 
 def arkit_weights(**units: float) -> np.ndarray:
@@ -200,15 +206,15 @@ def to_pixels(points: np.ndarray) -> np.ndarray:
 
 
 def clip_labels(
-    identity: Identity, arkit, yaw, pitch, roll, translation, distance: float | None = None
+    identity: Identity, arkit, yaw, pitch, roll, translation, tongue, distance: float | None = None
 ) -> dict[str, np.ndarray]:
     """Exact labels of a clip of T frames: the arrays of a corpus npz file.
 
-    arkit (T,52), angles (T,) in degrees, translation (T,3); distance of the camera, None for one that sees without
-    perspective. Returns these and canonical (K,3), expression (T,K,3) in the head's frame, keypoints (T,K,3) and
-    landmarks (T,68,3), arches (T,ARCH_POINTS,3) as the camera sees them, camera (2,), its distance from the face and
-    that plane's depth (see `in_perspective`), face_box (T,4) as left, top, right, bottom in pixels of a 256 frame,
-    arkit_names; all arrays float32.
+    arkit (T,52), angles (T,) in degrees, translation (T,3), tongue (T,); distance of the camera, None for one that
+    sees without perspective. Returns these and canonical (K,3), expression (T,K,3) in the head's frame, keypoints
+    (T,K,3) and landmarks (T,68,3), arches (T,ARCH_POINTS,3) as the camera sees them, camera (2,), its distance from the
+    face and that plane's depth (see `in_perspective`), face_box (T,4) as left, top, right, bottom in pixels of a 256
+    frame, arkit_names; all arrays float32.
     """
     arkit, translation = np.asarray(arkit, np.float32), np.asarray(translation, np.float32)
     rotation = head_rotation(yaw, pitch, roll)
@@ -228,6 +234,7 @@ def clip_labels(
         "roll": roll,
         "translation": translation,
         "arkit": arkit,
+        "tongue": tongue,
         "canonical": identity.keypoints,
         "expression": expression,
         "keypoints": keypoints,
@@ -331,7 +338,8 @@ def range_of_motion(identity: Identity, rng: np.random.Generator, frames: int = 
     )
     translation = rng.uniform(-0.06, 0.06, (frames, 3)) * calm[:, None]
     translation[:, 2] = 0  # the camera is orthographic: depth could not be seen
-    return Motion(*(np.asarray(a, np.float32) for a in (arkit, yaw, pitch, roll, translation)))
+    tongue = np.where(rng.random(frames) < 0.3, rng.uniform(0.3, 1.0, frames), 0) * calm
+    return Motion(*(np.asarray(a, np.float32) for a in (arkit, yaw, pitch, roll, translation, tongue)))
 
 
 def arch_vertices(points: np.ndarray, upper: list[np.ndarray], lower: list[np.ndarray], crown: float) -> np.ndarray:

@@ -4,12 +4,13 @@ The ranges are wide on purpose (domain randomisation): a renderer trained on the
 shows instead of learning one kind of skin. Colours are RGB in [0, 1].
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 LIGHT_SKIN = np.array([0.93, 0.76, 0.66])
 MIDDLE_SKIN = np.array([0.72, 0.52, 0.38])
+LIGHT_LIPS, DARK_LIPS = np.array([0.82, 0.48, 0.47]), np.array([0.36, 0.20, 0.20])
 DARK_SKIN = np.array([0.33, 0.21, 0.15])
 
 HAIR_COLOURS = {
@@ -19,11 +20,12 @@ HAIR_COLOURS = {
     "blond": (0.66, 0.52, 0.32),
     "red": (0.50, 0.23, 0.11),
     "grey": (0.52, 0.51, 0.50),
-    "white": (0.82, 0.81, 0.78),
+    "white": (0.70, 0.69, 0.66),
     "dyed": (0.35, 0.25, 0.45),
 }
 IRIS_COLOURS = ((0.20, 0.12, 0.08), (0.34, 0.21, 0.12), (0.42, 0.34, 0.19), (0.40, 0.52, 0.63), (0.40, 0.50, 0.36))
 HAIR_STYLES = ("bald", "buzz", "short", "swept", "curly", "bob", "long")
+BEARD_SHAPES = ("full", "goatee", "moustache", "circle", "chin strap")
 COLLARS = ("crew", "v", "wide", "high", "bare")
 BACKGROUNDS = ("plain", "studio", "noise", "leaves", "shapes", "room", "lights", "outdoors")
 FILTERS = ("none", "grey", "sepia", "faded", "painted")
@@ -44,6 +46,16 @@ class Hair:
     curl: float  # 0 straight to 1 curls
     sweep: float  # how far the front falls to the picture's left (-) or right (+), picture units
     streaks: float  # contrast of the strands
+
+
+@dataclass(frozen=True)
+class Beard:
+    """Hair on the face that is longer than stubble."""
+
+    shape: str  # one of BEARD_SHAPES
+    length: float  # at the chin, picture units: 0.02 (trimmed) to 0.2
+    density: float  # 0.6 to 1
+    colour: tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -95,6 +107,7 @@ class Look:
     glasses: Glasses | None
     hat: Hat | None
     seed: int
+    beard: Beard | None = None
 
 
 @dataclass(frozen=True)
@@ -121,6 +134,8 @@ class Scene:
     noise: float  # standard deviation, of 1
     jpeg: int  # quality, 0 for none
     seed: int
+    aperture: float = 0.0  # how fast things blur off the plane of the eyes: pixels of the 256 frame a picture unit
+    video: int = 0  # H.264's rate factor that the clip has gone through, 0 for none
 
 
 def _three(values: np.ndarray) -> tuple[float, float, float]:
@@ -180,6 +195,22 @@ def sample_glasses(rng: np.random.Generator) -> Glasses:
     )
 
 
+def sample_beard(rng: np.random.Generator, hair: tuple[float, float, float], age: float) -> Beard:
+    """`hair`: the colour of that on the head."""
+    shape = BEARD_SHAPES[rng.choice(len(BEARD_SHAPES), p=(0.48, 0.12, 0.18, 0.14, 0.08))]
+    trimmed = rng.random() < 0.6
+    length = rng.uniform(0.02, 0.05) if trimmed else rng.uniform(0.05, 0.2)
+    tint = np.array(hair) * rng.uniform(0.7, 1.15) * (1 + rng.uniform(0, 0.3) * np.array([1, 0.1, -0.2]))
+    grey = np.array(HAIR_COLOURS["grey"]) * rng.uniform(0.8, 1.4)
+    share = rng.uniform(0.3, 1) if age > 0.4 and rng.random() < age else 0.0
+    return Beard(
+        shape=shape,
+        length=float(length if shape in ("full", "goatee") else min(length, 0.06)),
+        density=float(rng.uniform(0.6, 1.0)),
+        colour=_colour(tint + share * (grey - tint)),
+    )
+
+
 def sample_hat(rng: np.random.Generator) -> Hat:
     return Hat(
         edge=float(rng.uniform(0.24, 0.46)),
@@ -197,7 +228,9 @@ def sample_look(rng: np.random.Generator, african: float, female: float, age: fl
     else:
         tone = MIDDLE_SKIN + (DARK_SKIN - MIDDLE_SKIN) * (darkness * 2 - 1)
     tone = tone * (1 + rng.normal(0, 0.035, 3))
-    lips = tone * np.array([0.95, 0.66, 0.66]) * (1 + rng.normal(0, 0.06, 3))
+    # Lips are as bright as the skin around them allows, but never as yellow.
+    lips = (0.55 * tone + 0.45 * (LIGHT_LIPS + darkness * (DARK_LIPS - LIGHT_LIPS))) * (1 + rng.normal(0, 0.06, 3))
+    lips *= np.array([1.0, 0.86, 0.9])
     made_up = female > 0.5 and rng.random() < 0.55
     if made_up:
         lips = 0.45 * lips + 0.55 * np.array([rng.uniform(0.45, 0.85), rng.uniform(0.1, 0.4), rng.uniform(0.15, 0.4)])
@@ -206,7 +239,7 @@ def sample_look(rng: np.random.Generator, african: float, female: float, age: fl
     eyes = np.array([0.45, 0.25, 0.15, 0.15, 0.1]) if darkness < 0.45 else np.array([0.75, 0.22, 0.03, 0, 0])
     iris = np.array(IRIS_COLOURS[rng.choice(5, p=eyes / eyes.sum())]) * rng.uniform(0.75, 1.3)
     shadow = tone * rng.uniform(0.35, 0.8, 3) if made_up else tone * 0.75
-    return Look(
+    look = Look(
         tone=_colour(tone),
         mottling=float(rng.uniform(0.4, 1.6)),
         blush=float(rng.uniform(0, 0.25) + (0.1 if made_up else 0)),
@@ -232,6 +265,10 @@ def sample_look(rng: np.random.Generator, african: float, female: float, age: fl
         hat=sample_hat(rng) if rng.random() < 0.06 else None,
         seed=int(rng.integers(2**31)),
     )
+    own = np.random.default_rng((look.seed, 4))  # of the seed of the person's textures
+    if female < 0.35 and own.random() < 0.4:
+        look = replace(look, beard=sample_beard(own, hair.colour, age), stubble=float(own.uniform(0.3, 0.8)))
+    return look
 
 
 def irradiance(directions: np.ndarray, colours: np.ndarray) -> np.ndarray:
@@ -297,4 +334,6 @@ def sample_scene(rng: np.random.Generator) -> Scene:
         noise=float(rng.choice((0.0, rng.uniform(0.002, 0.02)), p=(0.5, 0.5))),
         jpeg=int(rng.integers(35, 96)) if rng.random() < 0.5 else 0,
         seed=int(rng.integers(2**31)),
+        aperture=float(rng.uniform(1.5, 6)) if rng.random() < 0.3 else 0.0,
+        video=int(rng.integers(24, 37)) if rng.random() < 0.25 else 0,
     )

@@ -75,6 +75,8 @@ _GROUPS = {
 }
 
 _CROWN = 0.06  # height of a tooth above its gum, in mesh units
+_CONVERGENCE = 0.32  # of eyeLookIn, of eyes at rest: the mesh's look past the viewer on either side
+_UPPER_TEETH_DOWN = (0.02, 0.055)  # how far below the line between the lips they end, in mesh units
 
 # Upper-lid margin vertex -> the lower-lid vertex it meets, along the right eye: sizes the blink of every identity.
 _LID_PAIRS = ((1657, 1667), (1656, 1668), (1655, 1669), (1673, 1670))
@@ -184,12 +186,19 @@ def sample_makehuman(rng: np.random.Generator) -> Identity:
 
     scale, origin = framing(vertices[mesh.landmarks], rng)
     to_picture = scale * np.array([1, -1, 1], np.float32)
+    look = sample_look(rng, attributes["african"], attributes["female"], attributes["age"])
+    scene = sample_scene(rng)
+    # The mesh's upper teeth end where the lips meet; people's a few millimetres below.
+    vertices[mesh.vertices_of("upper_teeth"), 1] -= rng.uniform(*_UPPER_TEETH_DOWN)
+    for eye, inwards in (("left_eye", "eyeLookInRight"), ("right_eye", "eyeLookInLeft")):  # named from either side
+        ball = mesh.vertices_of(eye)
+        vertices[ball] += np.float32(_CONVERGENCE) * basis[ARKIT_INDEX[inwards], ball]
     return Identity(
         mesh=mesh,
         vertices=((vertices - origin) * to_picture).astype(np.float32),
         basis=basis * to_picture,
-        look=sample_look(rng, attributes["african"], attributes["female"], attributes["age"]),
-        scene=sample_scene(rng),
+        look=look,
+        scene=scene,
         family="makehuman",
         attributes=attributes,
     )

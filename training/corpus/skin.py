@@ -14,11 +14,9 @@ import cv2
 import numba as nb
 import numpy as np
 
-from eat_hf.easing import smoothstep
-
 from .heads import Identity
 from .looks import Look
-from .rasteriser import rasterise
+from .rasteriser import SHEET, interpolate, rasterise
 
 COLUMNS = 1024
 SKIN_ROWS = 768
@@ -93,9 +91,11 @@ def noise(rng: np.random.Generator, rows: int, columns: int, *octaves: tuple[flo
     return total
 
 
-def ramp(low: float, high: float, x: np.ndarray | np.floating) -> np.ndarray:
+@nb.vectorize(["float32(float32, float32, float32)", "float64(float64, float64, float64)"], cache=True)
+def ramp(low, high, x):
     """0 where x is at `low` or beyond it, 1 at `high` or beyond it, smooth between the two."""
-    return smoothstep(np.clip((x - low) / (high - low), 0, 1))
+    share = min(max((x - low) / (high - low), 0), 1)
+    return share * share * (3 - 2 * share)
 
 
 @nb.njit(cache=True, fastmath=True)
@@ -147,22 +147,16 @@ def map_texels(identity: Identity) -> TexelMap:
     xy = np.concatenate([uv, shifted]).reshape(-1, 2)
     loose = np.arange(len(xy), dtype=np.int32).reshape(-1, 3)
     triangle, weights, _ = rasterise(
-        xy, radius[corners].astype(np.float32).ravel(), loose, np.ones(len(loose), bool),
+        xy, radius[corners].astype(np.float32).ravel(), loose, np.full(len(loose), SHEET, np.uint8),
         np.zeros((len(loose), 3, 2), np.float32), np.ones((2, 2), bool), SKIN_ROWS, COLUMNS,
     )  # fmt: skip
-    corner = corners[np.maximum(triangle, 0)]
-    u, v = weights[..., :1], weights[..., 1:]
-
-    def interpolate(values):
-        values = values.reshape(len(values), -1)
-        mixed = u * values[corner[..., 0]] + v * values[corner[..., 1]] + (1 - u - v) * values[corner[..., 2]]
-        return mixed.squeeze(-1) if mixed.shape[-1] == 1 else mixed
-
+    values = np.column_stack([identity.vertices, radius, mesh.lips, mesh.eyelids]).astype(np.float32)
+    mixed = interpolate(triangle, weights, corners, values)
     return TexelMap(
-        position=interpolate(identity.vertices),
-        radius=interpolate(radius.astype(np.float32)),
-        lips=interpolate(mesh.lips),
-        eyelids=interpolate(mesh.eyelids),
+        position=np.ascontiguousarray(mixed[..., :3]),
+        radius=np.ascontiguousarray(mixed[..., 3]),
+        lips=np.ascontiguousarray(mixed[..., 4]),
+        eyelids=np.ascontiguousarray(mixed[..., 5]),
         covered=triangle >= 0,
     )
 
@@ -183,7 +177,7 @@ def paint_skin(identity: Identity, texels: TexelMap) -> np.ndarray:
     facing = ramp(0.05, 0.25, place[..., 2])
     _paint_cheeks(front, place, facing, keypoints, look, rng)
     _paint_wrinkles(front, place, facing, landmarks, look, rng)
-    _paint_stubble(front, place, landmarks, look, rng)
+    _paint_stubble(front, place, texels.lips[:, _FRONT], landmarks, look, rng)
     _paint_lids(front, place, texels.eyelids[:, _FRONT], landmarks, look)
     lips = ramp(0.3, 0.75, texels.lips[:, _FRONT])[..., None] * look.lip_strength
     streaks = noise(rng, SKIN_ROWS, front.shape[1], (60, 400, 0.05), (30, 40, 0.03))[..., None]
@@ -193,7 +187,16 @@ def paint_skin(identity: Identity, texels: TexelMap) -> np.ndarray:
 
 
 def _blend(picture: np.ndarray, colour, amount: np.ndarray) -> None:
-    picture += amount[..., None] * (np.asarray(colour, np.float32) - picture)
+    _mix(picture, np.asarray(colour, np.float32), amount.astype(np.float32, copy=False))
+
+
+@nb.njit(cache=True, fastmath=True)
+def _mix(picture, colour, amount):
+    for r in range(picture.shape[0]):
+        for c in range(picture.shape[1]):
+            if amount[r, c] != 0:
+                for k in range(3):
+                    picture[r, c, k] += amount[r, c] * (colour[k] - picture[r, c, k])
 
 
 def _paint_cheeks(front, place, facing, keypoints, look: Look, rng) -> None:
@@ -211,6 +214,8 @@ def _paint_cheeks(front, place, facing, keypoints, look: Look, rng) -> None:
         front *= 1 - spots[..., None] * np.array([0.35, 0.6, 0.75], np.float32)
     for _ in range(rng.integers(0, 4)):  # moles
         centre = place[rng.integers(200, 600), rng.integers(100, front.shape[1] - 100)]
+        if np.linalg.norm(centre - nose) < 0.32:  # where the face folds over itself and a texel lies on two places
+            continue
         mole = ramp(0.014, 0.006, np.linalg.norm(place - centre, axis=-1)) * rng.uniform(0.3, 0.9)
         _blend(front, np.asarray(look.tone) * 0.35, mole)
 
@@ -233,20 +238,43 @@ def _paint_wrinkles(front, place, facing, landmarks, look: Look, rng) -> None:
     front *= 1 - (dark * facing)[..., None] * np.array([0.45, 0.6, 0.6], np.float32)
 
 
-def _paint_stubble(front, place, landmarks, look: Look, rng) -> None:
-    if look.stubble <= 0:
-        return
-    x, y = np.abs(place[..., 0]), place[..., 1]
+def beard_cover(points: np.ndarray, landmarks: np.ndarray, shape: str) -> np.ndarray:
+    """How much hair of a beard grows at points (..., 3) of a face: (...,) 0 to 1."""
+    x, y = np.abs(points[..., 0]), points[..., 1]
     mouth, nose, jaw = landmarks[48:60, 1].mean(), landmarks[33, 1], landmarks[8, 1]
-    cheek_line = nose + 0.08 - 0.5 * np.maximum(x - 0.28, 0)  # rises towards the sideburns
-    beard = ramp(0, 0.09, y - cheek_line) * ramp(jaw + 0.16, jaw + 0.02, y)
+    corner = np.abs(landmarks[[48, 54], 0]).mean()
+    # rises towards the sideburns and with them
+    cheek_line = nose + 0.08 - 0.5 * np.maximum(x - 0.28, 0) - 3 * np.maximum(x - 0.44, 0)
+    below = ramp(jaw + 0.16, jaw + 0.02, y)
+    beard = ramp(0, 0.09, y - cheek_line) * below
     moustache = ramp(nose + 0.02, nose + 0.06, y) * ramp(0.3, 0.16, x + 0.6 * np.maximum(mouth - y, 0))
+    moustache *= ramp(mouth + 0.06, mouth, y)
     over_mouth = ramp(mouth + 0.05, mouth - 0.05, y)  # between nose and mouth only the moustache grows
     beard *= 1 - over_mouth * ramp(0.36, 0.24, x)
-    beard = np.maximum(beard, moustache * ramp(mouth + 0.06, mouth, y))
-    hairs = 0.65 + 0.5 * noise(rng, *front.shape[:2], (700, 480, 0.8))
-    colour = np.minimum(np.asarray(look.hair.colour) * 0.9, np.asarray(look.tone) * 0.5)
-    _blend(front, colour, np.clip(beard * hairs, 0, 1) * 0.8 * look.stubble)
+    round_chin = x + 0.5 * np.maximum(np.abs(y - (mouth + jaw) / 2 - 0.04) - 0.04, 0)
+    chin = ramp(corner + 0.03, corner - 0.05, round_chin) * ramp(mouth + 0.06, mouth + 0.12, y) * below
+    if shape == "moustache":
+        return moustache
+    if shape == "goatee":
+        return chin
+    if shape == "circle":
+        around = ramp(corner + 0.09, corner + 0.03, x) * ramp(corner - 0.04, corner + 0.02, x)
+        return np.maximum(np.maximum(chin, moustache), around * ramp(nose + 0.04, nose + 0.09, y) * below)
+    if shape == "chin strap":
+        return beard * np.maximum(ramp(jaw - 0.12, jaw - 0.05, y + 0.5 * np.maximum(x - 0.2, 0)), ramp(0.4, 0.5, x))
+    return np.maximum(beard, moustache)
+
+
+def _paint_stubble(front, place, lips, landmarks, look: Look, rng) -> None:
+    """Stubble, and the shade of a beard's roots."""
+    if look.stubble > 0:
+        hairs = 0.65 + 0.5 * noise(rng, *front.shape[:2], (700, 480, 0.8))
+        colour = np.minimum(np.asarray(look.hair.colour) * 0.9, np.asarray(look.tone) * 0.5)
+        cover = beard_cover(place, landmarks, "full")
+        _blend(front, colour, np.clip(cover * hairs, 0, 1) * 0.8 * look.stubble)
+    if look.beard:
+        cover = ramp(0.1, 0.7, beard_cover(place, landmarks, look.beard.shape)) * (1 - lips)
+        _blend(front, np.asarray(look.beard.colour) * 0.8, 0.75 * look.beard.density * cover)
 
 
 def _paint_lids(front, place, eyelids, landmarks, look: Look) -> None:

@@ -132,6 +132,7 @@ class _Viseme:
     jaw_strength: float
     lips_strength: float
     lips: dict[str, float]  # ARKit units without side, see _SIDED
+    tongue: float = 0.0  # how far its tip is raised, 1 at the ridge behind the upper teeth
 
 
 # Opening 0.35-0.7 of jawOpen for open vowels; consonants made with the tongue leave the lips to their neighbours.
@@ -139,14 +140,18 @@ _VISEMES: dict[str, _Viseme] = {
     "rest": _Viseme(0.0, 1.0, 1.0, {}),
     "bilabial": _Viseme(0.06, 0.7, 0.05, {}),
     "labiodental": _Viseme(0.08, 1.0, 0.6, {"mouthUpperUp": 0.2}),
-    "dental": _Viseme(0.16, 0.9, 0.35, {"mouthLowerDown": 0.2, "mouthUpperUp": 0.1, "tongueOut": 0.25}),
-    "alveolar": _Viseme(0.13, 0.6, 0.2, {"mouthLowerDown": 0.18, "mouthUpperUp": 0.08}),
-    "lateral": _Viseme(0.2, 0.6, 0.25, {"mouthLowerDown": 0.18, "mouthUpperUp": 0.08}),
-    "sibilant": _Viseme(0.06, 1.0, 0.45, {"mouthStretch": 0.22, "mouthLowerDown": 0.3, "mouthUpperUp": 0.2}),
-    "postalveolar": _Viseme(0.07, 1.0, 0.8, {"mouthFunnel": 0.6, "mouthPucker": 0.2, "mouthLowerDown": 0.2}),
+    "dental": _Viseme(0.19, 0.9, 0.35, {"mouthLowerDown": 0.25, "mouthUpperUp": 0.1, "tongueOut": 0.35}, tongue=1.0),
+    "alveolar": _Viseme(0.13, 0.6, 0.2, {"mouthLowerDown": 0.18, "mouthUpperUp": 0.08}, tongue=1.0),
+    "lateral": _Viseme(0.2, 0.6, 0.25, {"mouthLowerDown": 0.18, "mouthUpperUp": 0.08}, tongue=1.0),
+    "sibilant": _Viseme(
+        0.06, 1.0, 0.45, {"mouthStretch": 0.22, "mouthLowerDown": 0.3, "mouthUpperUp": 0.2}, tongue=0.6
+    ),
+    "postalveolar": _Viseme(
+        0.07, 1.0, 0.8, {"mouthFunnel": 0.6, "mouthPucker": 0.2, "mouthLowerDown": 0.2}, tongue=0.5
+    ),
     "velar": _Viseme(0.17, 0.4, 0.12, {"mouthLowerDown": 0.1}),
     "glottal": _Viseme(0.22, 0.1, 0.03, {}),
-    "rhotic": _Viseme(0.13, 0.5, 0.6, {"mouthFunnel": 0.3, "mouthPucker": 0.35}),
+    "rhotic": _Viseme(0.13, 0.5, 0.6, {"mouthFunnel": 0.3, "mouthPucker": 0.35}, tongue=0.35),
     "w": _Viseme(0.08, 0.8, 1.0, {"mouthPucker": 0.95, "mouthFunnel": 0.1}),
     "palatal": _Viseme(0.1, 0.5, 0.35, {"mouthStretch": 0.2, "mouthSmile": 0.1}),
     "i": _Viseme(
@@ -192,12 +197,14 @@ def viseme_of(phoneme: str) -> str:
 @dataclass
 class MouthMotion:
     """Mouth of one clip without emotion. arkit (T, 52); closure (T,) in [0, 1], 1 where the lips must touch;
-    contact (T,), the same for lower lip to upper teeth; activity (T,), 0 at rest and 1 while speaking."""
+    contact (T,), the same for lower lip to upper teeth; activity (T,), 0 at rest and 1 while speaking; tongue (T,), how
+    far its tip is raised."""
 
     arkit: np.ndarray
     closure: np.ndarray
     contact: np.ndarray
     activity: np.ndarray
+    tongue: np.ndarray
 
 
 def _reach(atom: _Atom, t: np.ndarray, before: float, after: float) -> np.ndarray:
@@ -227,7 +234,7 @@ def mouth_motion(phonemes: list[str], times: np.ndarray, energy: np.ndarray, str
     sounds = _expand(phonemes, times)
     numerator = {unit: np.zeros(len(t)) for unit in ("jawOpen", "tongueOut", *_SIDED, *_ROUND)}
     total = {unit: np.full(len(t), 1e-6) for unit in numerator}  # at rest far from every sound
-    closure, contact, activity = np.zeros(len(t)), np.zeros(len(t)), np.zeros(len(t))
+    closure, contact, activity, tongue = (np.zeros(len(t)) for _ in range(4))
     for atom in sounds:
         name = _VISEME_OF[atom.symbol]
         viseme = _VISEMES[name]
@@ -249,6 +256,8 @@ def mouth_motion(phonemes: list[str], times: np.ndarray, energy: np.ndarray, str
             closure = np.maximum(closure, _gate(atom, t, lead=0.015, shortest=0.065, ramp=0.055))
         elif name == "labiodental":
             contact = np.maximum(contact, _gate(atom, t, lead=0.01, shortest=0.06, ramp=0.05))
+        if viseme.tongue > 0:  # the tip is quick, and touches however short the sound
+            tongue = np.maximum(tongue, viseme.tongue * _gate(atom, t, lead=0.015, shortest=0.06, ramp=0.06))
         if name != "rest":
             activity = np.maximum(activity, _gate(atom, t, lead=0.0, shortest=0.0, ramp=0.12))
 
@@ -258,7 +267,7 @@ def mouth_motion(phonemes: list[str], times: np.ndarray, energy: np.ndarray, str
         value = np.clip(numerator[unit] / total[unit], 0, 1) * activity
         for side in ("Left", "Right") if unit in _SIDED else ("",):
             arkit[:, ARKIT_INDEX[unit + side]] = value
-    return MouthMotion(close_lips(arkit, closure, contact), closure, contact, activity)
+    return MouthMotion(close_lips(arkit, closure, contact), closure, contact, activity, tongue)
 
 
 _OPENING = [ARKIT_INDEX[n] for n in ("mouthLowerDownLeft", "mouthLowerDownRight", "mouthUpperUpLeft",

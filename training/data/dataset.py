@@ -15,6 +15,8 @@ import numpy as np
 
 from eat_hf.errors import UserError
 
+from .files import read_video
+
 __all__ = ["Clip", "Corpus", "keypoint_index"]
 
 # labels that only the synthetic corpus can have; the others come with `training.real.prepare --model`
@@ -71,16 +73,9 @@ class Clip:
 
     def frames(self) -> np.ndarray:
         """All pictures (T, 256, 256, 3) uint8 RGB. Raises ValueError for a clip without pictures."""
-        import av
-        from av.video.reformatter import Interpolation
-
         if not self.rendered:
             raise ValueError(f"clip {self.name} has labels and sound only, no pictures")
-        # The default conversion truncates: every picture would be a grey level too dark, with blocky colours.
-        exact = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-        with av.open(str(self.folder / self.metadata["file_name"])) as container:
-            return np.stack([frame.reformat(format="rgb24", interpolation=exact).to_ndarray()
-                             for frame in container.decode(video=0)])  # fmt: skip
+        return read_video(str(self.folder / self.metadata["file_name"]))
 
     def portrait(self) -> np.ndarray:
         """(256, 256, 3) uint8 RGB: the person in the clip's place and first pose, neutral and silent; of real people a
