@@ -96,5 +96,6 @@ def read_portrait(networks: Networks, aligned: AlignedPortrait, device: torch.de
     motion = read_motion(networks.motion_estimator, pixel_values)
     frame = networks.expression_basis.config.expression_frame
     canonical, keypoints, prediction_map = locate_keypoints(networks.keypoint_detector, pixel_values, motion, frame)
+    canonical = networks.expression_basis.rest_lips(canonical)
     features = networks.repos_net.encode(detailed)
     return Portrait(aligned, features, canonical, keypoints, prediction_map, motion)

@@ -26,6 +26,10 @@ class ExpressionBasis(ModelMixin, ConfigMixin):
             portrait's; "none" leaves them.
         blink_deformation: 3K numbers, what shutting the eyes adds to E' of a face of hull volume 1; None, as
             published: the model does not blink.
+        lips: indices of the keypoints in the middle of the upper and of the lower inner lip, and lips_apart: how far
+            apart their y is on a face at rest, in units of V ** p; parting_deformation: 3K numbers, what parting the
+            lips by 1 adds to an expression. Together they shut the lips of canonical keypoints, see `rest_lips`; None,
+            as published: canonical keypoints stay as they are found.
     """
 
     @register_to_config
@@ -37,6 +41,9 @@ class ExpressionBasis(ModelMixin, ConfigMixin):
         hull_volume_exponent: float = 1.0,
         driving_centring: Literal["clip", "none"] = "clip",
         blink_deformation: Sequence[float] | None = None,
+        lips: tuple[int, int] | None = None,
+        lips_apart: float = 0.0,
+        parting_deformation: Sequence[float] | None = None,
     ):
         super().__init__()
         for name, value, known in (
@@ -45,10 +52,12 @@ class ExpressionBasis(ModelMixin, ConfigMixin):
         ):
             if value not in known:
                 raise ValueError(f"{name} must be one of {known}, not {value!r}.")
-        if blink_deformation is not None and len(blink_deformation) != 3 * keypoints:
-            raise ValueError(
-                f"blink_deformation must be {3 * keypoints} numbers, three a keypoint, not {len(blink_deformation)}."
-            )
+        deformations = {"blink_deformation": blink_deformation, "parting_deformation": parting_deformation}
+        for name, numbers in deformations.items():
+            if numbers is not None and len(numbers) != 3 * keypoints:
+                raise ValueError(f"{name} must be {3 * keypoints} numbers, three a keypoint, not {len(numbers)}.")
+        if (lips is None) != (parting_deformation is None):
+            raise ValueError("lips and parting_deformation belong together.")
         self.register_buffer("directions", torch.eye(3 * keypoints, coefficients))
         self.register_buffer("mean", torch.zeros(3 * keypoints))
 
@@ -63,3 +72,16 @@ class ExpressionBasis(ModelMixin, ConfigMixin):
     def scale(self, canonical: Tensor) -> Tensor:
         """V ** p of faces with canonical keypoints (B, K, 3): (B,)."""
         return hull_volume(canonical) ** self.config.hull_volume_exponent
+
+    def rest_lips(self, canonical: Tensor) -> Tensor:
+        """Canonical keypoints (B, K, 3) of faces whose lips are as far apart as those of a face at rest.
+
+        What a motion estimator takes for an open mouth is off the canonical keypoints, right or wrong. If it is wrong,
+        as it may be of pressed, smiling or half-hidden lips, lips would be shut where the voice opens them.
+        """
+        if self.config.lips is None:
+            return canonical
+        upper, lower = self.config.lips
+        lacking = self.config.lips_apart * self.scale(canonical) - (canonical[:, lower, 1] - canonical[:, upper, 1])
+        parting = canonical.new_tensor(self.config.parting_deformation).view(-1, 3)
+        return canonical + lacking[:, None, None] * parting

@@ -329,3 +329,25 @@ def test_the_expression_basis_is_linear_and_projects_back(tmp_path):
     torch.testing.assert_close(basis.project(expression), coefficients, rtol=1e-4, atol=1e-4)
     basis.save_pretrained(tmp_path)
     torch.testing.assert_close(ExpressionBasis.from_pretrained(tmp_path)(coefficients), expression, rtol=0, atol=0)
+
+
+def test_lips_of_canonical_keypoints_are_shut():
+    """Whatever the motion estimator took for an open mouth, the lips of a face at rest are as far apart as they are."""
+    torch.manual_seed(0)
+    parting = torch.zeros(6, 3)
+    parting[4], parting[5] = torch.tensor([0.0, 1.0, -0.4]), torch.tensor([0.0, 0.7, -0.7])  # lower lip and chin
+    settings = dict(hull_volume_exponent=1 / 3, lips=(3, 4), lips_apart=0.02)
+    basis = ExpressionBasis(6, 4, **settings, parting_deformation=parting.flatten().tolist())
+    rest = torch.rand(2, 6, 3) - 0.5
+    shut = basis.rest_lips(rest)
+    still = [0, 1, 2, 3]
+    assert torch.equal(shut[:, still], rest[:, still])
+    torch.testing.assert_close(shut[:, 4, 1] - shut[:, 3, 1], 0.02 * basis.scale(rest))
+    ratio = (shut - rest)[:, 5] / (shut - rest)[:, 4, 1:2]
+    torch.testing.assert_close(ratio, parting[5].expand(2, -1), atol=1e-4, rtol=1e-4)
+    published = ExpressionBasis(6, 4)
+    assert published.rest_lips(rest) is rest
+    with pytest.raises(ValueError, match="belong together"):
+        ExpressionBasis(6, 4, lips=(3, 4))
+    with pytest.raises(ValueError, match="parting_deformation must be 18 numbers"):
+        ExpressionBasis(6, 4, lips=(3, 4), parting_deformation=[0.0])

@@ -48,7 +48,7 @@ PICTURES = ["--face_weight", "2", "--sync_weight", "1", "--sync_expert", "{runs}
 RUNS = {
     "detector": (train_latent, ["--part", "detector"], ["keypoint_detector"]),
     "estimator": (train_latent, ["--part", "estimator"], ["motion_estimator"]),
-    "motion": (train_renderer, ["--motion_only", "true"], ["repos_net"]),
+    "motion": (train_renderer, ["--part", "motion"], ["repos_net"]),
     "renderer": (train_renderer, ["--initial", "{runs}/motion/repos_net"], ["repos_net"]),
     "enhancement": (train_enhancement, [], ["keypoint_detector", "motion_estimator", "repos_net"]),
     "speech": (train_speech, [], ["speech_encoder"]),

@@ -8,6 +8,7 @@ python -m training.release.assemble --corpus CORPUS --runs runs --output checkpo
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +23,8 @@ from eat_hf.models.components import load_component
 from ..data.dataset import Corpus
 from ..data.frames import FrameBank
 from ..loop.command_line import latent_folder, parse_options, run_script
+
+LIPS = ("inner_lip_upper_middle", "inner_lip_lower_middle")
 
 
 @dataclass
@@ -65,6 +68,31 @@ def blink_deformation(corpus: str, exponent: float, clips: int = 200) -> list[fl
     return np.where(lids[:, None], np.mean(found, 0), 0).flatten().round(5).tolist()
 
 
+def resting_lips(corpus: str, exponent: float, clips: int = 400) -> dict[str, Any]:
+    """The settings of `ExpressionBasis` that shut the lips of canonical keypoints, from rendered people; none if the
+    corpus has no such keypoints. How other keypoints move as lips part is least squares over all frames."""
+    source = Corpus(corpus)
+    names = source.info["keypoint_names"]
+    if not set(LIPS) <= set(names):
+        return {}
+    upper, lower = (names.index(name) for name in LIPS)
+    apart, gaps, expressions = [], [], []
+    for clip in source.clips(split="train")[:clips]:
+        labels = clip.labels("canonical", "expression")
+        scale = hull_volume(torch.from_numpy(labels["canonical"])[None]).item() ** exponent
+        apart.append((labels["canonical"][lower, 1] - labels["canonical"][upper, 1]) / scale)
+        expressions.append(labels["expression"])
+        gaps.append(labels["expression"][:, lower, 1] - labels["expression"][:, upper, 1])
+    gap, expression = np.concatenate(gaps), np.concatenate(expressions)
+    gap = gap - gap.mean()
+    parting = (gap[:, None, None] * (expression - expression.mean(0))).sum(0) / (gap**2).sum()
+    return {
+        "lips": (upper, lower),
+        "lips_apart": round(float(np.mean(apart)), 5),
+        "parting_deformation": parting.flatten().round(4).tolist(),
+    }
+
+
 # the landmark on the other side of the face
 IBUG_MIRROR = np.array(
     [*range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, 35, 34, 33, 32, 31]
@@ -90,7 +118,7 @@ def main(argv: list[str] | None = None) -> None:
     components["keypoint_detector"].register_to_config(template_landmarks=landmarks)
     basis = components["expression_basis"]
     blink = blink_deformation(options.corpus, basis.config.hull_volume_exponent)
-    basis.register_to_config(blink_deformation=blink)
+    basis.register_to_config(blink_deformation=blink, **resting_lips(options.corpus, basis.config.hull_volume_exponent))
     pipeline = EATPipeline(**components)
     if options.half:
         for component in pipeline.components.values():

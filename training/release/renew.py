@@ -26,6 +26,7 @@ from eat_hf.models.components import load_component
 from eat_hf.models.eam import EmotionalAdaptationModule
 
 from ..loop.command_line import parse_options, run_script
+from .assemble import resting_lips
 
 NETWORKS = ("keypoint_detector", "motion_estimator", "repos_net")
 
@@ -38,6 +39,7 @@ class RenewOptions:
     keypoint_detector: str = field(default="", metadata={"help": "Folder of a new one; empty: as it is."})
     motion_estimator: str = field(default="", metadata={"help": "Folder of a new one; empty: as it is."})
     repos_net: str = field(default="", metadata={"help": "Folder of a new one; empty: as it is."})
+    corpus: str = field(default="", metadata={"help": "Corpus that says how lips part (`rest_lips`); empty: as it is."})
     adapters: list[str] = field(default_factory=list, metadata={"help": "Folders of adapters of this model."})
     half: bool = field(default=True, metadata={"help": "Store float16, in half the space; it is read as float32."})
 
@@ -57,6 +59,10 @@ def renew(options: RenewOptions) -> None:
         if name == "repos_net":
             network.volume_eam.reset_parameters()
         network.to(torch.float16 if options.half else torch.float32).save_pretrained(model / name)
+    if options.corpus:
+        basis = load_component(model / "expression_basis")
+        basis.register_to_config(**resting_lips(options.corpus, basis.config.hull_volume_exponent))
+        basis.save_pretrained(model / "expression_basis")
     base = EATPipeline.from_pretrained(model).base
     words = model / FOLDER / "adapter"
     for folder in (*map(Path, options.adapters), *([words] if words.is_dir() else [])):
