@@ -72,11 +72,14 @@ def draw(
 ) -> Batch:
     source, driving = bank.draw_pairs(rng, count, calm_share, MOST_TURNED, wanted)
     pictures = torch.stack([bank.pixel_values(source, None), bank.pixel_values(driving, None)], 1)
-    return {
+    batch = {
         "pictures": pictures,
         "keypoints": torch.stack([bank.label("keypoints", source), bank.label("keypoints", driving)], 1),
         "landmarks": torch.stack([bank.label("landmarks", source), bank.label("landmarks", driving)], 1),
     }
+    if "arches" in bank.labels:  # not of real people
+        batch["teeth"] = bank.label("arches", driving)
+    return batch
 
 
 def noisy(keypoints: Tensor, options: RendererOptions) -> tuple[Tensor, Tensor]:
@@ -108,7 +111,7 @@ class RendererTask(nn.Module):
         # one jitter for both pictures of a pair: the two halves of one tall picture
         source, driving = jitter_colour(torch.cat(pairs["pictures"].unbind(1), 2)).chunk(2, 2)
         source_keypoints, driving_keypoints = noisy(exact, self.options)
-        return {
+        batch = {
             "source": source.contiguous(memory_format=torch.channels_last),
             "driving": driving,
             "source_keypoints": source_keypoints,
@@ -118,6 +121,9 @@ class RendererTask(nn.Module):
             "keypoints_visible": visibility(exact[:, 1], self.visible),
             "landmarks_visible": visibility(pairs["landmarks"][:, 1], torch.arange(68) >= 17),
         }
+        if "teeth" in pairs:
+            batch["teeth"] = pairs["teeth"] + self.options.own_noise * torch.randn_like(pairs["teeth"][:, :1])
+        return batch
 
     def forward(self, batch: Batch) -> Losses:
         return self.motion(batch) if self.options.part == "motion" else self.parts(batch)
@@ -146,7 +152,10 @@ class RendererTask(nn.Module):
         with torch.no_grad():
             motion = self.model.move(batch["source"], batch["source_keypoints"], driving)
         losses = {}
-        drawings = self.model.draw(encoded, batch["source_keypoints"], driving[:, None], motion=motion)
+        # the person's own teeth: where the guide would have them, single teeth could not be told apart
+        drawings = self.model.draw(
+            encoded, batch["source_keypoints"], driving[:, None], motion=motion, teeth=batch.get("teeth")
+        )
         for name, drawing, target in drawings_and_targets(drawings, batch["driving"]):
             area = drawing.mask.sum((1, 2, 3), keepdim=True).clamp_min(SMALLEST)
             error = drawing.mask * (drawing.drawn - target)

@@ -182,11 +182,13 @@ class DetailRenderer(ModelMixin, ConfigMixin):
         driving_keypoints: Tensor,
         guidance: Tensor | None = None,
         motion: AffineMotion | None = None,
+        teeth: Tensor | None = None,
     ) -> list[Drawing]:
         """What is drawn of every frame: the eyes, if they are, and the mouth. Arguments are those of `render`.
 
         Args:
             motion: of the frames, if it is known already.
+            teeth: points of the arches (N, P, 3), if they are known; else they follow from the keypoints.
         """
         count = driving_keypoints.shape[1]
         driving, own = driving_keypoints.flatten(0, 1).float(), repeat_per_frame(source_keypoints, count).float()
@@ -209,7 +211,8 @@ class DetailRenderer(ModelMixin, ConfigMixin):
         shown = polygon_coverage(own[:, mouth.inner_mouth, :2], where)
         volume = modulate_per_frame(self.volume_eam, source.volume, guidance, count)
         features = self._features(volume, motion, plane.places(mouth_decoder.HEIGHT // 4, mouth_decoder.WIDTH // 4))
-        drawn = mouth(moved, opening, shown, driving, places, features)
+        teeth = mouth.guide.points(driving) if teeth is None else teeth
+        drawn = mouth(moved, opening, shown, teeth, places, features)
         drawings.append(Drawing(plane, places, moved, drawn, opening))
         return drawings
 

@@ -70,7 +70,7 @@ class MouthDecoder(CheckpointedBlocks):
         return (2 * F.avg_pool2d(inside, self.HIDDEN, 1, self.HIDDEN // 2)).clamp(max=1)
 
     def forward(
-        self, picture: Tensor, opening: Tensor, shown: Tensor, keypoints: Tensor, places: Tensor, features: Tensor
+        self, picture: Tensor, opening: Tensor, shown: Tensor, teeth: Tensor, places: Tensor, features: Tensor
     ) -> Tensor:
         """Draw it.
 
@@ -78,7 +78,7 @@ class MouthDecoder(CheckpointedBlocks):
             picture: (N, 3, h, w), the moved portrait on the patch.
             opening: (N, 1, h, w), see `opening`.
             shown: (N, 1, h, w), where the moved portrait shows what is between its own lips.
-            keypoints: K_d (N, K, 3).
+            teeth: points of the arches (N, P, 3), see `MouthGuide`.
             places: (N, h, w, 2) of the patch.
             features: (N, C, h / 4, w / 4) of the renderer, on the patch.
 
@@ -86,7 +86,7 @@ class MouthDecoder(CheckpointedBlocks):
             (N, 3, h, w) in [0, 1], of use between the lips alone.
         """
         with torch.autocast(picture.device.type, enabled=False):
-            guide = self.guide.draw(self.guide.points(keypoints), places)
+            guide = self.guide.draw(teeth, places)
         # hidden from the network, so that lips stretched by the warp are never taken for a cavity
         visible = picture * (1 - opening * (1 - shown))
         maps = torch.cat([visible, opening, opening * shown, guide * opening], 1).to(self.to_rgb.weight.dtype)

@@ -81,6 +81,7 @@ def test_the_renderer_learns_one_half_at_a_time(part):
         "pictures": torch.stack([pictures, pictures.flip(0)], 1),
         "keypoints": points,
         "landmarks": torch.rand(2, 2, 68, 3) - 0.5,
+        "teeth": 0.2 * torch.rand(2, 4 * (DETAIL["teeth"] + 1), 3),
     }
     losses = task(task.augment(pairs))
     assert all(loss.isfinite() and loss > 0 for loss in losses.values())

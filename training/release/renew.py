@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
+from torch import nn
 
 from eat_hf import EATPipeline
 from eat_hf.adapters.emotion_adapter import CONFIG, WEIGHTS, AdapterConfig, EmotionAdapter
@@ -46,7 +47,7 @@ class RenewOptions:
 
 def renew(options: RenewOptions) -> None:
     """Raises UserError: a network has other keypoints than the model's, or an adapter was made for another model."""
-    model = Path(options.model)
+    model, dtype = Path(options.model), torch.float16 if options.half else torch.float32
     given = {name: place for name in NETWORKS if (place := getattr(options, name))}
     keypoints = load_component(model / "a2et").config.keypoints
     for name, place in given.items():
@@ -58,18 +59,20 @@ def renew(options: RenewOptions) -> None:
             network.register_to_config(template_landmarks=old["template_landmarks"])
         if name == "repos_net":
             network.volume_eam.reset_parameters()
-        network.to(torch.float16 if options.half else torch.float32).save_pretrained(model / name)
+        nn.Module.to(network, dtype)  # the network's own warns of parts to keep in float32: []
+        network.save_pretrained(model / name)
     if options.corpus:
         basis = load_component(model / "expression_basis")
         basis.register_to_config(**resting_lips(options.corpus, basis.config.hull_volume_exponent))
+        nn.Module.to(basis, dtype)
         basis.save_pretrained(model / "expression_basis")
     base = EATPipeline.from_pretrained(model).base
     words = model / FOLDER / "adapter"
     for folder in (*map(Path, options.adapters), *([words] if words.is_dir() else [])):
-        carry(folder, base, given)
+        carry(folder, base, given, dtype)
 
 
-def carry(folder: Path, base: Base, renewed: Collection[str]) -> None:
+def carry(folder: Path, base: Base, renewed: Collection[str], dtype: torch.dtype) -> None:
     """Make an adapter one of the base, which differs from its own in the renewed networks alone."""
     config = AdapterConfig.load(folder)
     present = fingerprint(base)
@@ -81,7 +84,7 @@ def carry(folder: Path, base: Base, renewed: Collection[str]) -> None:
         if "repos_net" in renewed:
             cast(EmotionalAdaptationModule, adapter.parts["repos_net.volume_eam"]).reset_parameters()
         for part in adapter.parts.values():
-            part.half()
+            nn.Module.to(part, dtype)
         adapter.save(copy)
         for name in (CONFIG, WEIGHTS):  # the card stays as it was
             shutil.copyfile(Path(copy) / name, folder / name)
