@@ -61,8 +61,8 @@ def test_it_fits_the_repository():
 
 
 def test_lips_move_with_speech_and_rest_in_silence(pipe, speech):
-    talking = pipe(PORTRAIT, (speech[: 2 * SECOND], SECOND), generator=0, head_motion="still").frames
-    silent = pipe(PORTRAIT, (np.zeros(SECOND, np.float32), SECOND), generator=0, head_motion="still").frames
+    talking = pipe(PORTRAIT, (speech[: 2 * SECOND], SECOND), generator=0, head_motion="still", size=256).frames
+    silent = pipe(PORTRAIT, (np.zeros(SECOND, np.float32), SECOND), generator=0, head_motion="still", size=256).frames
     assert len(talking) == 50 and len(silent) == 25
     gap, rest = (opening(read_keypoints(pipe, frames)) for frames in (talking, silent))
     assert gap.max() > rest.mean() + 4
@@ -73,7 +73,7 @@ def test_lips_move_with_speech_and_rest_in_silence(pipe, speech):
 def test_emotions_differ_in_the_right_direction(pipe, speech):
     sound = speech[SECOND : 2 * SECOND], SECOND
     clips = {
-        emotion: read_keypoints(pipe, pipe(PORTRAIT, sound, emotion, generator=0, head_motion="still").frames)
+        emotion: read_keypoints(pipe, pipe(PORTRAIT, sound, emotion, generator=0, head_motion="still", size=256).frames)
         for emotion in ("happy", "sad", "angry", "surprised")
     }
     brows = [names().index(f"brow_{part}_{side}") for part in ("inner", "middle") for side in ("left", "right")]

@@ -45,7 +45,7 @@ from training.corpus.captions import Wish, sample_wish
 from training.corpus.emotions import HELD_OUT, EmotionStyle, sample_style
 from training.corpus.facekit_heads import FaceKit, find_facekit
 from training.corpus.heads import FRAME, Motion, clip_labels
-from training.corpus.looks import sample_scene
+from training.corpus.looks import sample_scene, undegraded
 from training.corpus.people import sample_identity
 from training.corpus.sentences import sentences
 from training.corpus.speech import VOICES, Prosody, Speech, prosody_of, room_tone, say
@@ -97,6 +97,9 @@ class Plan:
     )
     dense_labels: bool = field(
         default=False, metadata={"help": "Keep what masks by part and dense flow are computed from, see dense.py."}
+    )
+    undegraded: bool = field(
+        default=False, metadata={"help": "In focus, without noise and compression: for networks that draw."}
     )
     splits: tuple[Literal["train", "validation", "test"], ...] = field(
         default=(), metadata={"help": "Make only the identities of these splits; all by default."}
@@ -218,6 +221,8 @@ def _make_clip(plan: Plan, job: _ClipJob, identity: int, person: heads.Identity,
 
     # The first clip of a person has the person's own scene, the others a new one.
     scene = person.scene if job.stream == _RANGE or not job.rendered else sample_scene(rng)
+    if plan.undegraded:
+        scene = undegraded(scene)
     labels = clip_labels(person, **vars(motion), distance=scene.distance if job.rendered else None)
     labels["phonemes"] = np.array(speech.phonemes if speech else [], dtype=np.str_)
     labels["phoneme_times"] = speech.times.astype(np.float32) if speech else np.zeros((0, 2), np.float32)
@@ -311,6 +316,7 @@ def _check_resumable(plan: Plan) -> None:
             "judge",
             "expression",
             "dense_labels",
+            "undegraded",
         ):
             if was.get(name, _WITHOUT.get(name, getattr(Plan, name, None))) != getattr(plan, name):
                 raise UserError(f"{plan.output} was made with {name} {was[name]}, not {getattr(plan, name)}: "
@@ -343,12 +349,12 @@ def build_corpus(plan: Plan, workers: int = 1, progress: bool = True) -> None:
         "seed": plan.seed, "identities": plan.identities, "speech_clips": plan.speech_clips,
         "latent_clips": plan.latent_clips, "frames_per_clip": plan.frames_per_clip, "range_frames": plan.range_frames,
         "size": plan.size, "families": plan.families, "judge": plan.judge, "splits": list(plan.splits),
-        "expression": plan.expression, "dense_labels": plan.dense_labels,
+        "expression": plan.expression, "dense_labels": plan.dense_labels, "undegraded": plan.undegraded,
         "fps": FPS, "sampling_rate": SAMPLING_RATE, "versions": package_versions(*PACKAGES),
         "command": f"python -m training.corpus.build --output DIR --identities {plan.identities} --speech-clips "
         f"{plan.speech_clips} --latent-clips {plan.latent_clips} --seed {plan.seed} --frames-per-clip "
         f"{plan.frames_per_clip} --range-frames {plan.range_frames} --size {plan.size}" + " --judge" * plan.judge
-        + " --dense-labels" * plan.dense_labels
+        + " --dense-labels" * plan.dense_labels + " --undegraded" * plan.undegraded
         + " --ict-facekit ict_facekit.npz" * bool(plan.ict_facekit)
         + " ".join(["", "--splits", *plan.splits] if plan.splits else [])
         + f" --expression {plan.expression}" * bool(plan.expression),

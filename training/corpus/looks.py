@@ -293,6 +293,14 @@ def _sample_surroundings(rng: np.random.Generator, brightness: float) -> np.ndar
     return light * brightness / light[0].mean()
 
 
+def undegraded(scene: Scene) -> Scene:
+    """The same in focus, without noise, compression and brushes: what networks that draw shall learn from."""
+    painted = scene.filter == "painted"
+    return replace(
+        scene, blur=0.0, noise=0.0, jpeg=0, video=0, aperture=0.0, filter="none" if painted else scene.filter
+    )
+
+
 def sample_scene(rng: np.random.Generator) -> Scene:
     """Place, light, clothes and camera of one clip."""
     angle, height = rng.uniform(-1.1, 1.1), rng.uniform(-0.1, 0.8)
