@@ -57,8 +57,8 @@ class FairQueue(Queue):
 
     def _is_busy(self, event: Event) -> bool:
         """Whether its visitor has as many of that queue under way as may be."""
-        others = [other for job in self.active_jobs for other in job or ()]
-        others = [_visitor(other) for other in others if other.concurrency_id == event.concurrency_id]
+        active = [other for job in self.active_jobs for other in job or ()]
+        others = [_visitor(other) for other in active if other.concurrency_id == event.concurrency_id]
         address, session = visitor = _visitor(event)
         if event.concurrency_id != NETWORKS:
             return visitor in others
