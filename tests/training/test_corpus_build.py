@@ -205,3 +205,13 @@ def test_one_split_alone_is_the_same_as_within_the_whole(tmp_path):
         build_corpus(each, progress=False)
     whole, part = digests(plan.output), digests(part.output)
     assert len(part) == 2 and part.items() <= whole.items()
+
+
+def test_same_seed_same_pictures(tmp_path):
+    plan = Plan(tmp_path / "a", identities=1, speech_clips=1, latent_clips=0, seed=8, range_frames=4,
+                frames_per_clip=10, dense_labels=True)  # fmt: skip
+    build_corpus(plan, progress=False)
+    build_corpus(dataclasses.replace(plan, output=tmp_path / "b"), progress=False)
+    made = digests(tmp_path / "a")
+    assert {name.rpartition(".")[2] for name in made} == {"mp4", "npz", "png", "wav"}
+    assert made == digests(tmp_path / "b")

@@ -270,7 +270,7 @@ def _write_surface(path: Path, figure: Figure) -> None:
 
     if not path.is_file():
         with whole_file(path) as part:
-            np.savez_compressed(part, **surface_arrays(figure.surface, figure.solid))
+            np.savez_compressed(part, **surface_arrays(figure.surface, figure.solid))  # type: ignore[arg-type]
 
 
 @threadpool_limits.wrap(limits=1)  # matrix products round differently on more threads

@@ -86,7 +86,7 @@ class Surface:
     @cached_property
     def _reach(self) -> np.ndarray:
         """(52,2) from which to which vertex a unit moves any."""
-        moves = self.basis.any(2)
+        moves = np.asarray(self.basis.any(2))
         first = moves.argmax(1)
         return np.stack([first, np.where(moves.any(1), moves.shape[1] - moves[:, ::-1].argmax(1), first)], 1)
 

@@ -153,7 +153,7 @@ class Motion:
     pitch: np.ndarray
     roll: np.ndarray
     translation: np.ndarray
-    tongue: np.ndarray | None = None
+    tongue: np.ndarray = None  # type: ignore[assignment]
 
     def __post_init__(self):
         if self.tongue is None:

@@ -93,10 +93,10 @@ class ClipRenderer:
         if tongue > 0:  # light gets through its tip and is thrown at its lower side
             normals[:, 2] += np.float32(1.5 * tongue) * surface.tongue
         scale = np.float32(0.5 / SHADOW_REACH * SHADOW_SIZE)
-        in_light = seen_from_light(posed, self._light_view, scale, np.float32(SHADOW_SIZE / 2))
-        light_depth = self._rasterise(*in_light, slice(figure.casters), SHADOW_SIZE)[2]
+        light_xy, nearness = seen_from_light(posed, self._light_view, scale, np.float32(SHADOW_SIZE / 2))
+        light_depth = self._rasterise(light_xy, nearness, slice(figure.casters), SHADOW_SIZE)[2]
         gap = np.float32(ramp(0.01, 0.06, parted))  # no light gets between closed lips
-        corners = pack_corners(normals, self._openness, figure.inside_mouth, gap, *in_light, _SHADOW_BIAS)
+        corners = pack_corners(normals, self._openness, figure.inside_mouth, gap, light_xy, nearness, _SHADOW_BIAS)
         around = np.ones((4, 4), np.uint8)
         nearest, farthest = (change(light_depth, around, anchor=(1, 1)) for change in (cv2.dilate, cv2.erode))
         light = shade(  # type: ignore[call-arg]  # numba's annotations know no such call
@@ -161,9 +161,8 @@ class ClipRenderer:
         saturation = 0.0 if scene.filter in ("grey", "sepia") else scene.saturation
         tint = np.array(_TINTS.get(scene.filter, (1, 1, 1)), np.float32)
         base, span = _SPANS.get(scene.filter, (0.0, 1.0))
-        expose(
-            picture, self._gain, *map(np.float32, (saturation, scene.contrast)), tint, *map(np.float32, (base, span))
-        )
+        contrast = np.float32(scene.contrast)
+        expose(picture, self._gain, np.float32(saturation), contrast, tint, np.float32(base), np.float32(span))
         if scene.filter == "painted":
             shown = (np.clip(picture, 0, 1) * 255).astype(np.uint8)
             picture = cv2.edgePreservingFilter(shown, sigma_s=12, sigma_r=0.25).astype(np.float32) / 255

@@ -90,8 +90,8 @@ class Clip:
 
     def labels(self, *needed: str) -> dict[str, np.ndarray]:
         """The label arrays: yaw, pitch, roll (T,) degrees; translation (T, 3); arkit (T, 52); canonical (K, 3);
-        expression, keypoints (T, K, 3); landmarks (T, 68, 3); face_box (T, 4) px; phonemes (P,) str; phoneme_times
-        (P, 2) s; arkit_names.
+        expression, keypoints (T, K, 3); landmarks (T, 68, 3); face_box (T, 4) px; tongue (T,), how far it is raised, 0
+        to 1; phonemes (P,) str; phoneme_times (P, 2) s; arkit_names.
 
         Real clips have no arkit and no phonemes, the depth of their landmarks is NaN, and they have pose, expression
         and keypoints only if a model has measured them.

@@ -49,7 +49,7 @@ def sample_people(count: int, seed: int, facekit: FaceKit | None) -> list[Identi
 
 def neutral_portrait(person: Identity, size: int) -> np.ndarray:
     """(size, size, 3) uint8 RGB, in the person's own scene."""
-    still = _held(np.zeros((1, len(person.basis)), np.float32))
+    still = _held(np.zeros((1, len(person.basis)), np.float32), np.zeros(1, np.float32))
     return ClipRenderer(person, size=max(size, 256)).portrait(still)
 
 
@@ -85,8 +85,8 @@ def close_ups(person: Identity, seed: int, size: int) -> list[np.ndarray]:
     return tiles
 
 
-def _held(arkit: np.ndarray, tongue: np.ndarray | None = None) -> Motion:
-    """Poses (T, 52) of a head that looks straight ahead."""
+def _held(arkit: np.ndarray, tongue: np.ndarray) -> Motion:
+    """Poses (T, 52) of a head that looks straight ahead, its tongue raised as far (T,)."""
     still = np.zeros(len(arkit), np.float32)
     return Motion(arkit, still, still, still, np.zeros((len(arkit), 3), np.float32), tongue)
 
