@@ -279,3 +279,16 @@ def test_a_clip_and_its_portrait_go_through_the_same_video(identity):
     assert 1 < np.abs(error).mean() < 12 and abs(error.mean()) < 1.5
     assert np.array_equal(coded.clip(motion), again.clip(motion))
     assert 1 < np.abs(coded.portrait(motion).astype(int) - plain.portrait(motion)).mean() < 12
+
+
+def test_scenes_for_networks_that_draw_are_not_degraded():
+    scenes = [looks.sample_scene(np.random.default_rng(seed)) for seed in range(60)]
+    degraded = ("blur", "noise", "jpeg", "video", "aperture")
+    assert all(any(getattr(scene, name) for scene in scenes) for name in degraded)
+    clean = [looks.undegraded(scene) for scene in scenes]
+    assert not any(getattr(scene, name) for scene in clean for name in degraded)
+    assert "grey" in {scene.filter for scene in clean} and "painted" not in {scene.filter for scene in clean}
+    assert all(
+        replace(scene, **{name: getattr(before, name) for name in (*degraded, "filter")}) == before
+        for scene, before in zip(clean, scenes, strict=True)
+    )
