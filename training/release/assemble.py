@@ -89,7 +89,7 @@ def resting_lips(corpus: str, exponent: float, clips: int = 400) -> dict[str, An
     return {
         "lips": (upper, lower),
         "lips_apart": round(float(np.mean(apart)), 5),
-        "parting_deformation": parting.flatten().round(4).tolist(),
+        "parting_deformation": parting.flatten().astype(float).round(4).tolist(),
     }
 
 

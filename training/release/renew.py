@@ -23,6 +23,7 @@ from eat_hf.adapters.emotion_adapter import CONFIG, WEIGHTS, AdapterConfig, Emot
 from eat_hf.adapters.fingerprint import Base, fingerprint
 from eat_hf.adapters.from_text import FOLDER
 from eat_hf.errors import UserError
+from eat_hf.media.files import write_atomically
 from eat_hf.models.components import load_component
 from eat_hf.models.eam import EmotionalAdaptationModule
 
@@ -62,10 +63,10 @@ def renew(options: RenewOptions) -> None:
         nn.Module.to(network, dtype)  # the network's own warns of parts to keep in float32: []
         network.save_pretrained(model / name)
     if options.corpus:
-        basis = load_component(model / "expression_basis")
-        basis.register_to_config(**resting_lips(options.corpus, basis.config.hull_volume_exponent))
-        nn.Module.to(basis, dtype)
-        basis.save_pretrained(model / "expression_basis")
+        place = model / "expression_basis" / "config.json"
+        basis = json.loads(place.read_text())
+        basis |= resting_lips(options.corpus, basis["hull_volume_exponent"])
+        write_atomically(place, json.dumps(basis, indent=2, sort_keys=True) + "\n")
     base = EATPipeline.from_pretrained(model).base
     words = model / FOLDER / "adapter"
     for folder in (*map(Path, options.adapters), *([words] if words.is_dir() else [])):
