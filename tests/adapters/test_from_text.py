@@ -323,6 +323,7 @@ def test_too_little_memory_is_said(pipe, crop, aligned, monkeypatch):
     assert "grin" not in pipe.emotions
 
 
+@pytest.mark.slow
 def test_the_command_line(model, portrait_file, recording_file, tmp_path):
     environment = os.environ | {"HF_HUB_OFFLINE": "1"}
 

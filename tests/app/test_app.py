@@ -479,6 +479,7 @@ def test_comparison_in_the_page(visit, files):
     assert size == [1024, 512]
 
 
+@pytest.mark.slow
 def test_two_visitors_at_once_get_their_own_videos(visit, files, tiny_pipeline, tmp_path):
     visitors = {"angry": visit(), "surprised": visit()}
     for emotion, page in visitors.items():

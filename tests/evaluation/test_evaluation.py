@@ -152,6 +152,7 @@ def test_workers_and_runs_change_no_number(evaluation, folders, judges):
     assert again.figures == evaluation.figures and torch.get_num_threads() == threads
 
 
+@pytest.mark.slow
 def test_judges_can_be_left_out_and_sound_may_be_missing(face, tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()

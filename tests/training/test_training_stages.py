@@ -186,6 +186,7 @@ ABLATIONS = {
 }
 
 
+@pytest.mark.slow
 def test_throughput_joins_the_page_of_the_benchmark(corpus, runs, tmp_path):
     with pytest.raises(UserError, match="Unknown stage 'flight'"):
         call(throughput, "--stages", "flight")
