@@ -305,7 +305,7 @@ def align_portrait(
         own = SIZE / np.sqrt(abs(np.linalg.det(matrix[:, :2])))
         size = int(np.clip(2 * round(own / 2), SIZE, LARGEST_SIZE))
     crop = _warp(image, matrix, (SIZE, SIZE))
-    larger = crop if size == SIZE else _warp(image, _compose(_enlarging(SIZE, size), matrix), (size, size))
+    larger = crop if size == SIZE else _warp(image, _compose(_enlargement(SIZE, size), matrix), (size, size))
     return AlignedPortrait(picture=image, crop=crop, matrix=matrix, detailed=larger)
 
 
@@ -342,15 +342,9 @@ def _as_it_is(picture: np.ndarray, size: FrameSize) -> AlignedPortrait:
         raise UserError(f"With align=False the portrait must be {sizes} pixels, not {width} x {height}.")
 
     def scaled(side: int) -> np.ndarray:
-        return picture if side == height else _warp(picture, _enlarging(height, side), (side, side))
+        return picture if side == height else _warp(picture, _enlargement(height, side), (side, side))
 
-    return AlignedPortrait(picture, scaled(SIZE), _enlarging(height, SIZE), scaled(size))
-
-
-def _enlarging(size: int, other: int) -> np.ndarray:
-    """(2, 3) from the pixels of a square to those of the same square at another size."""
-    scale = other / size
-    return np.array([[scale, 0, (scale - 1) / 2], [0, scale, (scale - 1) / 2]])
+    return AlignedPortrait(picture, scaled(SIZE), _enlargement(height, SIZE), scaled(size))
 
 
 def _checked_size(picture: np.ndarray, what: str) -> np.ndarray:
@@ -369,7 +363,7 @@ def _warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.nd
     scale = np.sqrt(abs(np.linalg.det(matrix[:, :2])))
     if scale < 1:
         small = _shrink_or_enlarge(image, scale)
-        image, matrix = small, _compose(matrix, _enlargement(small, image))
+        image, matrix = small, _compose(matrix, _enlargement(small.shape[1::-1], image.shape[1::-1]))
     return cv2.warpAffine(image, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
 
@@ -378,9 +372,10 @@ def _compose(second: np.ndarray, first: np.ndarray) -> np.ndarray:
     return second @ np.vstack([first, (0, 0, 1)])
 
 
-def _enlargement(small: np.ndarray, large: np.ndarray) -> np.ndarray:
-    """(2, 3) from a picture's pixels to those of a larger copy; their corners coincide, not the middles of pixels."""
-    x, y = np.array(large.shape[1::-1]) / small.shape[1::-1]
+def _enlargement(size: int | tuple[int, int], other: int | tuple[int, int]) -> np.ndarray:
+    """(2, 3) from the pixels of a picture to those of a copy of another size, each its side or (width, height); their
+    corners coincide, not the middles of pixels."""
+    x, y = np.broadcast_to(np.divide(other, size), 2)
     return np.array([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2]])
 
 
@@ -552,10 +547,10 @@ class PasteBack:
 
     def __init__(self, picture: np.ndarray, matrix: np.ndarray, size: int = SIZE, max_side: int = 1920):
         scale = min(1.0, max_side / max(picture.shape[:2]))
-        matrix = _compose(_enlarging(SIZE, size), np.asarray(matrix, np.float64))
+        matrix = _compose(_enlargement(SIZE, size), np.asarray(matrix, np.float64))
         if scale < 1:
             full, picture = picture, _shrink_or_enlarge(picture, scale)
-            matrix = _compose(matrix, _enlargement(picture, full))
+            matrix = _compose(matrix, _enlargement(picture.shape[1::-1], full.shape[1::-1]))
         height, width = (n - n % 2 for n in picture.shape[:2])
         self.picture = np.ascontiguousarray(picture[:height, :width])
         back = cv2.invertAffineTransform(matrix)

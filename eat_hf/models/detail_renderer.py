@@ -86,6 +86,11 @@ def warp_picture(picture: Tensor, displacement: Tensor) -> Tensor:
     return sample(picture, where.movedim(1, -1))
 
 
+def _fetched_from(motion: AffineMotion, places: Tensor) -> Tensor:
+    """Where in the portraits what frames show at places (N, h, w, 2) comes from: (N, h, w, 2)."""
+    return places + sample(motion.displacement, places).movedim(1, -1)
+
+
 class DetailRenderer(ModelMixin, ConfigMixin):
     """Encodes the source, moves it to the driving keypoints, and draws eyes and what is between the lips.
 
@@ -198,14 +203,14 @@ class DetailRenderer(ModelMixin, ConfigMixin):
         if self.eye_decoder is not None:
             plane, (maps, where) = self.eye_decoder.plane(driving), self.eye_decoder.maps(own, driving)
             places = plane.places(eye_decoder.HEIGHT, eye_decoder.WIDTH)
-            moved = self._fetch(picture, motion, places.unflatten(0, (-1, 2)).flatten(1, 2))
+            moved = sample(picture, _fetched_from(motion, places.unflatten(0, (-1, 2)).flatten(1, 2)))
             moved = moved.unflatten(2, (2, -1)).movedim(2, 1).flatten(0, 1)
             drawings.append(Drawing(plane, places, moved, self.eye_decoder(moved, maps), where))
 
         mouth = self.mouth_decoder
         plane = mouth.plane(driving)
         places = plane.places(mouth_decoder.HEIGHT, mouth_decoder.WIDTH)
-        where = places + sample(motion.displacement, places).movedim(1, -1)
+        where = _fetched_from(motion, places)
         moved, opening = sample(picture, where), mouth.opening(driving, places)
         # where the portrait's own mouth is open, it shows teeth or a tongue that may be used
         shown = polygon_coverage(own[:, mouth.inner_mouth, :2], where)
@@ -246,11 +251,6 @@ class DetailRenderer(ModelMixin, ConfigMixin):
         seen = F.adaptive_avg_pool2d(source.picture, self.dense_motion.size)
         seen = repeat_per_frame(seen, len(driving_keypoints) // len(seen))
         return self.move(seen, source_keypoints, driving_keypoints)
-
-    @staticmethod
-    def _fetch(picture: Tensor, motion: AffineMotion, places: Tensor) -> Tensor:
-        """The moved portrait at places (N, h, w, 2) of the frames."""
-        return sample(picture, places + sample(motion.displacement, places).movedim(1, -1))
 
     def _features(self, volume: Tensor, motion: AffineMotion, places: Tensor) -> Tensor:
         """The warped volume at places (N, h, w, 2) of the frames, flattened."""
