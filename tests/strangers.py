@@ -9,7 +9,7 @@ import httpx
 class Stranger:
     """Attributes: url, of the page; http, a client of its own."""
 
-    def __init__(self, url: str, timeout: float = 120):
+    def __init__(self, url: str, timeout: float = 300):
         self.url = url.rstrip("/")
         self.http = httpx.Client(base_url=f"{self.url}/gradio_api/", timeout=timeout)
 
