@@ -75,8 +75,12 @@ def renew(options: RenewOptions) -> None:
             basis |= resting_lips(options.corpus, basis["hull_volume_exponent"])
             write_atomically(place, json.dumps(basis, indent=2, sort_keys=True) + "\n")
         base = EATPipeline.from_pretrained(new).base
-        for adapter in options.adapters:
-            carry(folders.enter_context(copied(Path(adapter), CONFIG)), base, given, dtype)
+        for adapter in (Path(place).resolve() for place in options.adapters):
+            if adapter.is_relative_to(model.resolve()):  # it was copied with the model
+                copy = new / adapter.relative_to(model.resolve())
+            else:
+                copy = folders.enter_context(copied(adapter, CONFIG))
+            carry(copy, base, given, dtype)
         if (words := new / FOLDER / "adapter").is_dir():
             carry(words, base, given, dtype)
 
