@@ -48,7 +48,9 @@ def files(tmp_path_factory, portrait) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def server(tiny_model, files, tmp_path_factory):
     hub = Hub()
-    server = Server(tiny_model, files, hub, tmp_path_factory.mktemp("server"), work_seconds=SPEED, upload_megabytes=5)
+    folder = tmp_path_factory.mktemp("server")
+    crowd = {"crowded_seconds": 1.0, "patience": 1.0}
+    server = Server(tiny_model, files, hub, folder, work_seconds=SPEED, upload_megabytes=5, **crowd)
     yield server
     server.process.terminate()
     server.process.wait(20)
@@ -247,6 +249,7 @@ def test_the_threat_model_states_the_limits_of_the_code():
         f"{limits.adapters}; {limits.adapter_megabytes} MB; {JSON_BYTES / 1e6:.0f} MB; {MAX_EMOTIONS}",
         f"adapter's folder | {limits.files} |",
         f"{limits.under_way}; {limits.address_under_way}; {limits.unnamed_under_way}; 1 |",
+        f"no place became free | {limits.crowded_seconds:g} s; {limits.patience:g} s |",
         f"{limits.waiting}; {limits.visitor_waiting} |",
         f"remembered | {limits.sessions} |",
         f"up to {LONGEST_NAME} letters",
@@ -474,6 +477,47 @@ def test_places_are_free_again_whatever_becomes_of_work(monkeypatch):
     assert next(left_behind) == 1 and run(lambda: 3)() == 3
 
 
+def test_who_had_their_share_makes_place_whatever_they_are_at():
+    """Three at two places, so that some work and some wait for their turn; and one that rests between two steps."""
+    turns, watch, ended = Turns(2), Watch(), []
+
+    def frames():
+        while True:
+            busy(0.05)
+            yield 1
+
+    def start(who: str):
+        asked = lambda: (lambda: False, ((who,), (who, "session"), (who, "request")))  # noqa: E731
+        return timed(frames, 60, watch, asked, "Too slow.", turns)()
+
+    def run(who: str) -> None:
+        with pytest.raises(UserError, match="server is crowded"):
+            list(start(who))
+        ended.append(who)
+
+    def within_a_while(condition) -> None:
+        until = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < until
+            time.sleep(0.05)
+
+    assert not turns.send_away(0)  # there is nobody
+    resting = start("resting")
+    assert next(resting) == 1 and not turns.send_away(30)
+    threads = [threading.Thread(target=run, args=(who,)) for who in "abc"]
+    for thread in threads:
+        thread.start()
+    for count in (1, 2, 3):
+        within_a_while(lambda: turns.send_away(0.5))
+        within_a_while(lambda count=count: len(ended) == count)
+    for thread in threads:
+        thread.join()
+    assert not turns.send_away(0.5) and turns.send_away(0.01)
+    with pytest.raises(UserError, match="server is crowded"):
+        next(resting)
+    assert not turns.send_away(0)
+
+
 def test_too_much_is_refused_and_long_work_is_ended(server, stranger, uploads):
     many = ", ".join(f"{n / 1000}:happy" for n in range(300))
     given = [uploads["face.png"], uploads["sentence.wav"]]
@@ -512,6 +556,16 @@ def make(server, session: str, endpoint: str, inputs: list) -> str:
     raise AssertionError("the stream ended before the result")
 
 
+def end_of(server, session: str, event: str) -> str:
+    """Waits for the end of a request; what went wrong, if anything."""
+    with httpx.stream("GET", f"{server.url}/gradio_api/queue/data?session_hash={session}", timeout=300) as stream:
+        for line in stream.iter_lines():
+            message = json.loads(line.removeprefix("data: ")) if line.startswith("data: ") else {}
+            if message.get("msg") == "process_completed" and message["event_id"] == event:
+                return "" if message["success"] else message["output"]["error"]
+    return "cut off"
+
+
 def test_a_good_request_does_not_wait_for_long_ones(server, uploads):
     """Two that take both places, for as long as the good one is not made."""
     long = [uploads["face.png"], uploads["held.wav"], "0:happy, 0.2:sad", 1]
@@ -522,6 +576,31 @@ def test_a_good_request_does_not_wait_for_long_ones(server, uploads):
             assert make(server, "good", "animate", animate(uploads)) == "happy.mp4"
             assert not any(each.done() for each in made)
         assert [each.result() for each in made] == ["timeline.mp4"] * 2
+
+
+@pytest.mark.slow
+def test_a_newcomer_finds_a_place_though_long_requests_have_taken_all(server, stranger, uploads):
+    """Eight without end, each of a session of its own, from two addresses; the newcomer comes from a third."""
+    given = [uploads["face.png"], uploads["sentence.wav"], "0:happy, 1:sad", 1]
+    crowd = [(Stranger(server.url, address=f"127.0.0.{2 + n % 2}"), f"crowd {n}") for n in range(8)]
+    gone = threading.Event()
+    answers: list[str] = []
+
+    def again_and_again(who: Stranger, session: str) -> None:
+        while not gone.is_set():
+            event = who.post("timeline", given, session=session).json()["event_id"]
+            answers.append(end_of(server, session, event))
+
+    threads = [threading.Thread(target=again_and_again, args=each) for each in crowd]
+    for thread in threads:
+        thread.start()
+    time.sleep(1)
+    newcomer = Stranger(server.url, address="127.0.0.9").post("animate", animate(uploads), session="newcomer")
+    assert end_of(server, "newcomer", newcomer.json()["event_id"]) == ""
+    gone.set()
+    for thread in threads:
+        thread.join()
+    assert any("server is crowded" in answer for answer in answers), answers
 
 
 def test_two_hostile_requests_do_not_delay_a_good_one(server, stranger, uploads):
