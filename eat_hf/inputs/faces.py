@@ -19,7 +19,7 @@ from ..constants import FPS
 from ..easing import smoothstep
 from ..errors import InputWarning, UserError
 from .dlib_faces import reread_landmarks
-from .face_detector import CLOSER, Found, find_faces, load_detector, points_upright
+from .face_detector import CLOSER, Found, find_faces, glance, load_detector, points_upright
 from .landmarks import DEFAULT_TEMPLATE as DEFAULT_TEMPLATE
 from .landmarks import LandmarkReader, five_points, landmark_network, read_landmarks
 from .landmarks import similarity_transform as similarity_transform
@@ -31,7 +31,7 @@ ALIGNED_LANDMARKS = 47  # jaw, brows, nose and eyes but for the last point; the 
 LONGEST_SEARCH = 50  # frames of a driving video in which a face must show up
 LONGEST_GAP = 25  # frames of a driving video in which a face that turns away may be unseen
 FOLLOWING_WINDOW = 12  # frames before and after, over which the place of a walking face is averaged
-FOLLOWING_SIDE = 256  # of the part of a frame in which it is searched, scaled to it; the detector sees 80 pixels
+FOLLOWING_SIDE = 160  # of the part of a frame in which it is searched, scaled to it; the face has 64 of these pixels
 LEASH = (0.07, 0.12)  # of the square's side: so far a face moves before the square follows, and has caught up with it
 LEASH_SIZE = 1.25  # how much it grows or shrinks before the square does
 PERSON = 0.5  # probability from which a face is a person's
@@ -324,10 +324,10 @@ def _follow_driver(
         square: left, top and side of the first.
         seen_first: number of the frame in which the face was found.
     """
-    places: list[np.ndarray] = []  # (3,) of every frame: centre and side of the face's box
+    places: list[np.ndarray] = []  # (3,) of every frame, see `_face_near`
     waiting: collections.deque[np.ndarray] = collections.deque()
     unseen, told, given = 0, False, 0
-    place = _place(face.box, face.landmarks)
+    place = np.array([*five_points(face.landmarks)[:3].mean(0), face.box[2] - face.box[0]])
 
     def cut(frame: np.ndarray) -> np.ndarray:
         nonlocal given
@@ -337,7 +337,7 @@ def _follow_driver(
         return _cut_square(frame, _moved_square(square, places[0], np.mean(near, 0)))
 
     for number, frame in enumerate(frames):
-        found = None if number <= seen_first else _face_near(frame, place)
+        found = None if number < seen_first else _face_near(frame, place)
         if found is not None:
             place = found
         unseen = 0 if found is not None or number <= seen_first else unseen + 1
@@ -358,26 +358,18 @@ def _follow_driver(
         yield cut(waiting.popleft())
 
 
-def _place(box: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-    """(3,) x, y and size of a face: the middle of what moves least by itself, and its box's side."""
-    return np.array([*landmarks[:ALIGNED_LANDMARKS].mean(0), box[2] - box[0]])
-
-
 def _face_near(frame: np.ndarray, place: np.ndarray) -> np.ndarray | None:
-    """Place of the face that is nearest to where it was, None if none is near."""
+    """(3,) x, y and size of the face that is nearest to where it was: the middle of eyes and nose, and its box's side;
+    None if none is near."""
     x, y, side = place
     reach = 1.25 * side
     left, top = max(0, int(x - reach)), max(0, int(y - reach))
     part = frame[top : int(y + reach) + 1, left : int(x + reach) + 1]
     if not min(part.shape[:2]):
         return None
-    seen = find_faces(part, (FOLLOWING_SIDE,), thorough=False)
-    seen = [found for found in seen if 0.5 < (found.box[2] - found.box[0]) / side < 2]
-    middle = (x - left, y - top)
-    found = min(seen, key=lambda found: float(np.hypot(*(found.points.mean(0) - middle))), default=None)
-    if found is None:
-        return None
-    return _place(found.box, read_landmarks(part, found.points).landmarks) + (left, top, 0)
+    seen = [found for found in glance(part, FOLLOWING_SIDE) if 0.5 < (found.box[2] - found.box[0]) / side < 2]
+    places = [np.array([*found.points[:3].mean(0), found.box[2] - found.box[0]]) + (left, top, 0) for found in seen]
+    return min(places, key=lambda found: float(np.hypot(*(found[:2] - (x, y)))), default=None)
 
 
 def _moved_square(square: tuple[int, int, int], first: np.ndarray, now: np.ndarray) -> np.ndarray:
