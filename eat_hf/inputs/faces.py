@@ -324,10 +324,10 @@ def _follow_driver(
         square: left, top and side of the first.
         seen_first: number of the frame in which the face was found.
     """
-    places: list[np.ndarray] = []  # (3,) of every frame, see `_face_near`
+    places: list[np.ndarray] = []  # of every frame
     waiting: collections.deque[np.ndarray] = collections.deque()
     unseen, told, given = 0, False, 0
-    place = np.array([*five_points(face.landmarks)[:3].mean(0), face.box[2] - face.box[0]])
+    place = _place(face.box)
 
     def cut(frame: np.ndarray) -> np.ndarray:
         nonlocal given
@@ -358,9 +358,13 @@ def _follow_driver(
         yield cut(waiting.popleft())
 
 
+def _place(box: np.ndarray) -> np.ndarray:
+    """(3,) x and y of a box' middle, and its width. It hardly moves as the head turns, other than the features do."""
+    return np.array([*((box[:2] + box[2:]) / 2), box[2] - box[0]])
+
+
 def _face_near(frame: np.ndarray, place: np.ndarray) -> np.ndarray | None:
-    """(3,) x, y and size of the face that is nearest to where it was: the middle of eyes and nose, and its box's side;
-    None if none is near."""
+    """`_place` of the face that is nearest to where it was; None if none is near."""
     x, y, side = place
     reach = 1.25 * side
     left, top = max(0, int(x - reach)), max(0, int(y - reach))
@@ -368,7 +372,7 @@ def _face_near(frame: np.ndarray, place: np.ndarray) -> np.ndarray | None:
     if not min(part.shape[:2]):
         return None
     seen = [found for found in glance(part, FOLLOWING_SIDE) if 0.5 < (found.box[2] - found.box[0]) / side < 2]
-    places = [np.array([*found.points[:3].mean(0), found.box[2] - found.box[0]]) + (left, top, 0) for found in seen]
+    places = [_place(found.box) + (left, top, 0) for found in seen]
     return min(places, key=lambda found: float(np.hypot(*(found[:2] - (x, y)))), default=None)
 
 
