@@ -34,10 +34,10 @@ FOLLOWING_WINDOW = 12  # frames before and after, over which the place of a walk
 FOLLOWING_SIDE = 160  # of the part of a frame in which it is searched, scaled to it; the face has 64 of these pixels
 LEASH = (0.07, 0.12)  # of the square's side: so far a face moves before the square follows, and has caught up with it
 LEASH_SIZE = 1.25  # how much it grows or shrinks before the square does
-PERSON = 0.5  # probability from which a face is a person's
-# How far detector and landmark network may disagree about a face's five points, in distances of the outer eye corners:
-# of people it is up to 0.08, of an animal more
-LARGEST_DISAGREEMENT = 0.1
+PERSON = 0.5  # probability from which a face is a person's; people have 0.6 to 0.99, animals up to 0.45
+# How far detector and landmark network may disagree about a face's five points, and the landmark network with itself
+# about the mirrored face, in distances of the outer eye corners: people reach 0.12 and 0.06
+LARGEST_DISAGREEMENT, LARGEST_ASYMMETRY = 0.15, 0.08
 COVERED = 0.5  # probability from which a mouth counts as covered
 
 
@@ -92,7 +92,8 @@ def _read_faces(image: np.ndarray, candidates: list[Found]) -> list[Face]:
     faces = []
     for found in candidates:
         read = read_landmarks(image, found.points)
-        if read.person >= PERSON and _disagreement(image, read.landmarks) <= LARGEST_DISAGREEMENT:
+        looks_right = read.person >= PERSON and read.asymmetry <= LARGEST_ASYMMETRY
+        if looks_right and _disagreement(image, read.landmarks) <= LARGEST_DISAGREEMENT:
             prominence = _prominence(found.box, found.score, image)
             faces.append(Face(found.box, read.landmarks, found.score, prominence, read.covered))
     return faces

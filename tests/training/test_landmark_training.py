@@ -9,11 +9,12 @@ import torch
 pytest.importorskip("numba")
 
 from eat_hf.inputs.landmark_network import FaceLandmarks  # noqa: E402
-from eat_hf.inputs.landmarks import DEFAULT_TEMPLATE  # noqa: E402
+from eat_hf.inputs.landmarks import DEFAULT_TEMPLATE, MIRROR  # noqa: E402
 from eat_hf.models.components import load_component  # noqa: E402
 from training.corpus.build import Plan, build_corpus  # noqa: E402
+from training.data.frames import FrameBank  # noqa: E402
 from training.landmarks.animals import without_people  # noqa: E402
-from training.landmarks.train import MOUTH, cover_mouths, crop_faces, main  # noqa: E402
+from training.landmarks.train import MOUTH, cover_mouths, crop_faces, keep_convention, main  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +80,20 @@ def test_covered_mouths_are_covered():
     assert at_mouth[covered == 1].float().mean() > 0.9
     untouched = (out == pictures).flatten(1).all(1)
     assert untouched.float().mean() > 0.6 and not covered[untouched].any()
+
+
+def test_a_convention_is_kept(corpus):
+    """Points that are taught to sit elsewhere return to where they were."""
+    torch.manual_seed(0)
+    one = FaceLandmarks(input_size=64, down_channels=(8, 16), up_channels=(8,), hidden=16).eval()
+    other = FaceLandmarks(**one.config).eval()
+    other.load_state_dict(one.state_dict())
+    step = torch.linspace(-0.1, 0.1, 68)[:, None] * torch.tensor([0.0, 1.0])
+    step = (step + step[MIRROR]) / 2  # on both sides alike
+    with torch.no_grad():
+        one.to_shift.bias += step.flatten()
+    keep_convention(one, other, FrameBank.load(str(corpus), "validation"), 64)
+    assert torch.allclose(one.to_shift.bias, other.to_shift.bias, atol=1e-5)
 
 
 def test_animals_are_not_what_they_were_made_of():

@@ -7,6 +7,7 @@ to any side, blurred, dark, small, mouths that something covers, and faces that 
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from accelerate import PartialState
 from torch import Tensor, nn
 
 from eat_hf.inputs.landmark_network import FaceLandmarks
+from eat_hf.inputs.landmarks import MIRROR
 
 from ..data.augment import degrade, jitter_colour, normal, uniform
 from ..data.frames import FrameBank
@@ -34,7 +36,9 @@ class LandmarkOptions(LoopOptions):
 
     corpus: str = field(default="corpus", metadata={"help": "Corpus folder."})
     family: str = field(default="", metadata={"help": "Learn from people of this family of heads alone."})
-    initial: str = field(default="", metadata={"help": "Folder of a network to go on from."})
+    initial: str = field(
+        default="", metadata={"help": "Folder of a network to go on from; where points sit on a face stays its own."}
+    )
     roll: float = field(default=50.0, metadata={"help": "Faces are turned by up to so many degrees."})
 
 
@@ -154,6 +158,20 @@ def evaluate(model: FaceLandmarks, bank: FrameBank, size: int, count: int = 512)
     return {"error_of_eye_distance": torch.cat(errors).mean().item()}
 
 
+@torch.no_grad()
+def keep_convention(model: FaceLandmarks, other: FaceLandmarks, bank: FrameBank, size: int, count: int = 256) -> None:
+    """Move a network's points, each by one step on upright faces, to where another network has them in the mean.
+
+    Where exactly a brow begins or a jaw ends is a convention, in which a corpus differs from what people drew.
+    """
+    index = np.linspace(0, len(bank.identity) - 1, min(count, len(bank.identity))).astype(int)
+    landmarks = bank.label("landmarks", index)[..., :2]
+    crops, _ = crop_faces(bank.pixel_values(index), landmarks, size, roll=0, spread=0)
+    step = torch.cat([other(part).landmarks - model(part).landmarks for part in crops.cpu().split(64)]).mean(0)
+    step = (step + step[MIRROR] * torch.tensor([-1.0, 1.0])) / 2
+    model.to_shift.bias += step.flatten()
+
+
 def main(argv: list[str] | None = None) -> None:
     options, recipe = parse_options(LandmarkOptions, "landmarks", argv)
     with main_process_first():
@@ -172,6 +190,10 @@ def main(argv: list[str] | None = None) -> None:
         {"face_landmarks": model},
         lambda: evaluate(model, held_out, size),
     )
+    if options.initial and PartialState().is_main_process:
+        other = FaceLandmarks.from_pretrained(options.initial).eval()
+        keep_convention(model.cpu().eval(), other, held_out, size)
+        model.save_pretrained(Path(options.output_dir) / "face_landmarks")
 
 
 if __name__ == "__main__":
