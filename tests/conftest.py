@@ -38,7 +38,11 @@ def build_tiny_pipeline(**settings):
     transformer = {"width": WIDTH, "heads": 2, "feed_forward": 32, "layers": LAYERS}
     pipeline = EATPipeline(
         keypoint_detector=CanonicalKeypointDetector(
-            KEYPOINTS, 4, (8, 8, 16), (16, 8, 8), **own("keypoint_space", "template_landmarks")
+            KEYPOINTS,
+            4,
+            (8, 8, 16),
+            (16, 8, 8),
+            **{"landmark_reader": "network"} | own("keypoint_space", "template_landmarks", "landmark_reader"),
         ),
         motion_estimator=MotionEstimator(KEYPOINTS, 66, 8, (8, 16), (1, 2), **own("driving_crop_scale")),
         emotion_mapper=EmotionMapper(hidden=16, prompts=1 + LAYERS, width=WIDTH),

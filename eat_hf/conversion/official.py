@@ -356,6 +356,8 @@ pipe = EATPipeline.from_pretrained("path/to/this/folder")
 pipe("portrait.jpg", "speech.wav", emotion="happy").save("out.mp4")
 ```
 
+Portraits are cut out by dlib's landmarks, as the authors did: `pip install 'eat_hf[dlib]'`.
+
 ## License
 
 The authors release their weights under **CC BY-NC 4.0**: no commercial use, and credit is due to them. This copy

@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 from scipy.signal import medfilt
 
-from ..inputs.faces import frontal_faces, predict_landmarks, similarity_transform
+from ..inputs.dlib_faces import frontal_faces, load_dlib, predict_landmarks
+from ..inputs.landmarks import similarity_transform
 
 LANDMARK_SIDE = 256  # pixels of the longer side; the authors' videos are 256 x 256
 # Of the copies in which faces are searched. The detector's window of 80 pixels sees faces of 42 % of the picture, as in
@@ -136,8 +137,7 @@ def smooth_squares(boxes: np.ndarray) -> np.ndarray:
 
 def face_chips(frames: np.ndarray, landmarks: np.ndarray, size: int = 224, padding: float = 0.25) -> np.ndarray:
     """Upright faces for Emotion-FAN, as dlib cuts them: (n, size, size, 3) uint8 for landmarks (n, 68, 2)."""
-    import dlib
-
+    dlib, _ = load_dlib()
     chips = []
     for frame, points in zip(frames, landmarks, strict=True):
         corners = np.rint([*points.min(0), *points.max(0)]).astype(int).tolist()

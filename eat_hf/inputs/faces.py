@@ -1,17 +1,16 @@
 """Faces in pictures: finding them, cutting them out the way the network expects, and putting them back.
 
-Faces are found, and their 68 landmarks (the iBUG 300-W layout that the official preprocessing uses) read, by dlib or by
-`face_detector` and `landmarks`; the landmark network says in any case whether the mouth is covered. Points are pixel
-coordinates (x, y) with (0, 0) in the middle of the top left pixel.
+Faces are found by `face_detector`; `landmarks` reads their 68 landmarks (the iBUG 300-W layout that the official
+preprocessing uses), says whether they are people's and whether the mouth is covered. Models that learnt from squares
+cut out by dlib's landmarks are given such (`dlib_faces`). Points are pixel coordinates (x, y) with (0, 0) in the middle
+of the top left pixel.
 """
 
 import collections
-import functools
 import itertools
-import threading
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -19,31 +18,26 @@ import numpy as np
 from ..constants import FPS
 from ..easing import smoothstep
 from ..errors import InputWarning, UserError
-from .face_detector import CLOSER, find_faces, load_detector, overlap, points_upright
+from .dlib_faces import reread_landmarks
+from .face_detector import CLOSER, Found, find_faces, glance, load_detector, points_upright
 from .landmarks import DEFAULT_TEMPLATE as DEFAULT_TEMPLATE
-from .landmarks import five_points, landmark_network, read_landmarks
+from .landmarks import LandmarkReader, five_points, landmark_network, read_landmarks
 from .landmarks import similarity_transform as similarity_transform
 from .numbers import FrameSize
 
-# Who finds faces and reads their landmarks, "dlib" or "network". The network does not tell an ape from a person yet,
-# and squares that are cut out by its landmarks are up to 3.5 pixels off those that official weights were trained on.
-READER = "dlib"
 SIZE = 256  # side of the frame that the network sees
 LARGEST_SIZE = 1024  # side of the largest frames
 ALIGNED_LANDMARKS = 47  # jaw, brows, nose and eyes but for the last point; the mouth moves too much to align by
 LONGEST_SEARCH = 50  # frames of a driving video in which a face must show up
 LONGEST_GAP = 25  # frames of a driving video in which a face that turns away may be unseen
 FOLLOWING_WINDOW = 12  # frames before and after, over which the place of a walking face is averaged
-FOLLOWING_SIDE = 256  # of the part of a frame in which it is searched, scaled to it; the detector sees 80 pixels
+FOLLOWING_SIDE = 160  # of the part of a frame in which it is searched, scaled to it; the face has 64 of these pixels
 LEASH = (0.07, 0.12)  # of the square's side: so far a face moves before the square follows, and has caught up with it
 LEASH_SIZE = 1.25  # how much it grows or shrinks before the square does
-DETECTION_SIDES = (640, 1280)  # large faces are found in the small copy, small faces in the large one
-THINNEST = 40  # pixels of such a copy's shorter side; the detectors' windows see faces of 40 and more
-# Scores: the frontal detector gives animals and textures up to 0, faces at least 0.5; the network gives 0.35 and 1
-FRONTAL_SCORE, NETWORK_SCORE = 0.25, 0.8
-# How far detector and landmark network may disagree about a face's five points, in distances of the outer eye corners:
-# of people it is up to 0.08, of an animal more
-LARGEST_DISAGREEMENT = 0.1
+PERSON = 0.5  # probability from which a face is a person's; people have 0.6 to 0.99, animals up to 0.45
+# How far detector and landmark network may disagree about a face's five points, and the landmark network with itself
+# about the mirrored face, in distances of the outer eye corners: people reach 0.12 and 0.06
+LARGEST_DISAGREEMENT, LARGEST_ASYMMETRY = 0.15, 0.08
 COVERED = 0.5  # probability from which a mouth counts as covered
 
 
@@ -81,59 +75,25 @@ class AlignedPortrait:
 
 # Detection -----------------------------------------------------------------------------------------------------------
 
-_DETECTING = threading.Lock()  # dlib's detectors keep state while they look, and threads would break each other's
-
-
-@functools.cache
-def _frontal_detector():
-    import dlib
-
-    return dlib.get_frontal_face_detector()
-
-
-@functools.cache
-def _network_detector():
-    import dlib
-    import face_recognition_models
-
-    return dlib.cnn_face_detection_model_v1(face_recognition_models.cnn_face_detector_model_location())
-
-
-@functools.cache
-def _landmark_predictor():
-    import dlib
-    import face_recognition_models
-
-    return dlib.shape_predictor(face_recognition_models.pose_predictor_model_location())
-
 
 def load_face_models() -> None:
     """Load what finds faces and landmarks before the first portrait needs it."""
     landmark_network()
-    if READER == "network":
-        load_detector()
-    else:
-        _frontal_detector()
-        _landmark_predictor()
+    load_detector()
 
 
 def detect_faces(image: np.ndarray) -> list[Face]:
-    """All faces in a picture (H, W, 3) uint8 RGB, the most prominent first; possibly none."""
-    if READER == "network":
-        faces = _read_faces(image)
-    else:
-        faces = detect_faces_with_dlib(image)
-        for face in faces:
-            face.covered = read_landmarks(image, five_points(face.landmarks)).covered
-    return sorted(faces, key=lambda face: -face.prominence)
+    """All faces of people in a picture (H, W, 3) uint8 RGB, the most prominent first; possibly none."""
+    return sorted(_read_faces(image, find_faces(image)), key=lambda face: -face.prominence)
 
 
-def _read_faces(image: np.ndarray) -> list[Face]:
-    """What the detector takes for faces and the landmark network, which knows people alone, can make sense of."""
+def _read_faces(image: np.ndarray, candidates: list[Found]) -> list[Face]:
+    """What the detector takes for faces, and the landmark network for people's."""
     faces = []
-    for found in find_faces(image):
+    for found in candidates:
         read = read_landmarks(image, found.points)
-        if _disagreement(image, read.landmarks) <= LARGEST_DISAGREEMENT:
+        looks_right = read.person >= PERSON and read.asymmetry <= LARGEST_ASYMMETRY
+        if looks_right and _disagreement(image, read.landmarks) <= LARGEST_DISAGREEMENT:
             prominence = _prominence(found.box, found.score, image)
             faces.append(Face(found.box, read.landmarks, found.score, prominence, read.covered))
     return faces
@@ -150,108 +110,11 @@ def _disagreement(image: np.ndarray, landmarks: np.ndarray) -> float:
     return float(np.linalg.norm(five_points(landmarks) - seen, axis=1).mean() / eyes)
 
 
-def detect_faces_with_dlib(image: np.ndarray) -> list[Face]:
-    """`detect_faces` as dlib does it, in no order: a judge, where the landmark network does the work.
-
-    The fast frontal detector is asked first. Where it finds nothing, a convolutional network, which takes seconds but
-    sees leaning, shadowed and painted faces, has the last word.
-    """
-    faces = []
-    for box, score, copy, scale in _frontal_faces(image) or _network_faces(image):
-        landmarks = _landmarks(copy, box * scale) / scale
-        faces.append(Face(box, landmarks, float(score), _prominence(box, score, image)))
-    return faces
-
-
 def _prominence(box: np.ndarray, score: float, image: np.ndarray) -> float:
     height, width = image.shape[:2]
     centre, size = (box[:2] + box[2:]) / 2, (box[2] - box[0]) * (box[3] - box[1])
     off_centre = np.hypot(*((centre + 0.5) / (width, height) - 0.5)) / np.hypot(0.5, 0.5)
     return float(size / (width * height) * (1 - 0.5 * off_centre) * score)
-
-
-def _scaled(image: np.ndarray, side: int) -> tuple[np.ndarray, float]:
-    scale = side / max(image.shape[:2])
-    if scale == 1:
-        return np.ascontiguousarray(image), 1.0
-    return _shrink_or_enlarge(image, scale), scale
-
-
-def _shrink_or_enlarge(image: np.ndarray, scale: float) -> np.ndarray:
-    height, width = (max(1, round(n * scale)) for n in image.shape[:2])
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
-
-
-def frontal_faces(image: np.ndarray, side: int) -> list[np.ndarray]:
-    """Boxes (4,) left, top, right, bottom of the frontal faces in a copy of a picture whose longer side is `side`."""
-    copy, scale = _scaled(image, side)
-    return [_corners(box) / scale for box, _ in _run_frontal_detector(copy)]
-
-
-def _run_frontal_detector(copy: np.ndarray) -> list:
-    """(box, score) of the faces in a picture. A strip has none, and dlib would crash on it."""
-    if min(copy.shape[:2]) < THINNEST:
-        return []
-    with _DETECTING:
-        boxes, scores, _ = _frontal_detector().run(copy, 0, FRONTAL_SCORE)
-    return list(zip(boxes, scores, strict=True))
-
-
-def predict_landmarks(image: np.ndarray, box: np.ndarray, side: int) -> np.ndarray:
-    """(68, 2) landmarks of the face in a box, one quick guess of dlib's in a copy whose longer side is `side`.
-
-    For measuring and for videos, where neighbours tell what is noise; `detect_faces` serves single pictures.
-    """
-    copy, scale = _scaled(image, side)
-    return _guess_landmarks(copy, box * scale) / scale
-
-
-def _frontal_faces(image: np.ndarray) -> list[tuple[np.ndarray, float, np.ndarray, float]]:
-    """(box, score, copy of the picture it was found in, that copy's scale), without overlaps."""
-    candidates = []
-    for side in DETECTION_SIDES:
-        copy, scale = _scaled(image, side)
-        candidates += [(_corners(b) / scale, s, copy, scale) for b, s in _run_frontal_detector(copy)]
-    return _without_overlaps(candidates)
-
-
-def _network_faces(image: np.ndarray) -> list[tuple[np.ndarray, float, np.ndarray, float]]:
-    copy, scale = _scaled(image, DETECTION_SIDES[0])
-    if min(copy.shape[:2]) < THINNEST:
-        return []
-    with _DETECTING:
-        found = [d for d in _network_detector()(copy, 0) if d.confidence > NETWORK_SCORE]
-    return _without_overlaps([(_corners(d.rect) / scale, d.confidence, copy, scale) for d in found])
-
-
-def _corners(box) -> np.ndarray:
-    return np.array([box.left(), box.top(), box.right(), box.bottom()], dtype=np.float64)
-
-
-def _without_overlaps(candidates: list) -> list:
-    kept: list = []
-    for candidate in sorted(candidates, key=lambda c: -c[1]):
-        if all(overlap(candidate[0], other[0]) < 0.3 for other in kept):
-            kept.append(candidate)
-    return kept
-
-
-def _landmarks(image: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """68 landmarks; averaged over slightly moved boxes, since the predictor depends on where exactly it starts."""
-    centre, half = (box[:2] + box[2:]) / 2, (box[2] - box[0]) / 2
-    guesses = []
-    moves = [(0, 0, 1), (-0.08, 0, 1), (0.08, 0, 1), (0, -0.08, 1), (0, 0.08, 1), (0, 0, 0.94), (0, 0, 1.06)]
-    for dx, dy, size in moves:
-        corner = centre + half * (np.array([dx, dy]) - size)
-        guesses.append(_guess_landmarks(image, np.array([*corner, *(corner + 2 * half * size)])))
-    return np.mean(guesses, 0)
-
-
-def _guess_landmarks(image: np.ndarray, box: np.ndarray) -> np.ndarray:
-    import dlib
-
-    points = _landmark_predictor()(image, dlib.rectangle(*np.rint(box).astype(int).tolist())).parts()
-    return np.array([(point.x, point.y) for point in points], np.float64)
 
 
 def choose_face(faces: list[Face], face: int | None = None) -> Face:
@@ -315,6 +178,7 @@ def find_portrait(
     align: bool = True,
     template: np.ndarray | None = None,
     size: FrameSize = SIZE,
+    reader: LandmarkReader = "network",
 ) -> AlignedPortrait:
     """The face of a picture (H, W, 3) uint8 RGB, where the network expects it.
 
@@ -322,14 +186,21 @@ def find_portrait(
         face: which one, see `choose_face`, or one that `detect_faces` found.
         align: False takes a square picture of 256 pixels, or as many as the frames have, as it is.
         template, size: as in `align_portrait`.
+        reader: by whose landmarks it is cut out.
 
     Raises:
-        UserError: there is no such face, or the picture that is taken as it is has another size.
+        UserError: there is no such face, the picture that is taken as it is has another size, or dlib is not installed.
     """
     if not align:
         return _as_it_is(picture, size)
     chosen = face if isinstance(face, Face) else choose_face(detect_faces(picture), face)
-    return align_portrait(picture, chosen, template, size)
+    return align_portrait(picture, _read_by(reader, picture, chosen), template, size)
+
+
+def _read_by(reader: LandmarkReader, picture: np.ndarray, face: Face) -> Face:
+    if reader == "network":
+        return face
+    return replace(face, landmarks=reread_landmarks(picture, face.box, face.landmarks))
 
 
 def _as_it_is(picture: np.ndarray, size: FrameSize) -> AlignedPortrait:
@@ -362,9 +233,14 @@ def _warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.nd
     """
     scale = np.sqrt(abs(np.linalg.det(matrix[:, :2])))
     if scale < 1:
-        small = _shrink_or_enlarge(image, scale)
+        small = _shrunk(image, scale)
         image, matrix = small, _compose(matrix, _enlargement(small.shape[1::-1], image.shape[1::-1]))
     return cv2.warpAffine(image, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _shrunk(image: np.ndarray, scale: float) -> np.ndarray:
+    height, width = (max(1, round(n * scale)) for n in image.shape[:2])
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def _compose(second: np.ndarray, first: np.ndarray) -> np.ndarray:
@@ -395,7 +271,12 @@ def driving_box(landmarks: np.ndarray, size: tuple[int, int], scale: float = 2.1
 
 
 def find_driver(
-    frames: Iterator[np.ndarray], name: str, face: int | None = None, align: bool = True, scale: float = 2.1
+    frames: Iterator[np.ndarray],
+    name: str,
+    face: int | None = None,
+    align: bool = True,
+    scale: float = 2.1,
+    reader: LandmarkReader = "network",
 ) -> Iterator[np.ndarray]:
     """The square around the face that a driving video shows first, of every frame: (256, 256, 3) uint8 each.
 
@@ -408,9 +289,11 @@ def find_driver(
         face: which one, see `choose_face`.
         align: False takes frames of 256 x 256 as they are.
         scale: side of the square in widths of the face.
+        reader: by whose landmarks of the first face.
 
     Raises:
-        UserError: there is no face in the first two seconds, or frames that are taken as they are have another size.
+        UserError: there is no face in the first two seconds, frames that are taken as they are have another size, or
+            dlib is not installed.
     """
     if not align:
         return (_checked_size(frame, f"the driving video {name}") for frame in frames)
@@ -418,7 +301,9 @@ def find_driver(
     for n, frame in enumerate(itertools.islice(frames, LONGEST_SEARCH)):
         searched.append(frame)
         if faces := detect_faces(frame):
-            return _follow_driver(itertools.chain(searched, frames), choose_face(faces, face), name, scale, n)
+            chosen = choose_face(faces, face)
+            square = driving_box(_read_by(reader, frame, chosen).landmarks, frame.shape[1::-1], scale)
+            return _follow_driver(itertools.chain(searched, frames), chosen, name, square, n)
     raise UserError(f"No face was found in the first two seconds of the driving video {name}.")
 
 
@@ -432,31 +317,28 @@ def crop_driving_video(frames: Iterable[np.ndarray], face: Face, scale: float = 
 
 
 def _follow_driver(
-    frames: Iterable[np.ndarray], face: Face, name: str, scale: float, seen_first: int
+    frames: Iterable[np.ndarray], face: Face, name: str, square: tuple[int, int, int], seen_first: int
 ) -> Iterator[np.ndarray]:
     """The squares around a face that may walk away, (256, 256, 3) uint8 each, `FOLLOWING_WINDOW` frames later.
 
     Args:
+        square: left, top and side of the first.
         seen_first: number of the frame in which the face was found.
     """
-    places: list[np.ndarray] = []  # (3,) of every frame: centre and side of the face's box
+    places: list[np.ndarray] = []  # of every frame
     waiting: collections.deque[np.ndarray] = collections.deque()
     unseen, told, given = 0, False, 0
-    square: tuple[int, int, int] | None = None
-    place = _place(face.box, face.landmarks)
+    place = _place(face.box)
 
     def cut(frame: np.ndarray) -> np.ndarray:
         nonlocal given
-        assert square is not None  # the first frame has set it
         reach = min(FOLLOWING_WINDOW, given, len(places) - 1 - given)  # as far back as ahead, so nothing lags
         near = places[given - reach : given + reach + 1]
         given += 1
         return _cut_square(frame, _moved_square(square, places[0], np.mean(near, 0)))
 
     for number, frame in enumerate(frames):
-        if square is None:
-            square = driving_box(face.landmarks, frame.shape[1::-1], scale)
-        found = None if number <= seen_first else _face_near(frame, place)
+        found = None if number < seen_first else _face_near(frame, place)
         if found is not None:
             place = found
         unseen = 0 if found is not None or number <= seen_first else unseen + 1
@@ -477,25 +359,22 @@ def _follow_driver(
         yield cut(waiting.popleft())
 
 
-def _place(box: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-    """(3,) x, y and size of a face: the middle of what moves least by itself, and its box's side."""
-    return np.array([*landmarks[:ALIGNED_LANDMARKS].mean(0), box[2] - box[0]])
+def _place(box: np.ndarray) -> np.ndarray:
+    """(3,) x and y of a box' middle, and its width. It hardly moves as the head turns, other than the features do."""
+    return np.array([*((box[:2] + box[2:]) / 2), box[2] - box[0]])
 
 
 def _face_near(frame: np.ndarray, place: np.ndarray) -> np.ndarray | None:
-    """Place of the face that is nearest to where it was, None if none is near."""
+    """`_place` of the face that is nearest to where it was; None if none is near."""
     x, y, side = place
     reach = 1.25 * side
     left, top = max(0, int(x - reach)), max(0, int(y - reach))
     part = frame[top : int(y + reach) + 1, left : int(x + reach) + 1]
     if not min(part.shape[:2]):
         return None
-    boxes = [box for box in frontal_faces(part, FOLLOWING_SIDE) if 0.5 < (box[2] - box[0]) / side < 2]
-    middle = (x - left, y - top)
-    box = min(boxes, key=lambda box: float(np.hypot(*((box[:2] + box[2:]) / 2 - middle))), default=None)
-    if box is None:
-        return None
-    return _place(box, predict_landmarks(part, box, FOLLOWING_SIDE)) + (left, top, 0)
+    seen = [found for found in glance(part, FOLLOWING_SIDE) if 0.5 < (found.box[2] - found.box[0]) / side < 2]
+    places = [_place(found.box) + (left, top, 0) for found in seen]
+    return min(places, key=lambda found: float(np.hypot(*(found[:2] - (x, y)))), default=None)
 
 
 def _moved_square(square: tuple[int, int, int], first: np.ndarray, now: np.ndarray) -> np.ndarray:
@@ -549,7 +428,7 @@ class PasteBack:
         scale = min(1.0, max_side / max(picture.shape[:2]))
         matrix = _compose(_enlargement(SIZE, size), np.asarray(matrix, np.float64))
         if scale < 1:
-            full, picture = picture, _shrink_or_enlarge(picture, scale)
+            full, picture = picture, _shrunk(picture, scale)
             matrix = _compose(matrix, _enlargement(picture.shape[1::-1], full.shape[1::-1]))
         height, width = (n - n % 2 for n in picture.shape[:2])
         self.picture = np.ascontiguousarray(picture[:height, :width])

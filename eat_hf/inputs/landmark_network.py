@@ -1,4 +1,5 @@
-"""The 68 iBUG landmarks of a face, how sure they are, and whether the mouth is covered: a small network.
+"""The 68 iBUG landmarks of a face, how sure they are, whether the mouth is covered, and whether it is a person's face:
+a small network.
 
 It is no part of the paper, but stands on the way from a picture to an aligned portrait (`landmarks`).
 """
@@ -41,11 +42,13 @@ class FaceLandmarksOutput(BaseOutput):
     landmarks: (B, 68, 2), x and y in [-1, 1] across the crop; points beyond its border are extrapolated.
     deviation: (B, 68), expected distance of each from the truth, in the same units.
     covered: (B,) logit of the mouth being covered, by a hand, a mask or anything else.
+    person: (B,) logit of it being a person's face, not an animal's and not something that looks like one.
     """
 
     landmarks: Tensor
     deviation: Tensor
     covered: Tensor
+    person: Tensor
 
 
 class FaceLandmarks(ModelMixin, ConfigMixin):
@@ -54,7 +57,7 @@ class FaceLandmarks(ModelMixin, ConfigMixin):
     Args:
         input_size: side of the crop in pixels.
         down_channels, up_channels: widths of the encoder and of the decoder; each level halves or doubles the size.
-        hidden: width of the layer that judges deviation and cover.
+        hidden: width of the layer that judges deviation, cover and whether it is a person.
     """
 
     @register_to_config
@@ -75,6 +78,7 @@ class FaceLandmarks(ModelMixin, ConfigMixin):
         self.judge = nn.Linear(4 * 4 * down_channels[-1], hidden)
         self.to_deviation = nn.Linear(hidden, LANDMARKS)
         self.to_covered = nn.Linear(hidden, 1)
+        self.to_person = nn.Linear(hidden, 1)
         nn.init.zeros_(self.to_shift.weight)
         nn.init.zeros_(self.to_shift.bias)
 
@@ -94,4 +98,5 @@ class FaceLandmarks(ModelMixin, ConfigMixin):
         # an expectation stays within the crop; the shift may leave it
         shift = self.to_shift(hidden).float().unflatten(1, (LANDMARKS, 2))
         deviation = 0.002 + F.softplus(self.to_deviation(hidden).float() - 4)
-        return FaceLandmarksOutput(found + shift, deviation, self.to_covered(hidden).float().squeeze(1))
+        covered, person = (judge(hidden).float().squeeze(1) for judge in (self.to_covered, self.to_person))
+        return FaceLandmarksOutput(found + shift, deviation, covered, person)

@@ -12,6 +12,7 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
+from ..inputs.landmarks import LandmarkReader
 from ..keypoints import KeypointSpace
 from .layers import ConvNormReLU, antialias_downscale, coordinate_grid
 
@@ -33,10 +34,14 @@ def expected_keypoints(prediction_map: Tensor, temperature: float) -> Tensor:
     return heat @ coordinate_grid(*prediction_map.shape[2:], like=heat).flatten(0, 2)
 
 
-def check_settings(keypoint_space: str, template_landmarks: Sequence[Sequence[float]] | None) -> None:
-    """Raise a ValueError for a space that there is not, or what is not 68 points."""
+def check_settings(
+    keypoint_space: str, template_landmarks: Sequence[Sequence[float]] | None, landmark_reader: str
+) -> None:
+    """Raise a ValueError for a space or reader that there is not, or what is not 68 points."""
     if keypoint_space not in get_args(KeypointSpace):
         raise ValueError(f"keypoint_space must be canonical or posed, not {keypoint_space!r}.")
+    if landmark_reader not in get_args(LandmarkReader):
+        raise ValueError(f"landmark_reader must be network or dlib, not {landmark_reader!r}.")
     if template_landmarks is not None and np.shape(template_landmarks) != (68, 2):
         raise ValueError(f"template_landmarks must be 68 pairs, not of shape {np.shape(template_landmarks)}.")
 
@@ -56,6 +61,7 @@ class CanonicalKeypointDetector(ModelMixin, ConfigMixin):
         temperature: of the softmax over the heat map.
         keypoint_space: what it returns: "canonical" keypoints, as published, or "posed" ones, as seen in the picture.
         template_landmarks: 68 pairs of pixels that portraits were aligned to; None is `faces.DEFAULT_TEMPLATE`.
+        landmark_reader: by whose landmarks, the project's own "network"'s or "dlib"'s, as published.
     """
 
     _no_split_modules = ["ConvNormReLU"]
@@ -73,9 +79,10 @@ class CanonicalKeypointDetector(ModelMixin, ConfigMixin):
         temperature: float = 0.1,
         keypoint_space: KeypointSpace = "canonical",
         template_landmarks: Sequence[Sequence[float]] | None = None,
+        landmark_reader: LandmarkReader = "dlib",
     ):
         super().__init__()
-        check_settings(keypoint_space, template_landmarks)
+        check_settings(keypoint_space, template_landmarks, landmark_reader)
         self.downs = nn.ModuleList(ConvNormReLU(i, o) for i, o in zip((3, *down_channels), down_channels, strict=False))
         self.to_volume = nn.Conv2d(down_channels[-1], down_channels[-1] * depth, 1)
         self.ups = nn.ModuleList(

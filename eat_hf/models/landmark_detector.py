@@ -11,6 +11,7 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
+from ..inputs.landmarks import LandmarkReader
 from ..keypoints import KeypointSpace
 from .keypoint_detector import KeypointDetectorOutput, check_settings, expected_keypoints
 from .layers import ConvNormReLU, antialias_downscale
@@ -27,6 +28,7 @@ class LandmarkDetector(ModelMixin, ConfigMixin):
         temperature: of the softmax over the heat map.
         keypoint_space: what it returns: "posed" keypoints, as seen in the picture, or "canonical" ones.
         template_landmarks: 68 pairs of pixels that portraits were aligned to; None is `faces.DEFAULT_TEMPLATE`.
+        landmark_reader: by whose landmarks, the project's own "network"'s or "dlib"'s.
     """
 
     _no_split_modules = ["ConvNormReLU"]
@@ -43,9 +45,10 @@ class LandmarkDetector(ModelMixin, ConfigMixin):
         temperature: float = 1.0,
         keypoint_space: KeypointSpace = "posed",
         template_landmarks: Sequence[Sequence[float]] | None = None,
+        landmark_reader: LandmarkReader = "network",
     ):
         super().__init__()
-        check_settings(keypoint_space, template_landmarks)
+        check_settings(keypoint_space, template_landmarks, landmark_reader)
         self.downs = nn.ModuleList(ConvNormReLU(i, o) for i, o in zip((3, *down_channels), down_channels, strict=False))
         inputs = [a + b for a, b in zip((down_channels[-1], *up_channels), reversed(down_channels), strict=False)]
         self.ups = nn.ModuleList(ConvNormReLU(i, o) for i, o in zip(inputs, up_channels, strict=False))

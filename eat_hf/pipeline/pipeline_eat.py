@@ -620,8 +620,9 @@ class EATPipeline(DiffusionPipeline):
         self, image: ImageInput, face: int | Face | None = None, align: bool = True, size: FrameSize = SIZE
     ) -> Portrait:
         """Find the face, align it (unless told not to), and read its keypoints, pose and expression."""
-        template = self.keypoint_detector.config.template_landmarks
-        aligned = find_portrait(read_image(image), face, align, template, size)
+        wanted = self.keypoint_detector.config
+        picture = read_image(image)
+        aligned = find_portrait(picture, face, align, wanted.template_landmarks, size, wanted.landmark_reader)
         return read_portrait(self.networks, aligned, self._execution_device)
 
     def encode_audio(self, recording: Recording) -> SpeechFeatures:
@@ -664,7 +665,8 @@ class EATPipeline(DiffusionPipeline):
             UserError: the video cannot be read, shows no face in its first two seconds, or has another size than 256.
         """
         scale = self.motion_estimator.config.driving_crop_scale
-        crops = find_driver(read_video(path, max_frames), os.fspath(path), face, align, scale)
+        reader = self.keypoint_detector.config.landmark_reader
+        crops = find_driver(read_video(path, max_frames), os.fspath(path), face, align, scale, reader)
         crops = iter(self.progress_bar(crops))
 
         def batches() -> Iterator[Tensor]:

@@ -1,3 +1,4 @@
+import sys
 import warnings
 
 import cv2
@@ -7,10 +8,11 @@ import torch
 
 from eat_hf.errors import InputWarning
 from eat_hf.inputs import faces
-from eat_hf.inputs.landmark_network import FaceLandmarks
+from eat_hf.inputs.landmark_network import FaceLandmarks, FaceLandmarksOutput
 from eat_hf.inputs.landmarks import (
     CROP_TEMPLATE,
     DEFAULT_TEMPLATE,
+    MIRROR,
     five_points,
     read_landmarks,
     similarity_transform,
@@ -36,23 +38,31 @@ def test_it_can_be_saved_and_loaded(network, tmp_path):
     pictures = torch.rand(2, 3, SIZE, SIZE)
     with torch.no_grad():
         one, other = network(pictures), again(pictures)
-    assert torch.equal(one.landmarks, other.landmarks) and torch.equal(one.covered, other.covered)
+    for name in ("landmarks", "covered", "person"):
+        assert torch.equal(one[name], other[name])
     assert one.landmarks.shape == (2, 68, 2) and one.deviation.shape == (2, 68) and (one.deviation > 0).all()
 
 
 class Marked(torch.nn.Module):
-    """Finds the one red pixel patch of a crop, and says that all points lie there around the template."""
+    """Finds the one red pixel patch of every crop, and says that all points lie there around the template; beside
+    that by `bias` to the right, which the mirrored crop must cancel."""
 
     config = type("Config", (), {"input_size": SIZE})
 
+    def __init__(self, bias=0.0):
+        super().__init__()
+        self.bias = bias
+
     def __call__(self, pixel_values):
-        red = (pixel_values[0, 0] - pixel_values[0, 1]).clamp(0)
+        red = (pixel_values[:, 0] - pixel_values[:, 1]).clamp(0)
         axis = torch.arange(SIZE, dtype=torch.float32)
-        centre = torch.stack([(red.sum(0) * axis).sum(), (red.sum(1) * axis).sum()]) / red.sum()
+        centre = torch.stack([(red.sum(1) * axis).sum(1), (red.sum(2) * axis).sum(1)], 1) / red.sum((1, 2))[:, None]
         points = torch.from_numpy(CROP_TEMPLATE * SIZE).float()
-        landmarks = (points - points[30] + centre + 0.5)[None] * 2 / SIZE - 1
-        deviation, covered = torch.full((1, 68), 0.02), torch.tensor([0.0])
-        return type("Read", (), {"landmarks": landmarks, "deviation": deviation, "covered": covered})
+        symmetrical = (points + torch.tensor([SIZE, 0]) + points[MIRROR] * torch.tensor([-1, 1])) / 2
+        place = centre[:, None] + 0.5 + torch.tensor([self.bias, 0])
+        landmarks = (symmetrical - symmetrical[30] + place) * 2 / SIZE - 1
+        n = len(pixel_values)
+        return FaceLandmarksOutput(landmarks, torch.full((n, 68), 0.02), torch.zeros(n), torch.zeros(n))
 
 
 @pytest.mark.parametrize("scale, roll", [(0.5, 0), (1.0, 50), (6.0, -120)])
@@ -66,8 +76,11 @@ def test_points_return_to_the_picture_they_came_from(scale, roll):
     picture[np.hypot(xx - x, yy - y) < radius] = (250, 0, 0)
     known = five_points(true) + 3 * scale  # as far as the detector may be off
     read = read_landmarks(picture, known, Marked())
-    assert np.abs(read.landmarks - true).max() < 1.0 * max(scale, 1)
-    assert read.covered == pytest.approx(0.5)
+    assert np.abs(read.landmarks - true).max() < 2.0 * max(scale, 1)
+    assert read.covered == read.person == pytest.approx(0.5)
+    assert read.asymmetry < 0.02
+    biased = read_landmarks(picture, known, Marked(bias=3.0))  # which is seen, and cancels
+    assert np.abs(biased.landmarks - true).max() < 2.0 * max(scale, 1) and biased.asymmetry > 0.1
 
 
 def test_crops_of_large_faces_do_not_alias():
@@ -76,16 +89,23 @@ def test_crops_of_large_faces_do_not_alias():
     assert upright_crop(noise, matrix, SIZE).std() < 25
 
 
-def test_the_network_can_take_over_from_dlib(network, portrait, monkeypatch):
-    monkeypatch.setattr(faces, "READER", "network")
-    monkeypatch.setattr(faces, "LARGEST_DISAGREEMENT", np.inf)
-    monkeypatch.setattr(faces, "read_landmarks", lambda image, five: read_landmarks(image, five, network))
-    for name in ("_frontal_detector", "_network_detector", "_landmark_predictor"):
-        monkeypatch.setattr(faces, name, lambda: pytest.fail("dlib was asked"))
+def test_numbers_of_mirrored_points():
+    assert np.array_equal(MIRROR[MIRROR], np.arange(68))
+    mirrored = DEFAULT_TEMPLATE[MIRROR] * (-1, 1) + (2 * DEFAULT_TEMPLATE[30, 0], 0)
+    assert np.abs(mirrored - DEFAULT_TEMPLATE).max() < 6  # a face is about symmetrical
+
+
+def test_faces_are_read_without_dlib(portrait, monkeypatch):
+    monkeypatch.setitem(sys.modules, "dlib", None)
     [face] = faces.detect_faces(portrait)
-    assert face.landmarks.shape == (68, 2) and 0 < face.covered < 1
-    monkeypatch.setattr(faces, "LARGEST_DISAGREEMENT", 0.0)  # nothing that the two see alike
-    assert faces.detect_faces(portrait) == []
+    assert face.landmarks.shape == (68, 2) and 0 <= face.covered < 0.1
+
+
+def test_what_the_networks_do_not_agree_on_is_no_face(portrait, monkeypatch):
+    for name, value in (("LARGEST_DISAGREEMENT", 0.0), ("PERSON", 1.1)):
+        with monkeypatch.context() as other:
+            other.setattr(faces, name, value)
+            assert faces.detect_faces(portrait) == []
 
 
 def test_a_covered_mouth_is_told(portrait):
@@ -102,10 +122,9 @@ def test_a_covered_mouth_is_told(portrait):
     mask &= yy > free.landmarks[30, 1] - 0.1 * width
     covered = portrait.copy()
     covered[mask] = (150, 190, 205)
-    found = faces.detect_faces(covered)
-    if found:  # dlib may not see it as a face at all
-        assert found[0].covered > 0.5
-        with pytest.warns(InputWarning, match="mouth seems to be covered"):
-            faces.choose_face(found)
+    [found] = faces.detect_faces(covered)
+    assert found.covered > 0.5
+    with pytest.warns(InputWarning, match="mouth seems to be covered"):
+        faces.choose_face([found])
     read = read_landmarks(covered, five_points(free.landmarks))
     assert read.covered > 0.5

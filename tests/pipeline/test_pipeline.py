@@ -407,6 +407,7 @@ def test_options_are_saved(tmp_path):
         "hull_volume_exponent": 1 / 3,
         "driving_centring": "none",
         "template_landmarks": template,
+        "landmark_reader": "dlib",
         "driving_crop_scale": 1.8,
         "blink_deformation": [0.25] * 18,
     }
@@ -432,6 +433,7 @@ def test_a_release_without_speech_encoder_loads_and_says_so(tmp_path, portrait, 
         ({"expression_frame": "world"}, "expression_frame"),
         ({"driving_centring": "maybe"}, "driving_centring"),
         ({"template_landmarks": [[0, 0]]}, "template_landmarks"),
+        ({"landmark_reader": "somebody"}, "landmark_reader"),
         ({"blink_deformation": [0.1, 0.2]}, "blink_deformation must be 18 numbers"),
     ],
 )

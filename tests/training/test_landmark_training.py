@@ -9,9 +9,12 @@ import torch
 pytest.importorskip("numba")
 
 from eat_hf.inputs.landmark_network import FaceLandmarks  # noqa: E402
+from eat_hf.inputs.landmarks import DEFAULT_TEMPLATE, MIRROR  # noqa: E402
 from eat_hf.models.components import load_component  # noqa: E402
 from training.corpus.build import Plan, build_corpus  # noqa: E402
-from training.landmarks.train import MOUTH, cover_mouths, crop_faces, main  # noqa: E402
+from training.data.frames import FrameBank  # noqa: E402
+from training.landmarks.animals import without_people  # noqa: E402
+from training.landmarks.train import MOUTH, cover_mouths, crop_faces, keep_convention, main  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +42,12 @@ def test_it_learns_and_is_saved(corpus, tmp_path):
     model = load_component(tmp_path / "60" / "face_landmarks")
     out = model(torch.rand(3, 3, 64, 64))
     assert isinstance(model, FaceLandmarks) and out.landmarks.shape == (3, 68, 2)
-    assert out.deviation.shape == (3, 68) and (out.deviation > 0).all() and out.covered.shape == (3,)
+    assert (
+        out.deviation.shape == (3, 68) and (out.deviation > 0).all() and out.covered.shape == out.person.shape == (3,)
+    )
+    again = tmp_path / "again"  # a run may go on from a network
+    main([*run, "--output_dir", str(again), "--steps", "1", "--initial", str(tmp_path / "60" / "face_landmarks")])
+    assert json.loads((again / "results.json").read_text())["error_of_eye_distance"] < 0.6 * errors[1]
 
 
 def marked(points, size=256):
@@ -72,3 +80,29 @@ def test_covered_mouths_are_covered():
     assert at_mouth[covered == 1].float().mean() > 0.9
     untouched = (out == pictures).flatten(1).all(1)
     assert untouched.float().mean() > 0.6 and not covered[untouched].any()
+
+
+def test_a_convention_is_kept(corpus):
+    """Points that are taught to sit elsewhere return to where they were."""
+    torch.manual_seed(0)
+    one = FaceLandmarks(input_size=64, down_channels=(8, 16), up_channels=(8,), hidden=16).eval()
+    other = FaceLandmarks(**one.config).eval()
+    other.load_state_dict(one.state_dict())
+    step = torch.linspace(-0.1, 0.1, 68)[:, None] * torch.tensor([0.0, 1.0])
+    step = (step + step[MIRROR]) / 2  # on both sides alike
+    with torch.no_grad():
+        one.to_shift.bias += step.flatten()
+    keep_convention(one, other, FrameBank.load(str(corpus), "validation"), 64)
+    assert torch.allclose(one.to_shift.bias, other.to_shift.bias, atol=1e-5)
+
+
+def test_animals_are_not_what_they_were_made_of():
+    """Nearly every picture changes around the eyes or the mouth, and stays a picture."""
+    torch.manual_seed(2)
+    count = 100
+    points = torch.from_numpy((DEFAULT_TEMPLATE - 128) / 128).float().expand(count, -1, -1)
+    people = torch.rand(count, 3, 16, 16).repeat_interleave(4, 2).repeat_interleave(4, 3)
+    animals = without_people(people, points)
+    assert animals.shape == people.shape and animals.min() >= 0 and animals.max() <= 1
+    inner = (animals - people).abs()[:, :, 24:50, 18:46].mean((1, 2, 3))
+    assert (inner > 0.05).float().mean() > 0.95

@@ -3,10 +3,11 @@
     accelerate launch -m training.landmarks.train --corpus CORPUS --output_dir runs/landmarks
 
 The corpus knows where every landmark is. What it does not have is made here: faces far out of the crop's middle, turned
-to any side, blurred, dark, small, and mouths that something covers.
+to any side, blurred, dark, small, mouths that something covers, and faces that are no people's (`animals`).
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,15 +16,18 @@ from accelerate import PartialState
 from torch import Tensor, nn
 
 from eat_hf.inputs.landmark_network import FaceLandmarks
+from eat_hf.inputs.landmarks import MIRROR
 
 from ..data.augment import degrade, jitter_colour, normal, uniform
 from ..data.frames import FrameBank
 from ..loop.command_line import parse_options, run_script
 from ..loop.options import Batch, LoopOptions, Losses
 from ..loop.trainer import main_process_first, train
+from .animals import fur, without_people
 
 MOUTH = slice(48, 68)
 EYES = (36, 45)  # outer corners, whose distance errors are measured in
+ANIMALS = 0.3  # share of the samples that show no person
 
 
 @dataclass
@@ -32,6 +36,9 @@ class LandmarkOptions(LoopOptions):
 
     corpus: str = field(default="corpus", metadata={"help": "Corpus folder."})
     family: str = field(default="", metadata={"help": "Learn from people of this family of heads alone."})
+    initial: str = field(
+        default="", metadata={"help": "Folder of a network to go on from; where points sit on a face stays its own."}
+    )
     roll: float = field(default=50.0, metadata={"help": "Faces are turned by up to so many degrees."})
 
 
@@ -97,24 +104,41 @@ def draw(bank: FrameBank, rng: np.random.Generator, count: int, index: np.ndarra
         )
     pictures, landmarks = crop_faces(pictures, landmarks, size, roll if rng.random() < 0.5 else 12)
     pictures, covered = cover_mouths(jitter_colour(pictures), landmarks)
+    # brush strokes and the like over some people, so that texture alone proves nothing
+    strokes = (uniform(count, 0, 1, 1, 1, 1, like=pictures) < 0.25) * uniform(count, 0, 0.2, 1, 1, 1, like=pictures)
+    pictures = pictures * (1 + strokes * fur(count, size, pictures))
+    animals = int(rng.binomial(count, ANIMALS))
+    person = (torch.arange(count, device=pictures.device) >= animals).float()
+    pictures[:animals] = without_people(pictures[:animals], landmarks[:animals])
     grey = (uniform(count, 0, 1, 1, 1, 1, like=pictures) < 0.15).to(pictures.dtype)
-    pictures = pictures + grey * (pictures.mean(1, keepdim=True) - pictures)
-    return {"pixel_values": degrade(pictures), "landmarks": landmarks, "covered": covered}
+    pictures = (pictures + grey * (pictures.mean(1, keepdim=True) - pictures)).clamp(0, 1)
+    weight = person / person.mean().clamp(min=1 / count)  # of what only people have
+    return {
+        "pixel_values": degrade(pictures),
+        "landmarks": landmarks,
+        "covered": covered,
+        "person": person,
+        "weight": weight,
+    }
 
 
 class LandmarkTask(nn.Module):
-    """Laplacian likelihood of every landmark, whose scale the network must know, and the cover."""
+    """Laplacian likelihood of every landmark, whose scale the network must know, the cover, and who is a person."""
 
     def __init__(self, model: FaceLandmarks):
         super().__init__()
         self.model = model
 
     def forward(self, batch: Batch) -> Losses:
-        out = self.model(batch["pixel_values"])
+        out, weight = self.model(batch["pixel_values"]), batch["weight"]
         distance = (out.landmarks - batch["landmarks"]).norm(dim=-1)
         likelihood = distance.detach() / out.deviation + out.deviation.log()
-        covered = F.binary_cross_entropy_with_logits(out.covered, batch["covered"])
-        return {"landmarks": 10 * distance.mean(), "deviation": 0.05 * likelihood.mean(), "covered": 0.2 * covered}
+        return {
+            "landmarks": 10 * (weight * distance.mean(1)).mean(),
+            "deviation": 0.05 * (weight * likelihood.mean(1)).mean(),
+            "covered": 0.2 * F.binary_cross_entropy_with_logits(out.covered, batch["covered"], weight),
+            "person": 0.2 * F.binary_cross_entropy_with_logits(out.person, batch["person"]),
+        }
 
 
 @torch.no_grad()
@@ -134,6 +158,20 @@ def evaluate(model: FaceLandmarks, bank: FrameBank, size: int, count: int = 512)
     return {"error_of_eye_distance": torch.cat(errors).mean().item()}
 
 
+@torch.no_grad()
+def keep_convention(model: FaceLandmarks, other: FaceLandmarks, bank: FrameBank, size: int, count: int = 256) -> None:
+    """Move a network's points, each by one step on upright faces, to where another network has them in the mean.
+
+    Where exactly a brow begins or a jaw ends is a convention, in which a corpus differs from what people drew.
+    """
+    index = np.linspace(0, len(bank.identity) - 1, min(count, len(bank.identity))).astype(int)
+    landmarks = bank.label("landmarks", index)[..., :2]
+    crops, _ = crop_faces(bank.pixel_values(index), landmarks, size, roll=0, spread=0)
+    step = torch.cat([other(part).landmarks - model(part).landmarks for part in crops.cpu().split(64)]).mean(0)
+    step = (step + step[MIRROR] * torch.tensor([-1.0, 1.0])) / 2
+    model.to_shift.bias += step.flatten()
+
+
 def main(argv: list[str] | None = None) -> None:
     options, recipe = parse_options(LandmarkOptions, "landmarks", argv)
     with main_process_first():
@@ -141,7 +179,7 @@ def main(argv: list[str] | None = None) -> None:
         held_out = FrameBank.load(options.corpus, "validation")
     bank = bank.to(PartialState().device)
     torch.manual_seed(options.seed)
-    model = recipe.build("face_landmarks")
+    model = FaceLandmarks.from_pretrained(options.initial) if options.initial else recipe.build("face_landmarks")
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # which its annotations forget
     size = model.config.input_size
     index = np.flatnonzero(bank.family == options.family) if options.family else np.arange(len(bank.identity))
@@ -152,6 +190,10 @@ def main(argv: list[str] | None = None) -> None:
         {"face_landmarks": model},
         lambda: evaluate(model, held_out, size),
     )
+    if options.initial and PartialState().is_main_process:
+        other = FaceLandmarks.from_pretrained(options.initial).eval()
+        keep_convention(model.cpu().eval(), other, held_out, size)
+        model.save_pretrained(Path(options.output_dir) / "face_landmarks")
 
 
 if __name__ == "__main__":

@@ -14,15 +14,8 @@ import numpy as np
 from eat_hf.constants import FPS, SAMPLING_RATE
 from eat_hf.errors import InputWarning, UserError
 from eat_hf.evaluation.tracks import FaceTrack, track_faces
-from eat_hf.inputs.faces import (
-    DETECTION_SIDES,
-    SIZE,
-    Face,
-    crop_driving_video,
-    driving_box,
-    frontal_faces,
-    predict_landmarks,
-)
+from eat_hf.inputs.dlib_faces import DETECTION_SIDES, frontal_faces, predict_landmarks
+from eat_hf.inputs.faces import SIZE, Face, crop_driving_video, driving_box
 from eat_hf.media.recordings import read_audio
 from eat_hf.media.videos import read_video, sound_delay
 

@@ -16,6 +16,7 @@ import torch
 from eat_hf import (
     EATPipeline,
 )
+from eat_hf.inputs.landmarks import MIRROR
 from eat_hf.keypoints import hull_volume
 from eat_hf.media.files import write_atomically
 from eat_hf.models.components import load_component
@@ -42,7 +43,7 @@ def template_landmarks(bank: FrameBank) -> np.ndarray:
     """(68, 2) pixels: the mean face over identities, from calm frames, symmetrical."""
     calm = bank.labels["landmarks"][bank.calm][..., :2]
     mean = np.mean([calm[bank.identity[bank.calm] == i].mean(0) for i in np.unique(bank.identity[bank.calm])], 0)
-    mirrored = mean[IBUG_MIRROR] * [-1, 1]
+    mirrored = mean[MIRROR] * [-1, 1]
     return ((mean + mirrored) / 2 + 1) * 128 - 0.5
 
 
@@ -93,14 +94,6 @@ def resting_lips(corpus: str, exponent: float, clips: int = 400) -> dict[str, An
     }
 
 
-# the landmark on the other side of the face
-IBUG_MIRROR = np.array(
-    [*range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, 35, 34, 33, 32, 31]
-    + [45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40]
-    + [54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65]
-)
-
-
 def main(argv: list[str] | None = None) -> None:
     options, _ = parse_options(AssembleOptions, "assemble", argv)
     runs = Path(options.runs)
@@ -115,7 +108,7 @@ def main(argv: list[str] | None = None) -> None:
         "expression_basis": load_component(runs / "pca/expression_basis"),
     }
     landmarks = template_landmarks(FrameBank.load(options.corpus, "train")).round(2).tolist()
-    components["keypoint_detector"].register_to_config(template_landmarks=landmarks)
+    components["keypoint_detector"].register_to_config(template_landmarks=landmarks, landmark_reader="network")
     basis = components["expression_basis"]
     blink = blink_deformation(options.corpus, basis.config.hull_volume_exponent)
     basis.register_to_config(blink_deformation=blink, **resting_lips(options.corpus, basis.config.hull_volume_exponent))

@@ -31,6 +31,7 @@ from ..loop.command_line import parse_options, run_script
 from .assemble import resting_lips
 
 NETWORKS = ("keypoint_detector", "motion_estimator", "repos_net")
+ALIGNMENT = ("template_landmarks", "landmark_reader")  # settings that a new detector takes over
 
 
 @dataclass
@@ -64,7 +65,7 @@ def renew(options: RenewOptions) -> None:
         for name, network in networks.items():
             if name == "keypoint_detector":
                 old = json.loads((model / name / "config.json").read_text())
-                network.register_to_config(template_landmarks=old["template_landmarks"])
+                network.register_to_config(**{setting: old[setting] for setting in ALIGNMENT if setting in old})
             if name == "repos_net":
                 network.volume_eam.reset_parameters()
             nn.Module.to(network, dtype)  # the network's own warns of parts to keep in float32: []

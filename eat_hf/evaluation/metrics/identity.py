@@ -9,6 +9,7 @@ import functools
 import numpy as np
 
 from ...errors import UserError
+from ...inputs.dlib_faces import load_dlib
 from ..tracks import face_chips
 
 CHIP = 150  # side of the face picture that dlib's network sees
@@ -16,10 +17,8 @@ CHIP = 150  # side of the face picture that dlib's network sees
 
 @functools.cache
 def _network():
-    import dlib
-    import face_recognition_models
-
-    return dlib.face_recognition_model_v1(face_recognition_models.face_recognition_model_location())
+    dlib, models = load_dlib()
+    return dlib.face_recognition_model_v1(models.face_recognition_model_location())
 
 
 def describe_chips(chips: np.ndarray) -> np.ndarray:
