@@ -21,6 +21,10 @@ MEL_BANDS = 80
 MEL_FFT = 2048
 MEL_HOP = SAMPLING_RATE // FPS
 CEPSTRA = 26
+SPEECH_ROW = SAMPLING_RATE // SEMANTIC_RATE  # samples from row to row
+SPEECH_WINDOW, SPEECH_FFT = 400, 512  # of the streaming encoder's spectra, two a row
+# samples before and after a row's time that its two windows reach
+SPEECH_BEFORE, SPEECH_AFTER = SPEECH_ROW // 2 + SPEECH_WINDOW // 2, SPEECH_WINDOW // 2
 SYNC_FFT, SYNC_HOP = 800, 200  # the sync expert's spectrogram: 80 columns a second
 CONTEXT = 9  # rows before and after the current one in a DeepSpeech input
 DEEPSPEECH_FEATURES = CEPSTRA * (2 * CONTEXT + 1)  # 494
@@ -62,6 +66,32 @@ def log_mel(waveform: Tensor) -> Tensor:
         power = spectrum.abs().square().transpose(1, 2) @ mel_filters().to(waveform)
         columns.append((torch.log(1e-5 + power) + 4) / 4)
     return torch.cat(columns, 1).reshape(*waveform.shape[:-1], -1, MEL_BANDS)
+
+
+@functools.lru_cache(maxsize=4)
+def _speech_filters(bands: int) -> Tensor:
+    """(257, bands) triangles of height 1, equally spaced on the HTK mel scale up to half the rate."""
+    bank = mel_filter_bank(SPEECH_FFT // 2 + 1, bands, 0.0, SAMPLING_RATE / 2, SAMPLING_RATE, mel_scale="htk")
+    return torch.from_numpy(bank.astype(np.float32))
+
+
+def speech_mel(waveform: Tensor, bands: int = 64) -> Tensor:
+    """Rows of log-mel spectra at 50 a second, which `StreamingSpeechEncoder` reads.
+
+    Args:
+        waveform: (B, N) float32 at 16 kHz in [-1, 1]; the first row belongs to sample 360, every next one to 320 after,
+            and the sound of a row is that from 360 samples before to 200 after.
+
+    Returns:
+        (B, 1 + (N - 560) // 320, 2 * bands), (ln(1e-5 + mel power) + 4) / 4 of two 25 ms Hann windows, the first
+        centred 10 ms before the row, the second on it.
+    """
+    count = 1 + (waveform.shape[-1] - SPEECH_BEFORE - SPEECH_AFTER) // SPEECH_ROW
+    frames = waveform.unfold(1, SPEECH_WINDOW, SPEECH_ROW // 2)[:, : 2 * count]
+    window = torch.hann_window(SPEECH_WINDOW, device=waveform.device)
+    power = torch.fft.rfft(frames * window, SPEECH_FFT).abs().square()
+    mel = power @ _speech_filters(bands).to(waveform.device)
+    return ((torch.log(1e-5 + mel) + 4) / 4).flatten(2).unflatten(1, (count, 2)).flatten(2)
 
 
 def loudness(waveform: Tensor, frames: int) -> Tensor:
