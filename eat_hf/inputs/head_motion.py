@@ -178,6 +178,30 @@ class HeadMotion:
             raise UserError(f"{path} is not a head motion saved by eat_hf ({error}).") from error
 
 
+def read_head_motion(
+    given: str | os.PathLike | HeadMotion,
+    frames: int,
+    energy: Tensor,
+    generator: torch.Generator | None,
+    follow: Callable[[str], HeadMotion],
+) -> HeadMotion:
+    """Head motion of `frames` frames, whatever form it was given in.
+
+    Args:
+        given: "natural", "still", the path of a driving video or of a saved motion (.safetensors), or a motion.
+        energy: (frames,) of the voice, for natural motion.
+        follow: reads the head motion of a driving video.
+    """
+    if isinstance(given, str) and given == "natural":
+        return HeadMotion.natural(frames, energy, generator)
+    if isinstance(given, str) and given == "still":
+        return HeadMotion.still(frames)
+    if not isinstance(given, HeadMotion):
+        path = os.fspath(given)
+        given = HeadMotion.load(path) if path.endswith(".safetensors") else follow(path)
+    return given.resampled(frames)
+
+
 def _blinks(frames: int, generator: torch.Generator | None) -> Tensor:
     """(frames,) closure of the lids; each blink is fully shut on one frame, so that no rate of frames misses it."""
     device = generator.device if generator is not None else "cpu"
