@@ -4,7 +4,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ class HeldPipeline(EATPipeline):
     """Clips of `HELD` frames last, after the first of them, as long as there is a file `hold`; whenever one begins to
     wait, a line goes to the file `held`. Like all long work they let others go first."""
 
-    def render_clip(self, plan, paste_back: bool = False) -> Iterator[np.ndarray]:
+    def render_clip(self, plan, paste_back: bool = False) -> Generator[np.ndarray, None, None]:
         hold, told = Path("hold"), False
         for frames in super().render_clip(plan, paste_back):
             yield frames
