@@ -1,6 +1,7 @@
 """The web demo as its own process: `app_server.py MODEL PORTRAIT VOICE LIMITS` prints its address."""
 
 import json
+import os
 import sys
 import threading
 import time
@@ -16,7 +17,7 @@ from eat_hf.app.limits import Limits
 from eat_hf.app.studio import Example
 from eat_hf.app.turns import give_way
 
-HELD = 6  # frames of clips that can be held
+HELD = int(os.environ["HELD"])  # frames of clips that can be held
 
 
 class HeldPipeline(EATPipeline):
