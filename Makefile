@@ -15,9 +15,10 @@ demo: $(VENV)/ready
 app: $(VENV)/ready-app
 	$(BIN)/python app.py
 
-# a process a core, each on one thread: together they are faster than one process on all cores
+# a process a core, each on one thread: together they are faster than one process on all cores; files in the order that
+# tests/conftest.py gives them
 test: $(VENV)/ready-test lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 # what takes minutes each: whole chains, two processes, thousands of mutations
 test-slow: $(VENV)/ready-test

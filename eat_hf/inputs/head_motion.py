@@ -312,6 +312,30 @@ def check_amounts(head_amount: float, blinks: float, gaze: float) -> None:
         check_number(value, name, AMOUNTS)
 
 
+def read_head_motion(
+    given: str | os.PathLike | HeadMotion,
+    frames: int,
+    energy: Tensor,
+    generator: torch.Generator | None,
+    follow: Callable[[str], HeadMotion],
+) -> HeadMotion:
+    """Head motion of `frames` frames, whatever form it was given in.
+
+    Args:
+        given: "natural", "still", the path of a driving video or of a saved motion (.safetensors), or a motion.
+        energy: (frames,) of the voice, for natural motion.
+        follow: reads the head motion of a driving video.
+    """
+    if isinstance(given, str) and given == "natural":
+        return HeadMotion.natural(frames, energy, generator)
+    if isinstance(given, str) and given == "still":
+        return HeadMotion.still(frames)
+    if not isinstance(given, HeadMotion):
+        path = os.fspath(given)
+        given = HeadMotion.load(path) if path.endswith(".safetensors") else follow(path)
+    return given.resampled(frames)
+
+
 def _smooth(values: Tensor, seconds: float, fps: float = FPS) -> Tensor:
     """Gaussian along the first axis of (F,) or (F, n), the ends repeated."""
     return torch.from_numpy(gaussian_filter1d(values.numpy(), seconds * fps, axis=0, mode="nearest", truncate=REACH))

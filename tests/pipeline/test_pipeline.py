@@ -28,6 +28,8 @@ from eat_hf.media.recordings import read_audio
 from eat_hf.media.videos import read_video, write_video
 from eat_hf.pipeline.arguments import ClipOptions
 
+pytestmark = pytest.mark.usefixtures("faces_found_once")
+
 RATE = 16000
 
 
