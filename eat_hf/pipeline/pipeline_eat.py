@@ -428,6 +428,9 @@ class EATPipeline(DiffusionPipeline):
         emotion_text: str | Sequence[str] | None = None,
         size: FrameSize | None = None,
         audio_track: int | None = None,
+        head_amount: float = 1.0,
+        blinks: float = 1.0,
+        gaze: float = 1.0,
         return_dict: bool = True,
         callback_on_chunk_end: Callable[["EATPipeline", int, dict[str, Any]], dict[str, Any] | None] | None = None,
     ) -> Any:
@@ -437,7 +440,8 @@ class EATPipeline(DiffusionPipeline):
             image: path, PIL picture or uint8 RGB array with a face in it.
             audio: path of anything FFmpeg reads, or (samples, sampling_rate).
             emotion, intensity, head_motion, generator, batch_size, face, paste_back, align, emotion_text, size,
-                audio_track: how it shall talk, see `ClipOptions`. Emotions are those of `emotions`.
+                audio_track, head_amount, blinks, gaze: how it shall talk, see `ClipOptions`. Emotions are those of
+                `emotions`.
             output_type: "np", "pil" or "pt".
             return_dict: False gives a tuple of the output's values in its place.
             callback_on_chunk_end: called with the pipeline, the number of the chunk and {"frames": (n, H, W, 3) uint8}
@@ -454,7 +458,7 @@ class EATPipeline(DiffusionPipeline):
             raise ValueError(f"output_type must be 'np', 'pil' or 'pt', not {output_type!r}.")
         options = ClipOptions(
             *(emotion, intensity, head_motion, generator, batch_size, face, paste_back, align, emotion_text, size),
-            audio_track,
+            *(audio_track, head_amount, blinks, gaze),
         )
         recording = read_audio(audio, audio_track)
         chunks = []
@@ -515,7 +519,8 @@ class EATPipeline(DiffusionPipeline):
             mix = EmotionMix.draw(track, frames, self.networks, adaptations, generator, self._execution_device)
 
         # 5. Move the head
-        motion = self.prepare_motion(options.head_motion, frames, speech.energy, generator, options.align)
+        given = options.head_motion, frames, speech.energy, generator, options.align
+        motion = self.prepare_motion(*given, *options.amounts)
 
         # 6. Move the face
         return plan_clip(self.networks, portrait, speech, motion, mix, options.batch_size, self.progress_bar)
@@ -555,10 +560,13 @@ class EATPipeline(DiffusionPipeline):
         energy: Tensor,
         generator: torch.Generator | None = None,
         align: bool = True,
+        head_amount: float = 1.0,
+        blinks: float = 1.0,
+        gaze: float = 1.0,
     ) -> HeadMotion:
-        """Head motion of `frames` frames, whatever form it was given in."""
+        """Head motion of `frames` frames, whatever form it was given in; amounts as of `ClipOptions`."""
         follow = lambda path: self.motion_from_video(path, frames, align=align)  # noqa: E731
-        return read_head_motion(head_motion, frames, energy, generator, follow)
+        return read_head_motion(head_motion, frames, energy, generator, follow, (head_amount, blinks, gaze))
 
     def motion_from_video(
         self,
@@ -568,14 +576,14 @@ class EATPipeline(DiffusionPipeline):
         batch_size: int = DRIVING_BATCH,
         align: bool = True,
     ) -> HeadMotion:
-        """Head motion of a driving video, relative to its first frame.
+        """Head motion of a driving video, relative to its first frame, and its blinks and gaze if the model sees them.
 
         Arguments and errors: see `inputs.faces.find_driver`; a UserError, too, if the video cannot be read.
         """
         scale = self.motion_estimator.config.driving_crop_scale
         reader = self.keypoint_detector.config.landmark_reader
         crops = find_driver(read_video(path, max_frames), os.fspath(path), face, align, scale, reader)
-        return follow_driver(self.motion_estimator, self.progress_bar(crops), batch_size, self._execution_device)
+        return follow_driver(self.networks, self.progress_bar(crops), batch_size, self._execution_device)
 
 
 # `DiffusionPipeline.from_pretrained` looks up the class that model_index.json names here

@@ -79,6 +79,7 @@ def animate(uploads, **changed) -> list:
     inputs = {
         "portrait": uploads["face.png"], "voice": uploads["word.wav"], "emotion": "happy", "intensity": 1,
         "head_motion": "natural", "driving_video": None, "picture": "crop", "seed": 0, "face": None,
+        "head_amount": 1, "blinks": 1, "gaze": 1,
     }  # fmt: skip
     return list({**inputs, **changed}.values())
 
@@ -562,9 +563,7 @@ def make(server, session: str, endpoint: str, inputs: list) -> str:
 
 def end_of(server, session: str, event: str) -> str:
     """Waits for the end of a request; what went wrong, if anything."""
-    with httpx.stream(
-        "GET", f"{server.url}/gradio_api/queue/data?session_hash={session}", timeout=PATIENCE
-    ) as stream:
+    with httpx.stream("GET", f"{server.url}/gradio_api/queue/data?session_hash={session}", timeout=PATIENCE) as stream:
         for line in stream.iter_lines():
             message = json.loads(line.removeprefix("data: ")) if line.startswith("data: ") else {}
             if message.get("msg") == "process_completed" and message["event_id"] == event:
