@@ -20,8 +20,7 @@ import numpy as np
 
 KEY = "eat_hf"
 LOWEST, HIGHEST = 10, 36  # periods a picture; finer waves do not survive half the size, content drowns coarser ones
-STRENGTH = 1.95  # root mean square of what is added to a picture of 256 pixels, of values up to 255: 42.2 dB
-FADE = 0.2  # the larger a picture, the better encoders keep its waves, so it needs less: 43.4 dB at 512, 44.6 at 1024
+STRENGTH = 1.95  # root mean square of what is added to a picture, of values up to 255: 42.2 dB
 MASKING = (1.0, 2.0)  # strength where a picture is smooth beside where it is busy
 BUSY = 12.0  # standard deviation of brightness around a place
 FOLLOW = 50  # frames after which the masking follows the picture
@@ -182,8 +181,7 @@ def _shaped(frame: np.ndarray, key: str) -> tuple[np.ndarray, np.ndarray]:
     deviation = np.sqrt((cv2.blur(grey**2, around) - cv2.blur(grey, around) ** 2).clip(0))
     smooth, busy = MASKING
     strength = smooth + (busy - smooth) * np.minimum(deviation / BUSY, 1)
-    size = max(np.sqrt(height * width) / 256, 1)
-    strength *= STRENGTH * size**-FADE / np.sqrt((strength**2).mean())
+    strength *= STRENGTH / np.sqrt((strength**2).mean())
     pattern = _pattern(height, width, key) * cv2.resize(strength, (width, height), interpolation=cv2.INTER_LINEAR)
     whole = np.rint(pattern).astype(np.int16)
     lighter, darker = (cv2.merge([part.clip(0, 255).astype(np.uint8)] * 3) for part in (whole, -whole))
