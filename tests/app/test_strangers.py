@@ -558,9 +558,7 @@ def make(server, session: str, endpoint: str, inputs: list) -> str:
 
 def end_of(server, session: str, event: str) -> str:
     """Waits for the end of a request; what went wrong, if anything."""
-    with httpx.stream(
-        "GET", f"{server.url}/gradio_api/queue/data?session_hash={session}", timeout=PATIENCE
-    ) as stream:
+    with httpx.stream("GET", f"{server.url}/gradio_api/queue/data?session_hash={session}", timeout=PATIENCE) as stream:
         for line in stream.iter_lines():
             message = json.loads(line.removeprefix("data: ")) if line.startswith("data: ") else {}
             if message.get("msg") == "process_completed" and message["event_id"] == event:
