@@ -8,8 +8,8 @@ OUTPUT := outputs
 
 demo: $(VENV)/ready
 	@mkdir -p $(OUTPUT)
-	$(BIN)/eat-hf generate --image examples/portrait.png --audio examples/speech.wav --emotion happy --seed 0 \
-		-o $(OUTPUT)/demo.mp4
+	$(BIN)/eat-hf generate --image examples/astronaut.jpg --audio examples/speech.wav --paste-back --seed 0 \
+		--timeline 0:happy,2.5:neutral -o $(OUTPUT)/demo.mp4
 	@echo "The video is $(OUTPUT)/demo.mp4"
 
 app: $(VENV)/ready-app
