@@ -197,7 +197,9 @@ def test_pasting_the_crop_back_gives_the_picture(portrait, face):
     assert np.abs(pasted.astype(int) - portrait)[inside].mean() < 4  # twice interpolated, so a little softer
     rows, columns = (slice(i.min(), i.max()) for i in np.where(inside))
     before, after = (image[rows, columns].mean(2).astype(np.float32) for image in (portrait, pasted))
-    assert np.hypot(*cv2.phaseCorrelate(before, after)[0]) < 0.1  # pixels
+    # of sides that are odd when padded, OpenCV's middle is half a pixel off, for the same picture, too
+    shift = np.subtract(cv2.phaseCorrelate(before, after)[0], cv2.phaseCorrelate(before, before)[0])
+    assert np.hypot(*shift) < 0.1  # pixels
 
 
 def test_frames_may_be_as_large_as_the_face(portrait, face):
