@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUTPUT := outputs
 
-.PHONY: demo app test test-slow lint reproduce clean
+.PHONY: demo app test test-slow lint docs reproduce clean
 
 demo: $(VENV)/ready
 	@mkdir -p $(OUTPUT)
@@ -29,6 +29,11 @@ lint: $(VENV)/ready-test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# the pages of docs/ as a site; a warning is an error
+docs: $(VENV)/ready-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir $(OUTPUT)/site
+	@echo "The first page is $(OUTPUT)/site/index.html"
+
 # measures the bundled checkpoint on the corpus' test split and refreshes its card: about an hour on two cores
 reproduce: $(VENV)/ready-test
 	$(BIN)/python -m training.experiments.reproduce --model checkpoints_card/eat-demo --corpus corpus_test
@@ -47,6 +52,10 @@ $(VENV)/ready-app: $(VENV)/ready
 
 $(VENV)/ready-test: $(VENV)/ready
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[training,test]'
+	@touch $@
+
+$(VENV)/ready-docs: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	@touch $@
 
 clean:

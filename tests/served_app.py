@@ -5,16 +5,23 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import scipy.io.wavfile
+from app_server import HELD
 from conftest import voice
 from hub_server import Hub
 from PIL import Image
 
+from eat_hf.constants import FPS
+
 ROOT = Path(__file__).parents[1]
+PATIENCE = 300  # seconds after which a test gives up, on a machine however busy
 
 
 def make_files(folder: Path, portrait: np.ndarray) -> dict[str, Path]:
@@ -24,7 +31,8 @@ def make_files(folder: Path, portrait: np.ndarray) -> dict[str, Path]:
     face.resize((1600, 1600)).save(folder / "large.png")
     Image.new("RGB", (300, 300), "gray").save(folder / "grey.png")
     (folder / "text.png").write_text("no picture")
-    for name, seconds in (("short", 0.1), ("word", 0.4), ("sentence", 3.0), ("long", 5.0)):
+    lengths = {"short": 0.1, "word": 0.4, "held": HELD / FPS, "sentence": 3.0, "long": 5.0}
+    for name, seconds in lengths.items():
         scipy.io.wavfile.write(folder / f"{name}.wav", 16000, voice(seconds))
     return {path.name: path for path in folder.iterdir()}
 
@@ -37,6 +45,7 @@ class Server:
     ):
         self.folder = folder / "temporary"
         self.folder.mkdir()
+        self._hold, self._held = folder / "hold", folder / "held"
         self.log = folder / "log.txt"
         environment = {
             **os.environ,
@@ -68,7 +77,25 @@ class Server:
         """Files of unfinished work."""
         return [path.name for path in self.folder.glob("eat_hf_*")]
 
+    @contextmanager
+    def holding(self) -> Iterator[Callable[[int], None]]:
+        """Clips of the voice `held.wav` do not end within; gives a function that waits until so many are under way."""
+        self._held.write_text("")
+        self._hold.touch()
+        try:
+            yield lambda count: eventually(lambda: len(self._held.read_text().splitlines()) >= count)
+        finally:
+            self._hold.unlink()
+
     def client(self):
         from gradio_client import Client
 
         return Client(self.url, verbose=False, download_files=tempfile.mkdtemp(dir=self.folder.parent))
+
+
+def eventually(come: Callable[[], bool]) -> None:
+    """Wait for something that must come, however busy the machine is."""
+    until = time.monotonic() + PATIENCE
+    while not come():
+        assert time.monotonic() < until, "it has not come"
+        time.sleep(0.05)

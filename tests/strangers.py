@@ -7,11 +7,12 @@ import httpx
 
 
 class Stranger:
-    """Attributes: url, of the page; http, a client of its own."""
+    """Attributes: url, of the page; http, a client of its own, from another of this machine's addresses if asked."""
 
-    def __init__(self, url: str, timeout: float = 120):
+    def __init__(self, url: str, timeout: float = 300, address: str | None = None):
         self.url = url.rstrip("/")
-        self.http = httpx.Client(base_url=f"{self.url}/gradio_api/", timeout=timeout)
+        way = httpx.HTTPTransport(local_address=address)
+        self.http = httpx.Client(base_url=f"{self.url}/gradio_api/", timeout=timeout, transport=way)
 
     def info(self) -> dict[str, Any]:
         """Endpoints and their parameters, as the page tells them."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from eat_hf import A2ET, ExpressionBasis
 
@@ -22,7 +22,7 @@ from .data.motion import A2ET_INPUTS, NEUTRAL, UNKNOWN, MotionData, keypoint_err
 from .loop.command_line import parse_options, run_script
 from .loop.options import Batch, Losses
 from .loop.trainer import train
-from .losses.latent import correlation, latent_term, mouth_weights, opening
+from .losses.latent import LatentTerms, correlation, opening
 from .losses.rendered import PictureTerms, load_picture_terms
 
 
@@ -33,14 +33,12 @@ class A2ETTask(nn.Module):
         self,
         model: A2ET,
         basis: ExpressionBasis,
-        weights: Tensor,
+        latents: LatentTerms,
         options: A2ETOptions,
         pictures: PictureTerms | None = None,
     ):
         super().__init__()
-        self.model, self.basis, self.options, self.pictures = model, basis, options, pictures
-        self.weights: Tensor
-        self.register_buffer("weights", weights, persistent=False)
+        self.model, self.basis, self.latents, self.options, self.pictures = model, basis, latents, options, pictures
         for name, parameter in model.named_parameters():
             parameter.requires_grad_("eam" not in name)
 
@@ -49,10 +47,8 @@ class A2ETTask(nn.Module):
         target = batch["expression"]
         coefficients = (target - self.basis.mean) @ self.basis.directions
         expression = self.basis(out.coefficients)
-        losses = {
-            "pca": self.options.pca_weight * (out.coefficients - coefficients).square().mean(),
-            "latent": self.options.latent_weight * latent_term(expression, batch, self.weights),
-        }
+        losses = self.latents(expression, batch)
+        losses["pca"] = self.options.pca_weight * (out.coefficients - coefficients).square().mean()
         return losses if self.pictures is None else losses | self.pictures(batch, expression)
 
 
@@ -89,8 +85,9 @@ def main(argv: list[str] | None = None) -> None:
     pictures = load_picture_terms(options, Path(options.runs), recipe, options.frames)
     if data.pictures:
         check_pictures(options.corpus, data.pictures, pool)
+    latents = LatentTerms(data.keypoint_names, options.latent_weight, options.closure_weight)
     train(
-        A2ETTask(model, basis, mouth_weights(data.keypoint_names), options, pictures),
+        A2ETTask(model, basis, latents, options, pictures),
         lambda rng, count: weigh_pictures(data.draw(rng, count, options.frames, pool)),
         options,
         {"a2et": model},

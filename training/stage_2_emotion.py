@@ -40,7 +40,7 @@ from .loop.command_line import parse_options, run_script
 from .loop.options import Batch, Losses
 from .loop.trainer import main_process_first, train
 from .losses.emotional_a2et import EmotionalA2ET
-from .losses.latent import correlation, latent_term, mouth_weights, opening
+from .losses.latent import LatentTerms, correlation, opening
 from .losses.rendered import PictureTerms, load_picture_terms, make_picture_terms
 
 CONTEMPT = EMOTIONS.index("contempt")
@@ -76,17 +76,13 @@ class EmotionOptions(A2ETOptions):
 class EmotionTask(nn.Module):
     """The keypoint term of Eq. 6; and terms on pictures."""
 
-    def __init__(
-        self, model: EmotionalA2ET, weights: Tensor, options: EmotionOptions, pictures: PictureTerms | None = None
-    ):
+    def __init__(self, model: EmotionalA2ET, latents: LatentTerms, pictures: PictureTerms | None = None):
         super().__init__()
-        self.model, self.options, self.pictures = model, options, pictures
-        self.weights: Tensor
-        self.register_buffer("weights", weights, persistent=False)
+        self.model, self.latents, self.pictures = model, latents, pictures
 
     def forward(self, batch: Batch) -> Losses:
         expression, guidance = self.model(batch, batch["latent"])
-        losses = {"latent": self.options.latent_weight * latent_term(expression, batch, self.weights)}
+        losses = self.latents(expression, batch)
         return losses if self.pictures is None else losses | self.pictures(batch, expression, guidance)
 
 
@@ -262,7 +258,7 @@ def train_adapter(options: EmotionOptions) -> None:
             for name, value in evaluate_adapter(model, before, start, found, pools[split]).items()
         }
 
-    task = EmotionTask(model, mouth_weights(data.keypoint_names), options, pictures)
+    task = EmotionTask(model, LatentTerms(data.keypoint_names, options.latent_weight, options.closure_weight), pictures)
     results = train(task, draw, options, {}, evaluate_splits)
     if PartialState().is_main_process:
         output = Path(options.output_dir)
@@ -320,7 +316,7 @@ def main(argv: list[str] | None = None) -> None:
         return weigh_pictures(batch) | {"latent": torch.randn(count, model.mapper.config.latent)}
 
     train(
-        EmotionTask(model, mouth_weights(data.keypoint_names), options, pictures),
+        EmotionTask(model, LatentTerms(data.keypoint_names, options.latent_weight, options.closure_weight), pictures),
         draw,
         options,
         components,

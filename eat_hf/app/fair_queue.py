@@ -1,6 +1,8 @@
 """The queue in front of the networks, in which visitors take turns."""
 
+import time
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 from gradio.queueing import Event, Queue
@@ -19,13 +21,25 @@ class FairQueue(Queue):
         visitor_waiting: requests of one session that may wait.
         under_way: requests for the networks that may be under way, where they take `turns.Turns`.
         of_address: of them, of one address; unnamed: of one address and of no session.
+        patience: seconds for which none of those places becomes free, and somebody waits, until one is made.
+        make_place: then called.
         options: those of `gradio.queueing.Queue`.
     """
 
-    def __init__(self, visitor_waiting: int, under_way: int, of_address: int, unnamed: int, **options: Any):
+    def __init__(
+        self,
+        visitor_waiting: int,
+        under_way: int,
+        of_address: int,
+        unnamed: int,
+        patience: float,
+        make_place: Callable[[], Any],
+        **options: Any,
+    ):
         super().__init__(**options)
         self.visitor_waiting = visitor_waiting
         self.under_way, self.of_address, self.unnamed = under_way, of_address, unnamed
+        self.patience, self.make_place, self._moved = patience, make_place, 0.0
         self._turns: OrderedDict[tuple, int] = OrderedDict()
         self._turn = 0
 
@@ -49,8 +63,18 @@ class FairQueue(Queue):
                 if not self._is_busy(event):
                     queue.queue.remove(event)
                     self._remember(event)
+                    self._moved = time.monotonic() if concurrency_id == NETWORKS else self._moved
                     return [event], False, concurrency_id
+            elif queue.queue and concurrency_id == NETWORKS:
+                self._make_place(min(queue.queue, key=self._rank))
         return None
+
+    def _make_place(self, event: Event) -> None:
+        """For a request that could come under way if it had one."""
+        since = max(self._moved, event.enqueue_time)
+        if not self._is_busy(event) and time.monotonic() > since + self.patience:
+            self.make_place()
+            self._moved = time.monotonic()  # it takes a moment until it is free
 
     def _rank(self, event: Event) -> tuple:
         return (self._is_busy(event), *(self._turns.get(key, 0) for key in visitor_of(event)[:2]))

@@ -34,6 +34,8 @@ class Limits:
     kept_seconds: that a file is kept at most.
     under_way: requests for the networks that take turns; address_under_way: of one address; unnamed_under_way: of one
         address, of programs that name no session. Of one session it is one.
+    crowded_seconds: of work that every request has; one that had more is ended when all places are taken, somebody
+        waits, and none became free for `patience` seconds.
     waiting: requests in the queue; visitor_waiting: of one visitor.
     sessions: of visitors that are remembered.
     work_seconds: of work on a request, by endpoint; an endpoint that is not listed must not be public.
@@ -62,6 +64,8 @@ class Limits:
     under_way: int = 8
     address_under_way: int = 6
     unnamed_under_way: int = 3
+    crowded_seconds: float = 60
+    patience: float = 10
     waiting: int = 60
     visitor_waiting: int = 20
     sessions: int = 500

@@ -98,11 +98,14 @@ def build_app(
     # one works at a time on a GPU, two on a CPU, where a clip does not keep all cores busy
     at_once = 1 if pipe.device.type == "cuda" else 2
     demo.queue(max_size=limits.waiting, default_concurrency_limit=at_once, api_open=False)
+    turns = Turns(at_once)
     demo._queue = FairQueue(
         limits.visitor_waiting,
         limits.under_way,
         limits.address_under_way,
         limits.unnamed_under_way,
+        limits.patience,
+        lambda: turns.send_away(limits.crowded_seconds),
         live_updates=True,
         concurrency_count=demo.max_threads,
         update_intervals=1,
@@ -110,7 +113,7 @@ def build_app(
         blocks=demo,
         default_concurrency_limit=at_once,
     )
-    Gate(demo, limits, Turns(at_once))
+    Gate(demo, limits, turns)
     door = Middleware(Door, limits=limits, storage=Storage(folder, limits), is_event=lambda number: number in demo.fns)
     SERVING[demo] = lambda: {
         "app_kwargs": {"middleware": [door]},

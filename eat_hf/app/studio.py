@@ -35,11 +35,11 @@ from ..media.videos import VideoWriter
 from ..names import as_name, check_name
 from ..pipeline.arguments import ClipOptions
 from ..pipeline.pipeline_eat import EATPipeline
+from ..shipped import shipped
 from .limits import Limits
 from .turns import Pace
 from .waveform import keyframe_moments
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 BATCH = 8  # frames at a time
 TOKEN = re.compile(r"[A-Za-z0-9_.-]{1,200}", re.ASCII)
 LICENSE = re.compile(r"[a-z0-9.-]{1,50}", re.ASCII)
@@ -64,14 +64,11 @@ class Example:
 
 
 def find_examples() -> tuple[Example, ...]:
-    """Those of a source checkout; the installed package has none."""
-    folder = EXAMPLES
-    voice = folder / "speech.wav"
-    known = (
-        Example(folder / "portrait.png", voice, "happy"),
-        Example(folder / "astronaut.jpg", voice, "surprised", full_picture=True),
-    )
-    return tuple(example for example in known if example.portrait.is_file() and voice.is_file())
+    """Those that ship with the package."""
+    voice = shipped("examples/speech.wav")
+    known = (("examples/portrait.png", "happy", False), ("examples/astronaut.jpg", "surprised", True))
+    found = ((shipped(portrait), emotion, full) for portrait, emotion, full in known)
+    return tuple(Example(portrait, voice, emotion, full) for portrait, emotion, full in found if portrait and voice)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakSet
 
 SLICE = 1.0  # seconds of work between looks for somebody who should go first
 GRACE = 1.0  # seconds for which a place is kept between two steps of a request
@@ -34,6 +35,8 @@ class Work:
         since: when the work began that is not counted yet.
         turns: that it takes, if it does.
         process: that it is of.
+        worked: seconds that are counted.
+        sent_away: whether its place went to somebody else.
     """
 
     ends: float
@@ -45,6 +48,8 @@ class Work:
     waiting: bool = False
     since: float = 0.0
     process: int = field(default_factory=os.getpid)
+    worked: float = 0.0
+    sent_away: bool = False
 
 
 CURRENT: contextvars.ContextVar[Work | None] = contextvars.ContextVar("CURRENT", default=None)
@@ -63,15 +68,17 @@ class Turns:
         self._changed = threading.Condition()
         self._working: dict[Work, float | None] = {}  # since when it rests between two steps
         self._waiting: list[Work] = []
+        self._under_way: WeakSet[Work] = WeakSet()  # those two, and what rests for longer
         self._used: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()  # seconds, and when that was
 
     def take(self, work: Work) -> None:
         """Wait for the turn; not at all where the work has kept its place.
 
         Raises:
-            Interrupted: its visitor has left.
+            Interrupted: its visitor has left, or it was sent away.
         """
         with self._changed:
+            self._under_way.add(work)
             if work not in self._working:
                 self._wait(work)
                 work.since = time.monotonic()
@@ -82,7 +89,7 @@ class Turns:
         self._waiting.append(work)
         try:
             while not self._may_go(work):
-                if work.gone():
+                if work.gone() or work.sent_away:
                     raise Interrupted
                 self._changed.wait(EVERY)
         finally:
@@ -119,9 +126,23 @@ class Turns:
             self._drop(work)
         self.take(work)
 
+    def send_away(self, worked: float) -> bool:
+        """End what is under way and has had so many seconds of work, of the visitor who used the most lately; whether
+        there is any."""
+        with self._changed:
+            now = time.monotonic()
+            some = [w for w in self._under_way if not w.sent_away and self._worked(w, now) >= worked]
+            if some:
+                max(some, key=self._rank).sent_away = True
+            return bool(some)
+
+    def _worked(self, work: Work, now: float) -> float:
+        return work.worked + ((self._working[work] or now) - work.since if work in self._working else 0)
+
     def leave(self, work: Work) -> None:
         """The work is over."""
         with self._changed:
+            self._under_way.discard(work)
             if work in self._working:
                 self._drop(work)
 
@@ -132,6 +153,7 @@ class Turns:
 
     def _count(self, work: Work) -> None:
         now = self._working[work] or time.monotonic()
+        work.worked += now - work.since
         for key in work.visitor:
             self._used[key] = (self._seconds(key, now) + now - work.since, now)
             self._used.move_to_end(key)

@@ -9,10 +9,15 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import UserError
+from .memory import give_back
 from .turns import CURRENT, Interrupted, Turns, Work
 
 EVERY = 0.2  # seconds between looks
 AGAIN = 10.0  # seconds until work that goes on is interrupted anew
+CROWDED = (
+    "The server is crowded: this was ended to make room for somebody who has been waiting. Ask for less at a time, or "
+    "try again later."
+)
 
 
 class Watch:
@@ -31,8 +36,8 @@ class Watch:
         Raises:
             UserError: with that sentence, if the work's time is up, or it is of no use to anybody.
         """
-        if time.monotonic() > work.ends or work.gone():
-            raise UserError(sentence)
+        if _is_over(work):
+            raise UserError(_why(work, sentence))
         work.thread = threading.get_ident()
         current = CURRENT.set(work)
         try:
@@ -45,7 +50,7 @@ class Watch:
                 self._remove(work)
         except Interrupted:
             self._remove(work)  # it may have been interrupted itself
-            raise UserError(sentence) from None
+            raise UserError(_why(work, sentence)) from None
         finally:
             CURRENT.reset(current)
             if work.turns is not None:
@@ -72,9 +77,17 @@ class Watch:
                 now = time.monotonic()
                 for work in self._under_way:
                     waited = work.interrupted is None or now > work.interrupted + AGAIN
-                    if waited and not work.waiting and (now > work.ends or work.gone()):
+                    if waited and not work.waiting and _is_over(work):
                         work.interrupted = now
                         _interrupt(work.thread, Interrupted)
+
+
+def _is_over(work: Work) -> bool:
+    return time.monotonic() > work.ends or work.sent_away or work.gone()
+
+
+def _why(work: Work, sentence: str) -> str:
+    return CROWDED if work.sent_away else sentence
 
 
 def _interrupt(thread: int, error: type[BaseException] | None) -> None:
@@ -125,3 +138,4 @@ def timed(
 def _leave(work: Work) -> None:
     if work.turns is not None:
         work.turns.leave(work)
+        give_back()

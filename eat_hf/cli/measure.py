@@ -10,6 +10,8 @@ import typer
 from ..errors import UserError, shown, visible
 from ..inputs.numbers import BATCHES, check_whole_number
 from ..pipeline.bundled import find_model, load_pipeline
+from ..shipped import shipped
+from .extras import needs
 from .messages import show
 
 if TYPE_CHECKING:
@@ -57,9 +59,10 @@ def evaluate(
     """
     if workers is not None:
         check_whole_number(workers, "--workers", WORKERS)
-    from ..evaluation import evaluate as run
-    from ..evaluation import terminal_table, write_page
-    from ..evaluation.suite import check_report_target
+    with needs("evaluation"):
+        from ..evaluation import evaluate as run
+        from ..evaluation import terminal_table, write_page
+        from ..evaluation.suite import check_report_target
 
     check_report_target(output)
     protocols = (protocol,) if protocol else ("eat_official", "standard")
@@ -108,12 +111,13 @@ def benchmark(
     ] = None,
 ) -> None:
     """Measure speed, stage by stage, and against one frame at a time in float32 with nothing kept."""
-    from ..benchmark import OFFICIAL, BenchmarkOptions, official_pipeline, run_benchmark
+    with needs("evaluation"):
+        from ..benchmark import OFFICIAL, BenchmarkOptions, official_pipeline, run_benchmark
     from ..media.files import one_line
     from ..media.recordings import SHORTEST_RECORDING
 
-    examples = Path(__file__).resolve().parents[2] / "examples"
-    files = [given or examples / name for given, name in ((image, "portrait.png"), (audio, "speech.wav"))]
+    examples = ((image, "examples/portrait.png"), (audio, "examples/speech.wav"))
+    files = [given or shipped(example) or Path(example) for given, example in examples]
     for file, option in zip(files, ("--image", "--audio"), strict=True):
         if not file.is_file():
             raise UserError(f"There is no file {file}; name one with {option}.")

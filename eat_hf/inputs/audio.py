@@ -21,6 +21,10 @@ MEL_BANDS = 80
 MEL_FFT = 2048
 MEL_HOP = SAMPLING_RATE // FPS
 CEPSTRA = 26
+SPEECH_ROW = SAMPLING_RATE // SEMANTIC_RATE  # samples from row to row
+SPEECH_WINDOW, SPEECH_FFT = 400, 512  # of the streaming encoder's spectra, two a row
+# samples before and after a row's time that its two windows reach
+SPEECH_BEFORE, SPEECH_AFTER = SPEECH_ROW // 2 + SPEECH_WINDOW // 2, SPEECH_WINDOW // 2
 SYNC_FFT, SYNC_HOP = 800, 200  # the sync expert's spectrogram: 80 columns a second
 CONTEXT = 9  # rows before and after the current one in a DeepSpeech input
 DEEPSPEECH_FEATURES = CEPSTRA * (2 * CONTEXT + 1)  # 494
@@ -50,18 +54,99 @@ def log_mel(waveform: Tensor) -> Tensor:
         ValueError: the waveform is too short for one analysis window.
     """
     samples = waveform.shape[-1]
+    _check_long_enough(samples)
+    # windows are centred on their columns, with the waveform mirrored at both ends
+    padded = torch.nn.functional.pad(waveform.reshape(-1, 1, samples), (MEL_HOP // 2,) * 2, "reflect")[:, 0]
+    return _mel_columns(padded).reshape(*waveform.shape[:-1], -1, MEL_BANDS)
+
+
+def _check_long_enough(samples: int) -> None:
     if samples <= MEL_FFT // 2:
         raise ValueError(f"The audio is too short: {samples} samples, but a mel column needs more than {MEL_FFT // 2}.")
-    # windows are centred on their columns, with the waveform mirrored at both ends
-    padded = torch.nn.functional.pad(waveform.reshape(-1, 1, samples), (MEL_FFT // 2,) * 2, "reflect")[:, 0]
-    window = torch.hann_window(MEL_HOP, dtype=waveform.dtype, device=waveform.device)
+
+
+def _mel_columns(padded: Tensor) -> Tensor:
+    """(B, N) samples, the first of them half a window before the first column -> (B, N // 640, 80)."""
+    window = torch.hann_window(MEL_HOP, dtype=padded.dtype, device=padded.device)
     columns = []
-    for start in range(0, padded.shape[1] - MEL_FFT + 1, BLOCK * MEL_HOP):
-        part = padded[:, start : start + (BLOCK - 1) * MEL_HOP + MEL_FFT]
-        spectrum = torch.stft(part, MEL_FFT, MEL_HOP, MEL_HOP, window, center=False, return_complex=True)
-        power = spectrum.abs().square().transpose(1, 2) @ mel_filters().to(waveform)
+    for frames in padded.unfold(1, MEL_HOP, MEL_HOP).split(BLOCK, 1):
+        power = torch.fft.rfft(frames * window, MEL_FFT).abs().square() @ mel_filters().to(padded)
         columns.append((torch.log(1e-5 + power) + 4) / 4)
-    return torch.cat(columns, 1).reshape(*waveform.shape[:-1], -1, MEL_BANDS)
+    return torch.cat(columns, 1)
+
+
+class MelInPieces:
+    """`log_mel` of sound that comes in pieces: the same columns, up to rounding, however it is cut.
+
+    Attributes:
+        LOOKAHEAD: seconds of sound after a column's time that it depends on.
+    """
+
+    LOOKAHEAD = MEL_HOP / 2 / SAMPLING_RATE
+
+    def __init__(self) -> None:
+        self._samples = self._columns = 0  # that came, that were given
+        self._sound: Tensor | None = None  # from a sample before the next column's window on
+
+    def push(self, waveform: Tensor, last: bool = False) -> Tensor:
+        """The next sound (n,), n of any size -> (columns, 80), those that no later sound can change and that were not
+        given before.
+
+        Args:
+            last: the sound is over with it, so all columns that are left are given.
+
+        Raises:
+            ValueError: the sound is over, and too short for one analysis window.
+        """
+        half = MEL_HOP // 2
+        self._samples += len(waveform)
+        if last:
+            _check_long_enough(self._samples)
+        sound = waveform if self._sound is None else torch.cat([self._sound, waveform.to(self._sound)])
+        before = 0 if self._columns == 0 else half + 1  # samples in memory before the next column's time
+        heard = len(sound) - before  # and after it
+        count = (heard + half) // MEL_HOP
+        padded = sound
+        if last:
+            count = 1 + self._samples // MEL_HOP - self._columns
+            missing = max(0, (count - 1) * MEL_HOP + half - heard)
+            padded = torch.cat([sound, sound[len(sound) - 1 - missing : len(sound) - 1].flip(0)])
+        if count == 0 or (self._columns == 0 and len(sound) <= half):
+            self._sound = sound.clone()
+            return waveform.new_zeros(0, MEL_BANDS)
+        if self._columns == 0:
+            padded = torch.cat([sound[1 : half + 1].flip(0), padded])
+        else:
+            padded = padded[1:]
+        self._columns += count
+        self._sound = sound[before + count * MEL_HOP - half - 1 :].clone()
+        return _mel_columns(padded[None, : count * MEL_HOP])[0]
+
+
+@functools.lru_cache(maxsize=4)
+def _speech_filters(bands: int) -> Tensor:
+    """(257, bands) triangles of height 1, equally spaced on the HTK mel scale up to half the rate."""
+    bank = mel_filter_bank(SPEECH_FFT // 2 + 1, bands, 0.0, SAMPLING_RATE / 2, SAMPLING_RATE, mel_scale="htk")
+    return torch.from_numpy(bank.astype(np.float32))
+
+
+def speech_mel(waveform: Tensor, bands: int = 64) -> Tensor:
+    """Rows of log-mel spectra at 50 a second, which `StreamingSpeechEncoder` reads.
+
+    Args:
+        waveform: (B, N) float32 at 16 kHz in [-1, 1]; the first row belongs to sample 360, every next one to 320 after,
+            and the sound of a row is that from 360 samples before to 200 after.
+
+    Returns:
+        (B, 1 + (N - 560) // 320, 2 * bands), (ln(1e-5 + mel power) + 4) / 4 of two 25 ms Hann windows, the first
+        centred 10 ms before the row, the second on it.
+    """
+    count = 1 + (waveform.shape[-1] - SPEECH_BEFORE - SPEECH_AFTER) // SPEECH_ROW
+    frames = waveform.unfold(1, SPEECH_WINDOW, SPEECH_ROW // 2)[:, : 2 * count]
+    window = torch.hann_window(SPEECH_WINDOW, device=waveform.device)
+    power = torch.fft.rfft(frames * window, SPEECH_FFT).abs().square()
+    mel = power @ _speech_filters(bands).to(waveform.device)
+    return ((torch.log(1e-5 + mel) + 4) / 4).flatten(2).unflatten(1, (count, 2)).flatten(2)
 
 
 def loudness(waveform: Tensor, frames: int) -> Tensor:

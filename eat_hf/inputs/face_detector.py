@@ -44,7 +44,11 @@ class Found:
 @functools.cache
 def load_detector() -> "cv2.FaceDetectorYN":
     """The detector, loaded once."""
-    return cv2.FaceDetectorYN.create(str(MODEL), "", (320, 320), DOUBTFUL, 0.3, 200)
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # warns of a choice that nobody made
+    try:
+        return cv2.FaceDetectorYN.create(str(MODEL), "", (320, 320), DOUBTFUL, 0.3, 200)
+    finally:
+        cv2.utils.logging.setLogLevel(level)
 
 
 def find_faces(image: np.ndarray, sides: tuple[int, ...] = SIDES, thorough: bool = True) -> list[Found]:

@@ -7,7 +7,7 @@ containers and common codecs are opened; and limits count what was decoded.
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,7 @@ DEMUXERS = (
     "wav w64 aiff caf au voc mp3 aac flac ogg amr amrnb amrwb ac3 eac3 dts ape wv tta tak mpc mpc8 loas "
     "mov mp4 m4a 3gp 3g2 mj2 matroska webm avi asf flv mpegts mpeg mpegvideo dv ivf h264 hevc gif"
 ).split()
+STATE_ENCODING = ("mp3", "aac")  # each text of their ID3 tags says what it is encoded in: it is that, or damaged
 SOUND_DECODERS = (
     "aac aac_latm aac_fixed libfdk_aac mp3float mp3 mp2float mp2 mp1float mp1 flac vorbis libvorbis opus libopus alac "
     "ac3 ac3_fixed eac3 dca truehd mlp wmav1 wmav2 wmapro wmalossless wmavoice amrnb amrwb libopencore_amrnb "
@@ -90,7 +91,7 @@ def open_media(path: str | os.PathLike, what: str) -> Iterator[Any]:
             file = stack.enter_context(path.open("rb"))
             container = av.open(
                 file,
-                metadata_errors="replace",
+                metadata_errors="surrogateescape",
                 options={"max_pixels": str(LARGEST_FRAME), "max_samples": str(MOST_SAMPLES)},
                 container_options={
                     "format_whitelist": ",".join(DEMUXERS),
@@ -102,9 +103,21 @@ def open_media(path: str | os.PathLike, what: str) -> Iterator[Any]:
             stack.callback(container.close)
         except Exception as error:  # PyAV raises errors of many kinds about what it meets in a file
             raise UserError(_refusal(path, what, error)) from error
+        if container.format.name in STATE_ENCODING and not _is_text(container.metadata):
+            raise UserError(f"{path} cannot be read as a {what}: its tags are damaged; save it anew, or without tags.")
         if len(container.streams) > MOST_STREAMS:
             raise UserError(f"{path} has {len(container.streams)} streams; up to {MOST_STREAMS} are read.")
         yield container
+
+
+def _is_text(tags: Mapping[str, str]) -> bool:
+    """Whether all of it was UTF-8, as what PyAV gives is taken to be."""
+    return not any("\udc80" <= letter <= "\udcff" for pair in tags.items() for text in pair for letter in text)
+
+
+def as_text(tag: str) -> str:
+    """A tag of a file, which says nothing about its encoding if that was not UTF-8: most likely Windows' own."""
+    return tag if _is_text({"": tag}) else tag.encode("utf8", "surrogateescape").decode("cp1252", "replace")
 
 
 def _refusal(path: Any, what: str, error: Exception) -> str:

@@ -29,6 +29,7 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+RGB, PREMULTIPLIED, ALPHA = 2, 1, 2  # of TIFF: what its colours are, and what is beside them
 DEPTHS = (8, 10, 12, 14, 16, 20, 24, 32)  # bits of integer pictures
 
 
@@ -120,10 +121,10 @@ def _open(path: os.PathLike) -> Image.Image:
 
 
 def _open_deep_png(path: os.PathLike) -> Image.Image | None:
-    """A PNG of 16-bit colours, which Pillow cuts to 8; None for others."""
+    """A PNG of 16-bit colours, with transparency or without, which Pillow cuts to 8; None for others."""
     with open(path, "rb") as file:
         head = file.read(26)
-        if head[:8] != b"\x89PNG\r\n\x1a\n" or head[24:] != b"\x10\x02":
+        if head[:8] != b"\x89PNG\r\n\x1a\n" or head[24:] not in (b"\x10\x02", b"\x10\x06"):
             return None
         with Image.open(path, formats=["PNG"]) as stated:
             info = stated.info
@@ -131,7 +132,8 @@ def _open_deep_png(path: os.PathLike) -> Image.Image | None:
                 return None
         file.seek(0)
         values = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
-    picture = _deep_to_srgb(values[..., 2::-1] / np.float32(257), info.pop("icc_profile", None))
+    values = values / np.float32(257)
+    picture = _with_alpha(_deep_to_srgb(values[..., 2::-1], info.pop("icc_profile", None)), values[..., 3:])
     picture.info = info
     return picture
 
@@ -149,11 +151,26 @@ def _open_deep_tiff(path: os.PathLike) -> Image.Image | None:
         depths = tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,))
         if set(depths) > {16, 32} or min(depths) < 16 or len(depths) not in (3, 4) or pixels > LARGEST_PICTURE:
             return None
+        if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) != RGB:  # of inks, say
+            return None
         file.seek(0)
         values = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
-    picture = _deep_to_srgb(_to_range(values[..., 2::-1]), tags.get(TiffImagePlugin.ICCPROFILE))
+    colours, alpha, beside = _to_range(values[..., 2::-1]), values[..., 3:], tags.get(TiffImagePlugin.EXTRASAMPLES, ())
+    if not set(beside) & {PREMULTIPLIED, ALPHA}:
+        alpha = alpha[..., :0]
+    alpha = _to_range(alpha) if alpha.size else alpha
+    if PREMULTIPLIED in beside:
+        colours = (colours * (255 / alpha.clip(1, 255))).clip(0, 255)
+    picture = _with_alpha(_deep_to_srgb(colours, tags.get(TiffImagePlugin.ICCPROFILE)), alpha)
     turn = UPRIGHT.get(tags.get(ORIENTATION) or 1)
     return picture if turn is None else picture.transpose(turn)
+
+
+def _with_alpha(picture: Image.Image, alpha: np.ndarray) -> Image.Image:
+    """An RGB picture with opacities (H, W, 1) in 0 to 255; (H, W, 0) where there are none."""
+    if alpha.shape[2]:
+        picture.putalpha(Image.fromarray(alpha[..., 0].round().astype(np.uint8)))
+    return picture
 
 
 def _deep_to_srgb(values: np.ndarray, profile: object) -> Image.Image:

@@ -18,7 +18,16 @@ import numpy as np
 
 from ..constants import FPS, SAMPLING_RATE
 from ..errors import InputWarning, UserError
-from .containers import LONGEST_SOUND, MOST_CHANNELS, SAMPLING_RATES, Damage, decoded, is_decodable, open_media
+from .containers import (
+    LONGEST_SOUND,
+    MOST_CHANNELS,
+    SAMPLING_RATES,
+    Damage,
+    as_text,
+    decoded,
+    is_decodable,
+    open_media,
+)
 from .files import existing_file
 
 SHORTEST_RECORDING = 0.2  # seconds
@@ -255,7 +264,7 @@ def _tags_of(container: Any) -> dict[str, str]:
         *container.streams.audio[:1],
         container,
     ):  # Ogg keeps them with its stream; the file's own count first
-        stated |= {name.lower(): value for name, value in holder.metadata.items()}
+        stated |= {name.lower(): as_text(value) for name, value in holder.metadata.items()}
     lines = {name: stated.get(name, "")[: 10 * LONGEST_TAG] for name in TAGS}
     for name, text in lines.items():
         printable = "".join(letter if letter.isprintable() else " " for letter in text)

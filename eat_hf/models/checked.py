@@ -28,6 +28,7 @@ WEIGHTS = SAFETENSORS_WEIGHTS_NAME.removesuffix(".safetensors")
 MOST = {
     "blur_size": 255, "downscale": 16, "pooled_size": 64, "window": 255, "semantic_steps": 1024, "map_size": 512,
     "pose_size": 512, "image_size": 1024, "heads": 256, "mels": 1024, "depth": 1024,
+    "lookahead": 2,
 }  # fmt: skip
 POSITIVE = ("temperature", "blur_sigma", "driving_crop_scale")
 _DTYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64", torch.float64: "F64"}

@@ -44,7 +44,7 @@ class MouthDecoder(CheckpointedBlocks):
         super().__init__()
         self.inner_mouth = list(inner_mouth)
         self.guide = MouthGuide(keypoints, rigid_keypoints, teeth)
-        maps = 3 + 2 + MouthGuide.channels
+        maps = 3 + 2 + MouthGuide.channels + 3
         self.stem = ConvNormReLU(4 * maps, channels[0])
         joined = (channels[0], channels[1] + features, *channels[2:])  # what goes into each level's second half
         self.downs = nn.ModuleList(
@@ -85,11 +85,16 @@ class MouthDecoder(CheckpointedBlocks):
         Returns:
             (N, 3, h, w) in [0, 1], of use between the lips alone.
         """
+        # hidden from the network, so that lips stretched by the warp are never taken for a cavity
+        seen = 1 - opening * (1 - shown)
+        visible = picture * seen
         with torch.autocast(picture.device.type, enabled=False):
             guide = self.guide.draw(teeth, places)
-        # hidden from the network, so that lips stretched by the warp are never taken for a cavity
-        visible = picture * (1 - opening * (1 - shown))
-        maps = torch.cat([visible, opening, opening * shown, guide * opening], 1).to(self.to_rgb.weight.dtype)
+            light = visible.mean((1, 2, 3), keepdim=True) / seen.mean((1, 2, 3), keepdim=True).clamp_min(1e-3)
+            sketch = self.guide.sketch(guide, light)
+        maps = torch.cat([visible, opening, opening * shown, guide * opening, sketch * opening], 1).to(
+            self.to_rgb.weight.dtype
+        )
         x = self._run(self.stem, F.pixel_unshuffle(maps, 2))
         skips = []
         for level, (down, mix) in enumerate(zip(self.downs, self.mixes, strict=True)):
@@ -100,4 +105,4 @@ class MouthDecoder(CheckpointedBlocks):
             x = self._run(up, torch.cat([F.interpolate(x, scale_factor=2), skips.pop()], 1))
         x = F.pixel_shuffle(F.leaky_relu(self.to_details(x), 0.2), 2)
         x = F.leaky_relu(self.refine(torch.cat([x, maps], 1)), 0.2)
-        return torch.sigmoid(self.to_rgb(x).float())
+        return torch.sigmoid(self.to_rgb(x).float() + torch.logit(sketch.clamp(0.02, 0.98)))

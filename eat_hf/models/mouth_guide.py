@@ -26,6 +26,7 @@ class MouthGuide(nn.Module):
     NOISE = 0.012  # of estimated keypoints; what a fit on exact ones must allow for
     NARROWEST = 2e-3  # a tooth seen from its side, in units of [-1, 1]
     channels = 7
+    TEETH, GUMS, DARK = (0.86, 0.82, 0.75), (0.62, 0.36, 0.35), (0.15, 0.06, 0.06)  # in the light of a bright portrait
     mean_keypoints: nn.Parameter
     mean_points: nn.Parameter
     map: nn.Parameter
@@ -99,3 +100,29 @@ class MouthGuide(nn.Module):
             if len(maps) == 3:
                 position = 2 * number / self.teeth - 1
         return torch.stack([*maps, position], 1)
+
+    def sketch(self, maps: Tensor, light: Tensor) -> Tensor:
+        """A first picture of the mouth from the maps of `draw`, which a network need only correct: teeth with lines
+        between them, gums and the dark behind, darker the further back.
+
+        Args:
+            maps: (N, 7, h, w), see `draw`.
+            light: (N, 1, 1, 1), how bright the portrait is around the mouth, in [0, 1].
+
+        Returns:
+            (N, 3, h, w) in [0, 1].
+        """
+        teeth_colour, gum_colour, dark = (
+            maps.new_tensor(colour)[:, None, None] for colour in (self.TEETH, self.GUMS, self.DARK)
+        )
+        depth = maps[:, 6:].square()
+        picture = dark.expand(len(maps), -1, *maps.shape[2:])
+        for arch in (maps[:, 3:6], maps[:, :3]):  # the upper teeth bite over the lower ones
+            teeth, meeting, down = arch.split(1, 1)
+            gap = (0.5 + 0.5 * meeting) ** 6
+            # rounded to the sides and at the gum
+            shade = (1 - 0.5 * gap) * (1 - 0.12 * (0.5 + 0.5 * meeting)) * (0.82 + 0.18 * down.clamp(0, 0.5) / 0.5)
+            gums = ((down + 0.6) / 0.3).clamp(0, 1) * (down < 0.3)
+            picture = torch.lerp(picture, gum_colour * (1 - 0.5 * depth), gums * (1 - depth))
+            picture = torch.lerp(picture, teeth_colour * shade * (1 - 0.5 * depth), teeth)
+        return (picture * (2 * light).clamp(0.1, 1.1)).clamp(0, 1)

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING
 
 from ..errors import UserError
 from ..media.bounded import read_json
+from ..shipped import shipped_checkpoint
 
 if TYPE_CHECKING:
     from .pipeline_eat import EATPipeline
 
 
 MODEL_VARIABLE = "EAT_HF_MODEL"
-BUNDLED_MODEL = Path("checkpoints_card") / "eat-demo"
+BUNDLED_MODEL = "eat-demo"
 
 
 def find_model(model: str | None = None) -> str:
-    """The model's folder or Hub id: as named, the environment's choice, or the bundled checkpoint.
+    """The model's folder or Hub id: as named, the environment's choice, or the bundled checkpoint, "eat-demo".
 
     Raises:
         UserError: there is none, or the folder holds something else.
@@ -26,6 +27,8 @@ def find_model(model: str | None = None) -> str:
     model = model or os.environ.get(MODEL_VARIABLE) or _bundled_model()
     folder = Path(model)
     there = os.path.exists(model)  # which takes any text, as long as it may be
+    if not there and (ours := shipped_checkpoint(model)):
+        return str(ours)
     if there and not (folder / "model_index.json").is_file():
         raise UserError(f"{model} is not a model folder: it has no model_index.json.")
     if not there and (folder.is_absolute() or model.count("/") != 1):
@@ -34,11 +37,10 @@ def find_model(model: str | None = None) -> str:
 
 
 def _bundled_model() -> str:
-    package = Path(__file__).resolve().parents[1]
-    for parent in (package, package.parent):  # as installed, and in a source checkout
-        if (parent / BUNDLED_MODEL / "model_index.json").is_file():
-            return str(parent / BUNDLED_MODEL)
-    raise UserError(f"No bundled model was found; name one with --model or ${MODEL_VARIABLE}.")
+    folder = shipped_checkpoint(BUNDLED_MODEL)
+    if folder is None:
+        raise UserError(f"No bundled model was found; name one with --model or ${MODEL_VARIABLE}.")
+    return str(folder)
 
 
 def known_emotions(model: str, adapters: Sequence[str] = ()) -> tuple[str, ...] | None:

@@ -47,6 +47,7 @@ from ..models.judges.sync_expert import SyncExpert
 from ..models.motion_estimator import MotionEstimator
 from ..models.parameters import parameter_shares
 from ..names import check_name
+from ..shipped import shipped_checkpoint
 from .arguments import AudioInput, ClipOptions, HeadMotionInput, ImageInput, OutputType, check_image, seeded
 from .folder import belongs_to_model, check_model, check_networks
 from .offload import offload_submodules
@@ -105,7 +106,9 @@ class EATPipeline(DiffusionPipeline):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs) -> "EATPipeline":
-        """Load a local folder or a repository of the Hub, from safetensors alone: no pickle is ever opened.
+        """Load a local folder, a repository of the Hub, or "eat-demo", the checkpoint that ships with the package.
+
+        Weights are read from safetensors alone: no pickle is ever opened.
 
         What finds faces is loaded as well, so that the first clip need not wait for it.
 
@@ -119,6 +122,8 @@ class EATPipeline(DiffusionPipeline):
             ValueError: no such dtype, or one for a component that stays in float32.
         """
         place, old_name = pretrained_model_name_or_path, kwargs.pop("torch_dtype", None)
+        if not os.path.exists(place):
+            place = shipped_checkpoint(os.fspath(place)) or place
         dtype = renderer_dtype(kwargs.pop("dtype", old_name))
         with explained(place, kwargs.get("revision")):
             if Path(place).is_dir():  # `download` looks at what comes from the Hub

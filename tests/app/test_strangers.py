@@ -4,6 +4,7 @@ import json
 import re
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -11,7 +12,7 @@ import pytest
 from hub_server import Hub
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from served_app import Server, make_files
+from served_app import PATIENCE, Server, eventually, make_files
 from strangers import Stranger, sentence
 
 from eat_hf import EATPipeline
@@ -47,7 +48,9 @@ def files(tmp_path_factory, portrait) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def server(tiny_model, files, tmp_path_factory):
     hub = Hub()
-    server = Server(tiny_model, files, hub, tmp_path_factory.mktemp("server"), work_seconds=SPEED, upload_megabytes=5)
+    folder = tmp_path_factory.mktemp("server")
+    crowd = {"crowded_seconds": 1.0, "patience": 1.0}
+    server = Server(tiny_model, files, hub, folder, work_seconds=SPEED, upload_megabytes=5, **crowd)
     yield server
     server.process.terminate()
     server.process.wait(20)
@@ -62,7 +65,7 @@ def stranger(server) -> Stranger:
 @pytest.fixture(scope="module")
 def uploads(stranger, files) -> dict[str, dict]:
     """Payloads of files that were uploaded, by name."""
-    names = ("face.png", "word.wav", "sentence.wav")
+    names = ("face.png", "word.wav", "held.wav", "sentence.wav")
     paths = stranger.upload(*((name, files[name].read_bytes()) for name in names))
     return {name: file(path) for name, path in zip(names, paths, strict=True)}
 
@@ -246,6 +249,7 @@ def test_the_threat_model_states_the_limits_of_the_code():
         f"{limits.adapters}; {limits.adapter_megabytes} MB; {JSON_BYTES / 1e6:.0f} MB; {MAX_EMOTIONS}",
         f"adapter's folder | {limits.files} |",
         f"{limits.under_way}; {limits.address_under_way}; {limits.unnamed_under_way}; 1 |",
+        f"no place became free | {limits.crowded_seconds:g} s; {limits.patience:g} s |",
         f"{limits.waiting}; {limits.visitor_waiting} |",
         f"remembered | {limits.sessions} |",
         f"up to {LONGEST_NAME} letters",
@@ -410,42 +414,42 @@ def busy(seconds: float) -> None:
         sum(range(100))
 
 
-def test_a_newcomer_goes_before_long_work_which_goes_on_afterwards():
-    """Of three at two places; the long ones are a generator, and a function that pauses where a bar would move."""
+def test_a_newcomer_goes_before_long_work_which_goes_on_afterwards(monkeypatch):
+    """Of three at two places; the long ones are a generator, and a function that pauses where a bar would move. They do
+    not end before the newcomer has finished."""
+    monkeypatch.setattr("eat_hf.app.turns.SLICE", 0.2)
     turns, watch, finished, started = Turns(2), Watch(), [], threading.Barrier(3)
 
-    def frames():
-        for n in range(60):
+    def long_work():
+        started.wait()
+        while not finished:
             busy(0.05)
-            yield n
+            yield "waiting"
+        yield "afterwards"
 
     def bar():
-        for _ in Pace(range(60)):
-            busy(0.05)
-        return list(range(60))
+        return list(Pace(long_work()))
 
     def run(who: str, handler) -> None:
         asked = lambda: (lambda: False, (("an address",), ("an address", who)))  # noqa: E731
-        if who != "newcomer":
-            started.wait()
-        made = timed(handler, 60, watch, asked, "Too slow.", turns)()
-        finished.append((who, len(list(made))))
+        made = timed(handler, PATIENCE, watch, asked, "Too slow.", turns)()
+        finished.append((who, list(made)[-1]))
 
-    threads = [threading.Thread(target=run, args=each) for each in (("a", frames), ("b", bar))]
+    threads = [threading.Thread(target=run, args=each) for each in (("a", long_work), ("b", bar))]
     for thread in threads:
         thread.start()
     started.wait()
-    time.sleep(0.5)
-    run("newcomer", lambda: [busy(0.4)])
+    run("newcomer", lambda: [busy(0.4), "made"])
     for thread in threads:
         thread.join()
-    assert finished[0] == ("newcomer", 1) and sorted(finished[1:]) == [("a", 60), ("b", 60)]
+    assert finished[0] == ("newcomer", "made") and sorted(finished[1:]) == [("a", "afterwards"), ("b", "afterwards")]
 
 
-def test_places_are_free_again_whatever_becomes_of_work():
+def test_places_are_free_again_whatever_becomes_of_work(monkeypatch):
+    monkeypatch.setattr("eat_hf.app.turns.GRACE", 0.2)
     turns, watch = Turns(1), Watch()
 
-    def run(handler, seconds=60.0, gone=lambda: False):
+    def run(handler, seconds=PATIENCE, gone=lambda: False):
         return timed(handler, seconds, watch, lambda: (gone, ()), "Too slow.", turns)
 
     def frames():
@@ -460,15 +464,58 @@ def test_places_are_free_again_whatever_becomes_of_work():
     with pytest.raises(KeyError):
         run(fails)()
     with pytest.raises(UserError, match="Too slow"):
-        run(lambda: busy(60), 0.3)()
-    holding = threading.Thread(target=run(lambda: busy(1.5)))
+        run(lambda: busy(PATIENCE), 0.3)()
+    holds, release = threading.Event(), threading.Event()
+    holding = threading.Thread(target=run(lambda: (holds.set(), release.wait())))
     holding.start()
-    time.sleep(0.3)
+    holds.wait()
     with pytest.raises(UserError, match="Too slow"):  # while it waits, its visitor leaves
         run(lambda: 1, gone=iter([False] * 2 + [True] * 99).__next__)()
-    assert run(lambda: 2, 0.5)() == 2  # waiting is no work
+    threading.Timer(1.5, release.set).start()
+    assert run(lambda: 2, 1.0)() == 2  # waiting is no work
     holding.join()
     assert next(left_behind) == 1 and run(lambda: 3)() == 3
+
+
+def test_who_had_their_share_makes_place_whatever_they_are_at():
+    """Three at two places, so that some work and some wait for their turn; and one that rests between two steps."""
+    turns, watch, ended = Turns(2), Watch(), []
+
+    def frames():
+        while True:
+            busy(0.05)
+            yield 1
+
+    def start(who: str):
+        asked = lambda: (lambda: False, ((who,), (who, "session"), (who, "request")))  # noqa: E731
+        return timed(frames, 60, watch, asked, "Too slow.", turns)()
+
+    def run(who: str) -> None:
+        with pytest.raises(UserError, match="server is crowded"):
+            list(start(who))
+        ended.append(who)
+
+    def within_a_while(condition) -> None:
+        until = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < until
+            time.sleep(0.05)
+
+    assert not turns.send_away(0)  # there is nobody
+    resting = start("resting")
+    assert next(resting) == 1 and not turns.send_away(30)
+    threads = [threading.Thread(target=run, args=(who,)) for who in "abc"]
+    for thread in threads:
+        thread.start()
+    for count in (1, 2, 3):
+        within_a_while(lambda: turns.send_away(0.5))
+        within_a_while(lambda count=count: len(ended) == count)
+    for thread in threads:
+        thread.join()
+    assert not turns.send_away(0.5) and turns.send_away(0.01)
+    with pytest.raises(UserError, match="server is crowded"):
+        next(resting)
+    assert not turns.send_away(0)
 
 
 def test_too_much_is_refused_and_long_work_is_ended(server, stranger, uploads):
@@ -480,60 +527,82 @@ def test_too_much_is_refused_and_long_work_is_ended(server, stranger, uploads):
     assert server.leftovers() == []
 
 
-def test_one_visitor_with_twenty_requests_does_not_keep_another_waiting(server, stranger, uploads):
-    finished: list[str] = []
-
-    def wait(who: str, event: str) -> None:
-        assert Stranger(server.url).wait("animate", event)[0] == "complete"
-        finished.append(who)
-
-    inputs = animate(uploads)
-    events = [("greedy", stranger.post("animate", inputs).json()["event_id"]) for _ in range(15)]
-    other = Stranger(server.url).post("animate", inputs, session="modest").json()["event_id"]
-    waiting = threading.Thread(target=lambda: wait_in_session(server, "modest", other, finished))
-    threads = [waiting, *(threading.Thread(target=wait, args=event) for event in events)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(300)
-    assert len(finished) == 16 and finished.index("modest") < 5, finished
+def test_one_visitor_with_many_requests_fills_no_queue_and_keeps_nobody_waiting(server, stranger, uploads):
+    """Of 26 requests three may be under way, twenty wait, and another's is made while none of them has ended."""
+    held = animate(uploads, voice=uploads["held.wav"])
+    with server.holding() as wait_until_held:
+        answers = [stranger.post("animate", held) for _ in range(26)]
+        accepted = [answer.json()["event_id"] for answer in answers if answer.status_code == 200]
+        assert 20 <= len(accepted) <= 23 and all(answer.status_code == 200 for answer in answers[:20])
+        refused = [answer.json()["detail"] for answer in answers if answer.status_code != 200]
+        assert all("Too many of your requests" in words for words in refused)
+        wait_until_held(1)
+        assert make(server, "modest", "animate", animate(uploads)) == "happy.mp4"
+        for event in accepted[3:]:  # they are waiting still
+            stranger.http.post("cancel", json={"session_hash": "x", "fn_index": 0, "event_id": event})
+    assert [stranger.wait("animate", event)[0] for event in accepted[:3]] == ["complete"] * 3
 
 
-def wait_in_session(server, session: str, event: str, finished: list[str]) -> None:
-    with httpx.stream("GET", f"{server.url}/gradio_api/queue/data?session_hash={session}", timeout=300) as stream:
+def make(server, session: str, endpoint: str, inputs: list) -> str:
+    """Post a request in a session and wait for its result; the video's name."""
+    event = Stranger(server.url).post(endpoint, inputs, session=session).json()["event_id"]
+    address = f"{server.url}/gradio_api/queue/data?session_hash={session}"
+    with httpx.stream("GET", address, timeout=PATIENCE) as stream:
         for line in stream.iter_lines():
             message = json.loads(line.removeprefix("data: ")) if line.startswith("data: ") else {}
             if message.get("msg") == "process_completed" and message["event_id"] == event:
-                assert message["success"]
-                finished.append(session)
-                return
+                assert message["success"], message
+                return Path(message["output"]["data"][0]["path"]).name
+    raise AssertionError("the stream ended before the result")
 
 
-def test_one_visitor_cannot_fill_the_queue(stranger, uploads):
-    inputs = animate(uploads, voice=uploads["sentence.wav"])
-    answers = [stranger.post("animate", inputs) for _ in range(26)]
-    refused = [answer for answer in answers if answer.status_code != 200]
-    assert refused and all("Too many of your requests" in answer.json()["detail"] for answer in refused)
-    for answer in answers:
-        if answer.status_code == 200:
-            stranger.http.post(
-                "cancel", json={"session_hash": "x", "fn_index": 0, "event_id": answer.json()["event_id"]}
-            )
+def end_of(server, session: str, event: str) -> str:
+    """Waits for the end of a request; what went wrong, if anything."""
+    with httpx.stream(
+        "GET", f"{server.url}/gradio_api/queue/data?session_hash={session}", timeout=PATIENCE
+    ) as stream:
+        for line in stream.iter_lines():
+            message = json.loads(line.removeprefix("data: ")) if line.startswith("data: ") else {}
+            if message.get("msg") == "process_completed" and message["event_id"] == event:
+                return "" if message["success"] else message["output"]["error"]
+    return "cut off"
 
 
-def test_a_good_request_does_not_wait_for_long_ones(server, stranger, uploads):
-    finished: list[str] = []
-    inputs = [uploads["face.png"], uploads["sentence.wav"], "0:happy, 1:sad", 1]
-    events = {f"long {n}": stranger.post("timeline", inputs, session=f"long {n}").json()["event_id"] for n in range(2)}
-    threads = [threading.Thread(target=wait_in_session, args=(server, *event, finished)) for event in events.items()]
+def test_a_good_request_does_not_wait_for_long_ones(server, uploads):
+    """Two that take both places, for as long as the good one is not made."""
+    long = [uploads["face.png"], uploads["held.wav"], "0:happy, 0.2:sad", 1]
+    with ThreadPoolExecutor() as pool:
+        with server.holding() as wait_until_held:
+            made = [pool.submit(make, server, f"long {n}", "timeline", long) for n in range(2)]
+            wait_until_held(2)
+            assert make(server, "good", "animate", animate(uploads)) == "happy.mp4"
+            assert not any(each.done() for each in made)
+        assert [each.result() for each in made] == ["timeline.mp4"] * 2
+
+
+@pytest.mark.slow
+def test_a_newcomer_finds_a_place_though_long_requests_have_taken_all(server, stranger, uploads):
+    """Eight without end, each of a session of its own, from two addresses; the newcomer comes from a third."""
+    given = [uploads["face.png"], uploads["sentence.wav"], "0:happy, 1:sad", 1]
+    crowd = [(Stranger(server.url, address=f"127.0.0.{2 + n % 2}"), f"crowd {n}") for n in range(8)]
+    gone = threading.Event()
+    answers: list[str] = []
+
+    def again_and_again(who: Stranger, session: str) -> None:
+        while not gone.is_set():
+            event = who.post("timeline", given, session=session).json()["event_id"]
+            answers.append(end_of(server, session, event))
+
+    threads = [threading.Thread(target=again_and_again, args=each) for each in crowd]
     for thread in threads:
         thread.start()
-    good = stranger.post("animate", animate(uploads), session="good").json()["event_id"]
-    wait_in_session(server, "good", good, finished)
-    before = finished[: finished.index("good")]
+    time.sleep(1)
+    newcomer = Stranger(server.url, address="127.0.0.9").post("animate", animate(uploads), session="newcomer")
+    assert end_of(server, "newcomer", newcomer.json()["event_id"]) == ""
+    gone.set()
     for thread in threads:
-        thread.join(300)
-    assert before == [] and len(finished) == 3
+        thread.join()
+    assert any("server is crowded" in answer for answer in answers), answers
 
 
 def test_two_hostile_requests_do_not_delay_a_good_one(server, stranger, uploads):
@@ -549,7 +618,4 @@ def test_two_hostile_requests_do_not_delay_a_good_one(server, stranger, uploads)
     assert kind == "complete" and content[0]["path"].endswith("happy.mp4")
     for name, event in events.items():
         sentence(stranger.wait(name, event))
-    until = time.monotonic() + 60  # requests of other tests may be under way still
-    while server.leftovers() and time.monotonic() < until:
-        time.sleep(0.2)
-    assert server.leftovers() == []
+    eventually(lambda: server.leftovers() == [])

@@ -258,6 +258,16 @@ def test_the_recordings_own_tags_stay(tmp_path, extension):
     assert written["copyright"].startswith("(c) 2026 2026") and len(written["copyright"]) <= 500
 
 
+def test_tags_of_an_encoding_that_nothing_states_stay_and_those_that_belie_theirs_are_damaged(tmp_path):
+    for ending, more in (("wav", ()), ("mp3", ("-id3v2_version", "4"))):
+        path = tmp_path / f"speech.{ending}"
+        ffmpeg("-f", "lavfi", "-i", "sine=d=0.5", "-metadata", "artist=Zoë Ång", *more, str(path))
+        path.write_bytes(path.read_bytes().replace("Zoë Ång".encode(), "Zoë Ång\0\0".encode("cp1252")))
+    assert read_audio(tmp_path / "speech.wav").tags == {"artist": "Zoë Ång"}
+    with pytest.raises(UserError, match="its tags are damaged"):
+        read_audio(tmp_path / "speech.mp3")
+
+
 def test_recordings_without_tags_give_none(tmp_path):
     wav(tmp_path / "plain.wav", np.zeros(8000, np.float32))
     assert read_audio(tmp_path / "plain.wav").tags == read_audio((voice(0.5), 16000)).tags == {}

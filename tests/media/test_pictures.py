@@ -208,6 +208,23 @@ def test_deep_colours(tmp_path, scene, kind):
     assert np.abs(read_image(tmp_path / "deep.tif").astype(int) - expected).max() <= 1
 
 
+@pytest.mark.parametrize("kind", ["png", "tif", "premultiplied"])
+def test_deep_pictures_with_transparency_lie_on_white(tmp_path, scene, kind):
+    alpha = np.linspace(0, 255, scene.shape[1]).round().astype(np.uint8)[None, :, None].repeat(len(scene), 0)
+    share = alpha / 255
+    deep = np.concatenate([scene, alpha], 2).astype(np.uint16) * 257
+    if kind == "premultiplied":
+        deep[..., :3] = (deep[..., :3] * share).round()
+    path = tmp_path / "deep"
+    if kind == "png":
+        cv2.imwrite(f"{path}.png", cv2.cvtColor(deep, cv2.COLOR_RGBA2BGRA))
+        path = path.with_suffix(".png")
+    else:
+        tifffile.imwrite(path, deep, photometric="rgb", extrasamples=["assocalpha" if kind != "tif" else "unassalpha"])
+    expected = (scene * share + 255 * (1 - share)).round()
+    assert np.abs(read_image(path).astype(int) - expected).max() <= (2 if kind == "premultiplied" else 1)
+
+
 @pytest.mark.parametrize("size", [(1, 300), (300, 1), (1, 1)])
 @pytest.mark.parametrize("ending", ["png", "jpg", "tif", "webp"])
 def test_pictures_a_pixel_wide_are_read(tmp_path, size, ending):

@@ -8,6 +8,7 @@ from eat_hf import CanonicalKeypointDetector, DetailRenderer, LandmarkDetector, 
 from eat_hf.models.affine_motion import fit_affine
 from eat_hf.models.components import load_component
 from eat_hf.models.layers import conv_of_enlarged, pixel_grid
+from eat_hf.models.mouth_decoder import HEIGHT, WIDTH
 from eat_hf.models.patches import PatchPlane, polygon_coverage, sample
 
 
@@ -153,26 +154,21 @@ def test_a_patch_is_laid_where_it_was_taken():
 @torch.no_grad()
 def test_a_portrait_that_shows_its_teeth_lends_them():
     """The colours between the lips of the portrait matter to those between the lips of the frame, unless it is shut."""
-    model = build(DETAIL)
-    model.to_volume.weight.zero_(), model.to_volume.bias.zero_()
-    lips = list(DETAIL["inner_mouth"])
-    opened = torch.tensor([[-0.3, 0.0, 0.1], [0.0, -0.15, 0.1], [0.3, 0.0, 0.1], [0.0, 0.15, 0.1]])
-    _, source, _, _ = clips(1, 1, 256)
-    source[0, lips] = opened
-    driving = source[:, None].clone()
-    shut = source.clone()
-    shut[0, lips, 1] = 0
+    decoder, (_, _, driving, _) = build(DETAIL).mouth_decoder, clips(1, 1, 256)
+    driving = driving[0]
+    driving[0, decoder.inner_mouth] = torch.tensor(
+        [[-0.3, 0.0, 0.1], [0.0, -0.15, 0.1], [0.3, 0.0, 0.1], [0, 0.15, 0.1]]
+    )
+    places = decoder.plane(driving).places(HEIGHT, WIDTH)
+    opening = decoder.opening(driving, places)
+    teeth, features = decoder.guide.points(driving), torch.zeros(1, DETAIL["feature_channels"], HEIGHT // 4, WIDTH // 4)
 
-    def mouths(keypoints):
-        return [
-            model(torch.full((1, 3, 256, 256), colour), keypoints, driving).frames[0, 0, :, 126:130, 126:130]
-            for colour in (0.1, 0.9)
-        ]
+    def draw(colour, shown):
+        picture = torch.where(opening == 1, colour, 0.5).expand(-1, 3, -1, -1)
+        return decoder(picture, opening, shown * (opening > 0), teeth, places, features)
 
-    dark, bright = mouths(source)
-    assert (dark - bright).abs().mean() > 1e-3
-    dark, bright = mouths(shut)
-    torch.testing.assert_close(dark, bright, atol=1e-3, rtol=0)
+    assert (draw(0.1, 1.0) - draw(0.9, 1.0)).abs().mean() > 1e-3
+    torch.testing.assert_close(draw(0.1, 0.0), draw(0.9, 0.0), atol=1e-6, rtol=0)
 
 
 @torch.no_grad()

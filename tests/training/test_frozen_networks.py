@@ -15,8 +15,9 @@ from eat_hf.models.judges.sync_loss import SyncLoss
 from training.data import motion
 from training.data.clip_pictures import weigh_pictures
 from training.losses.emotional_a2et import EmotionalA2ET
+from training.losses.latent import LatentTerms
 from training.losses.rendered import PictureTerms
-from training.stage_2_emotion import EmotionOptions, EmotionTask
+from training.stage_2_emotion import EmotionTask
 
 FRAMES, AROUND = 5, 2 * motion.RADIUS + 1
 
@@ -71,8 +72,8 @@ def test_stage_2_changes_no_frozen_network(pipeline):
     networks = Reenactment(pipeline.keypoint_detector, pipeline.motion_estimator, pipeline.repos_net, "head")
     pictures = PictureTerms(networks, None, SyncLoss(frozen["expert"]), face_weight=1.0, sync_weight=1.0)
     model = EmotionalA2ET(pipeline.a2et, pipeline.emotion_mapper, pipeline.edn, pipeline.expression_basis)
-    weights = torch.ones(3 * pipeline.keypoint_detector.config.keypoints)
-    task = EmotionTask(model, weights, EmotionOptions("out"), pictures).train()
+    latents = LatentTerms([f"point {n}" for n in range(pipeline.keypoint_detector.config.keypoints)], 1.0)
+    task = EmotionTask(model, latents, pictures).train()
     learns = [parameter for parameter in task.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(learns, 0.1)
     batch = draw_batch(pipeline)

@@ -7,7 +7,7 @@ import torch
 from training_runs import make_smoke_base
 
 from eat_hf import EATPipeline
-from eat_hf.adapters.emotion_adapter import EmotionAdapter
+from eat_hf.adapters.emotion_adapter import CONFIG, EmotionAdapter
 from eat_hf.errors import UserError
 from eat_hf.models.components import load_component
 from training.release.renew import RenewOptions, renew
@@ -67,7 +67,29 @@ def test_other_keypoints_are_refused_and_nothing_is_changed(renewed, tmp_path):
         **{key: value for key, value in config.items() if not key.startswith("_")} | {"keypoints": 7}
     )
     other.save_pretrained(tmp_path / "other")
-    before = (folder / "motion_estimator" / "config.json").read_bytes()
+    before = contents(folder)
     with pytest.raises(UserError, match="has 7 keypoints, the model 42"):
-        renew(RenewOptions(model=str(folder), motion_estimator=str(tmp_path / "other")))
-    assert (folder / "motion_estimator" / "config.json").read_bytes() == before
+        renew(RenewOptions(model=str(folder), repos_net=str(folder / "new"), motion_estimator=str(tmp_path / "other")))
+    assert contents(folder) == before
+
+
+def test_a_mistake_in_the_last_adapter_leaves_everything_as_it_was(renewed, tmp_path):
+    folder, _, adapter, _ = renewed
+    adapter.save(tmp_path / "stranger")
+    config = json.loads((tmp_path / "stranger" / CONFIG).read_text())
+    config["base_fingerprint"] = dict.fromkeys(config["base_fingerprint"], "0" * 16)
+    (tmp_path / "stranger" / CONFIG).write_text(json.dumps(config))
+    before = contents(folder)
+    with pytest.raises(UserError, match="another model|made for"):
+        renew(
+            RenewOptions(
+                model=str(folder),
+                repos_net=str(folder / "new"),
+                adapters=[str(folder / "adapter"), str(tmp_path / "stranger")],
+            )
+        )
+    assert contents(folder) == before
+
+
+def contents(folder) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -2,11 +2,8 @@
 
 import importlib
 import pkgutil
-import re
-import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -84,37 +81,3 @@ def test_a_mistake_is_one_line_and_status_2():
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr == "error: Argument --clips: invalid int value: 'few'; --help shows what there is.\n"
-
-
-ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = [ROOT / "README.md", ROOT / "training/README.md", *(ROOT / "checkpoints_card").rglob("README.md")]
-
-
-def documented():
-    """(module, words) of every command of a training script that is printed in a block of some page."""
-    for path in DOCUMENTS:
-        for block in re.findall("```bash\n(.*?)```", path.read_text(), re.DOTALL):
-            for line in block.replace("\\\n", " ").splitlines():
-                words = shlex.split(line, comments=True)
-                for place in (n for n, word in enumerate(words) if word == "-m"):
-                    if words[place + 1].startswith("training."):
-                        yield words[place + 1], tuple(words[place + 2 :])
-
-
-class Understood(Exception):
-    pass
-
-
-@pytest.mark.parametrize("name, arguments", sorted(set(documented())))
-def test_documented_commands_are_understood(name, arguments, monkeypatch):
-    script = importlib.import_module(name)
-    reader = "parse_options" if hasattr(script, "parse_options") else "read_options"
-    read = getattr(script, reader)
-
-    def stop_there(*args):
-        read(*args)
-        raise Understood
-
-    monkeypatch.setattr(script, reader, stop_there)
-    with pytest.raises(Understood):
-        script.main(list(arguments))

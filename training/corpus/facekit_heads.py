@@ -19,7 +19,7 @@ from scipy.sparse.csgraph import connected_components
 
 from eat_hf.errors import UserError
 
-from .heads import ARKIT_NAMES, KEYPOINT_NAMES, PARTS, TEETH, HeadMesh, Identity, arch_vertices, framing
+from .heads import ARKIT_NAMES, GUM, KEYPOINT_NAMES, PARTS, TEETH, HeadMesh, Identity, framing
 from .looks import sample_look, sample_scene
 
 WHERE = "ICT FaceKit is read from an npz file of its light model, see training/corpus/facekit_heads.py"
@@ -113,9 +113,11 @@ def _prepare(neutral, identity, expression, expression_names, quads, material, m
     faces = np.concatenate([quads[:, [2, 1, 0]], quads[real][:, [3, 2, 0]]]).astype(np.int32)
     faces, part = np.ascontiguousarray(faces), np.concatenate([part, part[real]])
 
-    def teeth_of(arch: str) -> list[np.ndarray]:
-        return _teeth(neutral, faces[part == PARTS.index(f"{arch}_teeth")])
-
+    teeth = np.zeros((len(neutral), 2), np.float32)
+    arches = []
+    for name, edge in (("upper_teeth", -1), ("lower_teeth", 1)):
+        arches.append(_arch(neutral, faces[part == PARTS.index(name)], edge, teeth))
+    points = np.concatenate(arches)
     mesh = HeadMesh(
         faces=faces,
         part=part,
@@ -124,7 +126,9 @@ def _prepare(neutral, identity, expression, expression_names, quads, material, m
         ears=_ears(neutral),
         keypoints=np.array(_keypoint_vertices(neutral, landmarks68, faces, part)),
         landmarks=landmarks68.astype(int),
-        arches=arch_vertices(neutral, teeth_of("upper"), teeth_of("lower"), _CROWN),
+        teeth=teeth,
+        arches=points,
+        arch_weights=np.full(points.shape, 1 / points.shape[1]),
     )
     return FaceKit(mesh, neutral.astype(np.float32), identity.astype(np.float32), units)
 
@@ -189,16 +193,36 @@ def _tongue(neutral: np.ndarray) -> np.ndarray:
     return share
 
 
-def _teeth(neutral: np.ndarray, faces: np.ndarray) -> list[np.ndarray]:
-    """Vertices of each of the front teeth of an arch, from the picture's left to its right."""
+def _arch(neutral: np.ndarray, faces: np.ndarray, direction: int, teeth: np.ndarray) -> np.ndarray:
+    """Pairs of vertices (2 * (TEETH + 1), 2) where two teeth of an arch meet, at the gum and at the edge, that is up or
+    down by `direction`. `teeth` (V, 2) takes its `HeadMesh.teeth`."""
     ends = faces[:, [0, 1, 1, 2]].reshape(-1, 2).T
     graph = coo_array((np.ones(ends.shape[1]), ends), shape=(len(neutral),) * 2)
     tooth_of = connected_components(graph, directed=False)[1]
     used = np.unique(faces)
-    teeth = [used[tooth_of[used] == tooth] for tooth in np.unique(tooth_of[used])]
-    teeth.sort(key=lambda tooth: np.arctan2(neutral[tooth, 0].mean(), neutral[tooth, 2].mean() - 4))
-    back = (len(teeth) - TEETH - 2) // 2
-    return teeth[back : back + TEETH + 2]
+    members = [used[tooth_of[used] == tooth] for tooth in np.unique(tooth_of[used])]
+    angle = np.arctan2(neutral[:, 0], neutral[:, 2] - 4)
+    members.sort(key=lambda tooth: angle[tooth].mean())
+    height = neutral[:, 1] * direction
+    for number, tooth in enumerate(members):
+        across = (angle[tooth] - angle[tooth].min()) / np.ptp(angle[tooth])
+        teeth[tooth, 0] = number - len(members) / 2 + 0.02 + 0.96 * across
+        teeth[tooth, 1] = 1 - (height[tooth].max() - height[tooth]) * (1 - GUM) / _CROWN
+
+    pairs = []
+    back = (len(members) - TEETH) // 2 - 1
+    seen = members[back : back + TEETH + 2]
+    for one, other in zip(seen, seen[1:], strict=False):
+        between = (neutral[one].mean(0) + neutral[other].mean(0)) / 2
+        for down in (_CROWN, 0.0):
+            pair = []
+            for tooth in (one, other):
+                off_height = np.abs(height[tooth] - (height[tooth].max() - down))
+                sideways = np.linalg.norm((neutral[tooth] - between)[:, [0, 2]], axis=1)
+                outwards = neutral[tooth, 2] + np.abs(neutral[tooth, 0])
+                pair.append(tooth[np.argmin(off_height + 0.7 * sideways - 0.3 * outwards)])
+            pairs.append(pair)
+    return np.array(pairs)
 
 
 def _keypoint_vertices(neutral, landmarks, faces, part) -> list[int]:

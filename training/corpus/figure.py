@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from .hair import Shell, grow_beard, grow_hair, put_on_clothes, put_on_glasses, put_on_hat
-from .heads import PARTS, Identity
+from .heads import ARCH_TEETH, PARTS, Identity
 from .rasteriser import SHEET, SHELL, SOLID, move_vertices, pose_vertices, rasterise, vertex_normals
 from .skin import (
     CLOTHES_ROWS,
@@ -232,8 +232,8 @@ class Figure:
             if surface == "eye":  # the iris sits on the pupil keypoint
                 pupil = self.identity.named_keypoints[f"pupil_{part.removesuffix('_eye')}"]
                 place = 0.5 + (vertices - pupil)[:, :2] / (EYE_PATCH_REACH * span[0])
-            elif part == "lower_teeth":
-                place[:, 1] = 1 - place[:, 1]
+            elif part in ("upper_teeth", "lower_teeth"):
+                place = mesh.teeth / [ARCH_TEETH, 1] + [0.5, 0]
             elif part in ("lining", "gums"):
                 place = vertices[:, :2] * 2 % 1
             elif part == "lashes":

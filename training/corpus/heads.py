@@ -48,7 +48,9 @@ KEYPOINT_NAMES: tuple[str, ...] = _MIDDLE_KEYPOINTS + tuple(
     f"{name}_{side}" for name in _PAIRED_KEYPOINTS for side in ("left", "right")
 )
 
-TEETH = 10  # of either arch that may be seen between the lips
+ARCH_TEETH = 16  # of either arch
+TEETH = 10  # of them, that may be seen between the lips
+GUM = 0.4  # how far from the root of a tooth, 0, to its edge, 1, the gum reaches
 ARCH_POINTS = 2 * (TEETH + 1) * 2
 """Of upper and lower arch, from the picture's left to its right where two teeth meet, at the gum and at the edge."""
 
@@ -63,8 +65,10 @@ class HeadMesh:
     """What all heads of a family share.
 
     faces (F,3) int32, clockwise as seen from outside; part (F,): the place in `PARTS` of each; lips, eyelids, ears
-    (V,): share in [0, 1] of a vertex in them; keypoints (K,) and landmarks (68,): their vertices; arches
-    (ARCH_POINTS, 2): pairs of vertices, between which the points of the dental arches lie.
+    (V,): share in [0, 1] of a vertex in them; keypoints (K,) and landmarks (68,): their vertices; teeth (V, 2), of the
+    teeth's vertices alone: how many teeth from the middle of the arch, negative to the picture's left, whole numbers
+    where two meet, and how far from the root, 0, to the edge, 1; `GUM` where the gum ends; arches (ARCH_POINTS, n) and
+    arch_weights: the vertices whose weighted means are the points of the dental arches.
     """
 
     faces: np.ndarray
@@ -74,7 +78,9 @@ class HeadMesh:
     ears: np.ndarray
     keypoints: np.ndarray
     landmarks: np.ndarray
+    teeth: np.ndarray
     arches: np.ndarray
+    arch_weights: np.ndarray
 
     def is_part(self, *names: str) -> np.ndarray:
         """(F,) bool"""
@@ -125,12 +131,12 @@ class Identity:
     @property
     def arches(self) -> np.ndarray:
         """Canonical points of the dental arches (ARCH_POINTS,3)."""
-        return self.vertices[self.mesh.arches].mean(1)
+        return np.einsum("pn,pnc->pc", self.mesh.arch_weights, self.vertices[self.mesh.arches])
 
     @property
     def arch_basis(self) -> np.ndarray:
         """(52,ARCH_POINTS,3)"""
-        return self.basis[:, self.mesh.arches].mean(2)
+        return np.einsum("pn,upnc->upc", self.mesh.arch_weights, self.basis[:, self.mesh.arches])
 
     @property
     def face_plane(self) -> float:
@@ -340,24 +346,3 @@ def range_of_motion(identity: Identity, rng: np.random.Generator, frames: int = 
     translation[:, 2] = 0  # the camera is orthographic: depth could not be seen
     tongue = np.where(rng.random(frames) < 0.3, rng.uniform(0.3, 1.0, frames), 0) * calm
     return Motion(*(np.asarray(a, np.float32) for a in (arkit, yaw, pitch, roll, translation, tongue)))
-
-
-def arch_vertices(points: np.ndarray, upper: list[np.ndarray], lower: list[np.ndarray], crown: float) -> np.ndarray:
-    """`HeadMesh.arches` of a mean head (V,3), y up.
-
-    upper, lower: the vertices of each of `TEETH` + 2 teeth, from the picture's left to its right; crown: height of a
-    tooth above its gum."""
-    pairs = []
-    for teeth, direction in ((upper, -1), (lower, 1)):  # where the edge is
-        for one, other in zip(teeth[:-1], teeth[1:], strict=True):
-            for height in (crown, 0.0):
-                between = points[one].mean(0) * 0.5 + points[other].mean(0) * 0.5
-                pair = []
-                for tooth in (one, other):
-                    edge = (points[tooth, 1] * direction).max()
-                    off_height = np.abs(points[tooth, 1] * direction - (edge - height))
-                    sideways = np.linalg.norm((points[tooth] - between)[:, [0, 2]], axis=1)
-                    outwards = points[tooth, 2] + np.abs(points[tooth, 0])
-                    pair.append(tooth[np.argmin(off_height + 0.7 * sideways - 0.3 * outwards)])
-                pairs.append(pair)
-    return np.array(pairs)

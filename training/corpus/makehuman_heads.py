@@ -6,14 +6,15 @@ from pathlib import Path
 import numpy as np
 
 from .heads import (
+    ARCH_TEETH,
     ARKIT_INDEX,
     ARKIT_NAMES,
+    GUM,
     KEYPOINT_NAMES,
     PARTS,
     TEETH,
     HeadMesh,
     Identity,
-    arch_vertices,
     framing,
 )
 from .looks import sample_look, sample_scene
@@ -74,7 +75,7 @@ _GROUPS = {
     "helper-r-eyelashes-2": "lashes",
 }
 
-_CROWN = 0.06  # height of a tooth above its gum, in mesh units
+_OUTER = 0.88  # how far from the middle of the mouth the outer side of the teeth is, 1 at the ends of the strip
 _CONVERGENCE = 0.32  # of eyeLookIn, of eyes at rest: the mesh's look past the viewer on either side
 _UPPER_TEETH_DOWN = (0.02, 0.055)  # how far below the line between the lips they end, in mesh units
 
@@ -145,13 +146,32 @@ def _keypoint_vertices(assets: HeadAssets) -> list[int]:
     return [(mirrored | left)[name] for name in KEYPOINT_NAMES]
 
 
-def _teeth(assets: HeadAssets, arch: str) -> list[np.ndarray]:
-    """Vertices of each of the front teeth, which the texture paints on one strip (`skin`): slices of it."""
-    strip = assets.group_vertices(f"helper-{arch}-teeth")
-    x = assets.vertices[strip, 0]
-    place = (x - x.min()) / np.ptp(x) * (TEETH + 2)
-    nearest = [np.argsort(np.abs(place - (tooth + 0.5)))[:6] for tooth in range(TEETH + 2)]
-    return [strip[chosen] for chosen in nearest]
+def _arch(assets: HeadAssets, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """A strip that the texture paints teeth on: its vertices (n,), their `HeadMesh.teeth` (n, 2), and the points where
+    two teeth meet, vertices (2 * (TEETH + 1), 4) with weights."""
+    strip = assets.group_vertices(f"helper-{name}-teeth")
+    place, sign = assets.vertices[strip].copy(), 1 if name == "lower" else -1  # of the edge's direction, y being up
+    place[:, 2] -= place[:, 2].min()
+    angle = np.arctan2(place[:, 0], place[:, 2])
+    # its outer side: columns of root, middle and edge
+    outer = np.flatnonzero(np.hypot(*(place[:, [0, 2]] / np.abs(place[:, [0, 2]]).max(0)).T) > _OUTER)
+    columns = outer[np.argsort(angle[outer])].reshape(-1, 3)
+    columns = np.take_along_axis(columns, np.argsort(sign * place[columns, 1], axis=1), 1)
+    along = np.linalg.norm(np.diff(place[columns[:, 1]][:, [0, 2]], axis=0), axis=1).cumsum()
+    along = np.concatenate([[0], along]) / along[-1] * ARCH_TEETH - ARCH_TEETH / 2
+    angles = angle[columns[:, 1]]
+    root, edge = (np.interp(angle, angles, sign * place[columns[:, row], 1]) for row in (0, 2))
+    height = (sign * place[:, 1] - root) / (edge - root)
+    teeth = np.stack([np.interp(angle, angles, along), height.clip(0, 1)], 1)
+
+    points, weights = [], []
+    for meeting in range(-TEETH // 2, TEETH // 2 + 1):
+        right = int(np.searchsorted(along, meeting - 1e-6))
+        share = (meeting - along[right - 1]) / (along[right] - along[right - 1])
+        for down in (GUM, 1.0):
+            points.append(strip[columns[[right - 1, right]][:, [0, 2]].ravel()])
+            weights.append(np.outer([1 - share, share], [1 - down, down]).ravel())
+    return strip, teeth, np.array(points), np.array(weights)
 
 
 @cache
@@ -164,6 +184,10 @@ def makehuman_mesh() -> HeadMesh:
     part[(part == PARTS.index("skin")) & lining] = PARTS.index("lining")
     for group, name in _GROUPS.items():
         part[assets.groups == assets.group_names.index(group)] = PARTS.index(name)
+    teeth = np.zeros((len(assets.vertices), 2), np.float32)
+    upper, lower = (_arch(assets, name) for name in ("upper", "lower"))
+    for strip, places, *_ in (upper, lower):
+        teeth[strip] = places
     return HeadMesh(
         faces=np.ascontiguousarray(assets.faces[part >= 0]),
         part=part[part >= 0],
@@ -172,7 +196,9 @@ def makehuman_mesh() -> HeadMesh:
         ears=assets.masks["ears"],
         keypoints=np.array(_keypoint_vertices(assets)),
         landmarks=np.array(_landmark_vertices(assets)),
-        arches=arch_vertices(assets.vertices, _teeth(assets, "upper"), _teeth(assets, "lower"), crown=_CROWN),
+        teeth=teeth,
+        arches=np.concatenate([upper[2], lower[2]]),
+        arch_weights=np.concatenate([upper[3], lower[3]]),
     )
 
 

@@ -14,7 +14,7 @@ import cv2
 import numba as nb
 import numpy as np
 
-from .heads import Identity
+from .heads import ARCH_TEETH, GUM, Identity
 from .looks import Look
 from .rasteriser import SHEET, interpolate, rasterise
 
@@ -351,13 +351,15 @@ def _paint_eye(look: Look, rng) -> np.ndarray:
 
 
 def _paint_teeth(look: Look, rng) -> np.ndarray:
-    """Across: around the arch; down: from the gum to the edge."""
+    """Across: around the arch; down: from the root to the edge (`HeadMesh.teeth`)."""
     down, across = np.mgrid[:PATCH, :PATCH].astype(np.float32) / PATCH
-    position = (across - 0.5) * 12 + 0.5
-    own = rng.uniform(0.93, 1.03, 14)[np.clip(np.floor(position).astype(int) + 6, 0, 13)]  # no two are quite alike
+    position = across * ARCH_TEETH
+    own = rng.uniform(0.93, 1.03, ARCH_TEETH)[position.astype(int)]  # no two are quite alike
     teeth = np.asarray(look.teeth) * (own * (1 + noise(rng, PATCH, PATCH, (6, 14, 0.03))))[..., None]
     teeth *= 1 - 0.18 * ramp(0.75, 0.3, down)[..., None] * np.array([0.1, 0.35, 1.0])  # yellower towards the gum
-    gaps = np.abs(1 - np.abs(position % 1 - 0.5) * 2)  # 0 between two teeth, 1 in their middle
-    teeth = teeth * (1 - (0.12 + 0.4 * look.gap) * ramp(0.22, 0.0, gaps))[..., None]
-    gum = ramp(0.42, 0.34, down + 0.06 * np.cos(gaps * np.pi))
+    gaps = 1 - np.abs(position % 1 - 0.5) * 2  # 0 between two teeth, 1 in their middle
+    teeth *= (1 - 0.14 * (1 - gaps) ** 2)[..., None]  # rounded
+    corners = 0.15 + 0.3 * ramp(0.88, 1.0, down)  # gaps widen where the edges' corners are rounded
+    teeth = teeth * (1 - (0.22 + 0.4 * look.gap) * ramp(corners, 0.0, gaps))[..., None]
+    gum = ramp(GUM + 0.03, GUM - 0.05, down + 0.06 * np.cos(gaps * np.pi))
     return teeth + gum[..., None] * (np.array([0.62, 0.32, 0.31]) - teeth)

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -20,8 +20,25 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 
 
 @dataclass
+class Step:
+    """One of those in which a whole model is trained.
+
+    Attributes:
+        name: of its own; run: the script, as `stage_1b_a2et`; arguments: its command line, `{work}` for the folder of
+            everything; minutes_cpu, minutes_gpu: how long it takes on two cores and on one GPU.
+    """
+
+    name: str
+    run: str
+    arguments: str
+    minutes_cpu: float
+    minutes_gpu: float
+
+
+@dataclass
 class Recipe:
-    """A YAML config of `training/configs`: classes and settings of components, and options of stages.
+    """A YAML config of `training/configs`: classes and settings of components, options of stages, and in which order a
+    whole model is trained, if it says so.
 
     Its name is what was given to find it: that of a config here, or the path of a file.
     """
@@ -29,6 +46,10 @@ class Recipe:
     name: str
     components: dict[str, dict[str, Any]]
     stages: dict[str, dict[str, Any]]
+    recipe: list[Step] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.recipe = [Step(**step) if isinstance(step, dict) else step for step in self.recipe]
 
     @classmethod
     def load(cls, name_or_path: str) -> "Recipe":

@@ -7,10 +7,10 @@ Keypoints have names and places of their own, so the networks above them need no
 renderer is the identity, in the model and in every adapter, until stage 2 teaches it.
 """
 
+import contextlib
 import json
 import shutil
-import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -19,11 +19,11 @@ import torch
 from torch import nn
 
 from eat_hf import EATPipeline
-from eat_hf.adapters.emotion_adapter import CONFIG, WEIGHTS, AdapterConfig, EmotionAdapter
+from eat_hf.adapters.emotion_adapter import CARD, CONFIG, AdapterConfig, EmotionAdapter
 from eat_hf.adapters.fingerprint import Base, fingerprint
 from eat_hf.adapters.from_text import FOLDER
 from eat_hf.errors import UserError
-from eat_hf.media.files import write_atomically
+from eat_hf.media.files import replaced_folder, write_atomically
 from eat_hf.models.components import load_component
 from eat_hf.models.eam import EmotionalAdaptationModule
 
@@ -48,30 +48,52 @@ class RenewOptions:
 
 
 def renew(options: RenewOptions) -> None:
-    """Raises UserError: a network has other keypoints than the model's, or an adapter was made for another model."""
+    """Everything is made before anything is exchanged: on any error, model and adapters stay as they were.
+
+    Raises:
+        UserError: a network has other keypoints than the model's, or an adapter was made for another model.
+    """
     model, dtype = Path(options.model), torch.float16 if options.half else torch.float32
     given = {name: place for name in NETWORKS if (place := getattr(options, name))}
+    networks = {name: load_component(place) for name, place in given.items()}
     keypoints = load_component(model / "a2et").config.keypoints
-    for name, place in given.items():
-        network = load_component(place)
+    for name, network in networks.items():
         if network.config.keypoints != keypoints:
-            raise UserError(f"{place} has {network.config.keypoints} keypoints, the model {keypoints}.")
-        if name == "keypoint_detector":
-            old = json.loads((model / name / "config.json").read_text())
-            network.register_to_config(**{name: old[name] for name in ALIGNMENT if name in old})
-        if name == "repos_net":
-            network.volume_eam.reset_parameters()
-        nn.Module.to(network, dtype)  # the network's own warns of parts to keep in float32: []
-        network.save_pretrained(model / name)
-    if options.corpus:
-        place = model / "expression_basis" / "config.json"
-        basis = json.loads(place.read_text())
-        basis |= resting_lips(options.corpus, basis["hull_volume_exponent"])
-        write_atomically(place, json.dumps(basis, indent=2, sort_keys=True) + "\n")
-    base = EATPipeline.from_pretrained(model).base
-    words = model / FOLDER / "adapter"
-    for folder in (*map(Path, options.adapters), *([words] if words.is_dir() else [])):
-        carry(folder, base, given, dtype)
+            raise UserError(f"{given[name]} has {network.config.keypoints} keypoints, the model {keypoints}.")
+    with contextlib.ExitStack() as folders:
+        new = folders.enter_context(copied(model, "model_index.json"))
+        for name, network in networks.items():
+            if name == "keypoint_detector":
+                old = json.loads((model / name / "config.json").read_text())
+                network.register_to_config(**{setting: old[setting] for setting in ALIGNMENT if setting in old})
+            if name == "repos_net":
+                network.volume_eam.reset_parameters()
+            nn.Module.to(network, dtype)  # the network's own warns of parts to keep in float32: []
+            network.save_pretrained(new / name)
+        if options.corpus:
+            place = new / "expression_basis" / "config.json"
+            basis = json.loads(place.read_text())
+            basis |= resting_lips(options.corpus, basis["hull_volume_exponent"])
+            write_atomically(place, json.dumps(basis, indent=2, sort_keys=True) + "\n")
+        base = EATPipeline.from_pretrained(new).base
+        for adapter in (Path(place).resolve() for place in options.adapters):
+            if adapter.is_relative_to(model.resolve()):  # it was copied with the model
+                copy = new / adapter.relative_to(model.resolve())
+            else:
+                copy = folders.enter_context(copied(adapter, CONFIG))
+            carry(copy, base, given, dtype)
+        if (words := new / FOLDER / "adapter").is_dir():
+            carry(words, base, given, dtype)
+
+
+@contextlib.contextmanager
+def copied(folder: Path, marker: str) -> Iterator[Path]:
+    """A copy of a folder, to be changed; then it takes the folder's place, see `replaced_folder`."""
+    if not folder.is_dir():
+        raise UserError(f"There is no folder {folder}.")
+    with replaced_folder(folder, marker) as copy:
+        shutil.copytree(folder, copy, symlinks=True, dirs_exist_ok=True)
+        yield copy
 
 
 def carry(folder: Path, base: Base, renewed: Collection[str], dtype: torch.dtype) -> None:
@@ -79,17 +101,16 @@ def carry(folder: Path, base: Base, renewed: Collection[str], dtype: torch.dtype
     config = AdapterConfig.load(folder)
     present = fingerprint(base)
     known = {name: present[name] if name in renewed else digest for name, digest in config.base_fingerprint.items()}
-    with tempfile.TemporaryDirectory() as copy:
-        shutil.copytree(folder, copy, dirs_exist_ok=True)
-        (Path(copy) / CONFIG).write_text(config.changed(base_fingerprint=known).model_dump_json())
-        adapter = EmotionAdapter.load(Path(copy), base)
-        if "repos_net" in renewed:
-            cast(EmotionalAdaptationModule, adapter.parts["repos_net.volume_eam"]).reset_parameters()
-        for part in adapter.parts.values():
-            nn.Module.to(part, dtype)
-        adapter.save(copy)
-        for name in (CONFIG, WEIGHTS):  # the card stays as it was
-            shutil.copyfile(Path(copy) / name, folder / name)
+    (folder / CONFIG).write_text(config.changed(base_fingerprint=known).model_dump_json())
+    adapter = EmotionAdapter.load(folder, base)
+    card = (folder / CARD).read_bytes() if (folder / CARD).is_file() else None
+    if "repos_net" in renewed:
+        cast(EmotionalAdaptationModule, adapter.parts["repos_net.volume_eam"]).reset_parameters()
+    for part in adapter.parts.values():
+        nn.Module.to(part, dtype)
+    adapter.save(folder)
+    if card is not None:  # it stays as it was
+        (folder / CARD).write_bytes(card)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -30,7 +30,7 @@ from ..loop.command_line import parse_options, run_script
 from ..loop.options import Batch, LoopOptions, Losses
 from ..loop.trainer import main_process_first, train
 from ..losses.emotional_a2et import EmotionalA2ET
-from ..losses.latent import latent_term, mouth_weights
+from ..losses.latent import LatentTerms
 
 
 @dataclass
@@ -42,23 +42,22 @@ class WordsOptions(LoopOptions):
     clip: str = field(default="runs/clip/clip", metadata={"help": "CLIPModel whose text embeddings are read."})
     frames: int = field(default=6, metadata={"help": "Frames drawn from each clip."})
     latent_weight: float = field(default=200.0, metadata={"help": "Of the keypoint term of Eq. 6."})
+    closure_weight: float = field(default=0.0, metadata={"help": "Of lips that touch, beyond the paper's losses."})
 
 
 class WordsTask(nn.Module):
     """The keypoint term of Eq. 6, with prompts that a text mapper makes of a sentence."""
 
-    def __init__(self, model: EmotionalA2ET, options: WordsOptions, weights: Tensor):
+    def __init__(self, model: EmotionalA2ET, latents: LatentTerms):
         super().__init__()
-        self.model, self.options = model, options
-        self.weights: Tensor
-        self.register_buffer("weights", weights, persistent=False)
+        self.model, self.latents = model, latents
 
     def expression(self, batch: Batch) -> Tensor:
         """(B, F, 3K) in units of V ** p."""
         return self.model.show(batch, self.model.mapper(batch["text"]).prompts)
 
     def forward(self, batch: Batch) -> Losses:
-        return {"latent": self.options.latent_weight * latent_term(self.expression(batch), batch, self.weights)}
+        return self.latents(self.expression(batch), batch)
 
 
 def wishes_of(corpus_dir: str, split: str) -> list[Wish]:
@@ -133,7 +132,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     adapted = shows.adapt(pipeline)
     model = EmotionalA2ET(adapted.a2et, mapper, adapted.edn, pipeline.expression_basis)
-    task = WordsTask(model, options, mouth_weights(data.keypoint_names))
+    task = WordsTask(model, LatentTerms(data.keypoint_names, options.latent_weight, options.closure_weight))
 
     def draw(rng: np.random.Generator, count: int) -> Batch:
         numbers = rng.integers(len(data.clips), size=count)

@@ -12,6 +12,7 @@ from ...hub.client import quiet
 from ...models.checked import load_network
 from ...models.judges.emotion_fan import EmotionFAN
 from ...models.judges.syncnet import SyncNet
+from ...shipped import shipped_checkpoint
 from ..report.results import Judge
 from .backbones import Backbone, fid_name, load_backbone
 
@@ -19,7 +20,7 @@ Network = TypeVar("Network", bound=ModelMixin)
 
 SAMPLED_FRAMES = 5  # a clip, evenly spaced, for the distance of distributions and the perceptual distance
 DESCRIBED_FRAMES = 3  # for dlib's descriptors, which take a tenth of a second each
-BUNDLED_JUDGES = Path("checkpoints_card") / "eat-judges"
+BUNDLED_JUDGES = "eat-judges"
 
 
 @dataclass(frozen=True)
@@ -94,10 +95,9 @@ def bundled_judge(judge: str) -> str:
     Raises:
         UserError: they were not shipped along.
     """
-    package = Path(__file__).resolve().parents[2]
-    for parent in (package, package.parent):  # as installed, and in a source checkout
-        if (parent / BUNDLED_JUDGES / judge / "config.json").is_file():
-            return str(parent / BUNDLED_JUDGES / judge)
+    judges = shipped_checkpoint(BUNDLED_JUDGES)
+    if judges is not None and (judges / judge / "config.json").is_file():
+        return str(judges / judge)
     raise UserError(f"The bundled judge {judge} was not found; name a folder or Hub id of your own.")
 
 
@@ -136,8 +136,8 @@ def describe_judges(settings: Settings) -> DescribedJudges:
         ("emotion", judges.emotion, settings.emotion_judge),
     ):
         if network is not None and place is not None:
-            bundled = BUNDLED_JUDGES.name in Path(place).parts
-            source = f"{BUNDLED_JUDGES.name}/{Path(place).name}" if bundled else place
+            bundled = BUNDLED_JUDGES in Path(place).parts
+            source = f"{BUNDLED_JUDGES}/{Path(place).name}" if bundled else place
             described[role] = Judge(type(network).__name__, source, not bundled, trained_here if bundled else "")
     if not all(judge.standard for role, judge in described.items() if role in ("synchrony", "emotion")):
         notes.append(
