@@ -3,6 +3,7 @@ from fractions import Fraction
 import cv2
 import numpy as np
 import pytest
+import skimage.data
 from media_files import video, written
 
 from eat_hf.errors import InputWarning, UserError
@@ -69,6 +70,12 @@ def test_an_animal_is_no_face(real_inputs):
     found = detect_faces(read_image(real_inputs / "no_human_face.jpg"))
     with pytest.raises(UserError, match="No face"):
         choose_face(found)
+
+
+@pytest.mark.parametrize("name", ["chelsea", "coffee", "brick", "rocket"])
+def test_what_shows_nobody_has_no_face(name):
+    """A cat, a cup, a wall and a rocket."""
+    assert detect_faces(getattr(skimage.data, name)()) == []
 
 
 def test_several_faces_are_sorted_by_prominence(portrait, face):
