@@ -8,16 +8,17 @@ OUTPUT := outputs
 
 demo: $(VENV)/ready
 	@mkdir -p $(OUTPUT)
-	$(BIN)/eat-hf generate --image examples/portrait.png --audio examples/speech.wav --emotion happy --seed 0 \
-		-o $(OUTPUT)/demo.mp4
+	$(BIN)/eat-hf generate --image examples/astronaut.jpg --audio examples/speech.wav --paste-back --seed 0 \
+		--timeline 0:happy,2.5:neutral -o $(OUTPUT)/demo.mp4
 	@echo "The video is $(OUTPUT)/demo.mp4"
 
 app: $(VENV)/ready-app
 	$(BIN)/python app.py
 
-# a process a core, each on one thread: together they are faster than one process on all cores
+# a process a core, each on one thread: together they are faster than one process on all cores; files in the order that
+# tests/conftest.py gives them
 test: $(VENV)/ready-test lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 # what takes minutes each: whole chains, two processes, thousands of mutations
 test-slow: $(VENV)/ready-test

@@ -1,10 +1,11 @@
 """The web demo as its own process: `app_server.py MODEL PORTRAIT VOICE LIMITS` prints its address."""
 
 import json
+import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +17,14 @@ from eat_hf.app.limits import Limits
 from eat_hf.app.studio import Example
 from eat_hf.app.turns import give_way
 
-HELD = 6  # frames of clips that can be held
+HELD = int(os.environ["HELD"])  # frames of clips that can be held
 
 
 class HeldPipeline(EATPipeline):
     """Clips of `HELD` frames last, after the first of them, as long as there is a file `hold`; whenever one begins to
     wait, a line goes to the file `held`. Like all long work they let others go first."""
 
-    def render_clip(self, plan, paste_back: bool = False) -> Iterator[np.ndarray]:
+    def render_clip(self, plan, paste_back: bool = False) -> Generator[np.ndarray, None, None]:
         hold, told = Path("hold"), False
         for frames in super().render_clip(plan, paste_back):
             yield frames

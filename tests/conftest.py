@@ -1,6 +1,8 @@
 """Shared fixtures: a complete pipeline of tiny, random components, and real files to feed it."""
 
+import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,42 @@ import torch
 from PIL import Image
 
 KEYPOINTS, COEFFICIENTS, WIDTH, LAYERS = 6, 5, 16, 2
+ROOT = Path(__file__).parent
+# Files that take longest, which a process each begins with: with `--dist loadfile` one that begins last ends alone.
+LONGEST = (
+    "training/test_training_stages.py",
+    "app/test_app.py",
+    "app/test_strangers.py",
+    "cli/test_cli.py",
+    "pipeline/test_pipeline.py",
+    "adapters/test_from_text.py",
+    "training/test_training_loop.py",
+    "evaluation/test_evaluation.py",
+)
+_FOUND: dict[bytes, list] = {}
+
+
+def pytest_collection_modifyitems(items) -> None:
+    order = {ROOT / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path, len(order)))
+
+
+@pytest.fixture(scope="module")
+def faces_found_once():
+    """For tests that animate the same picture again and again: its faces are searched for once."""
+    from eat_hf.inputs import faces
+
+    search = faces.detect_faces
+
+    def detect_faces(image: np.ndarray) -> list:
+        key = hashlib.sha256(repr(image.shape).encode() + image.tobytes()).digest()
+        if key not in _FOUND:
+            _FOUND[key] = search(image)
+        return [replace(face) for face in _FOUND[key]]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(faces, "detect_faces", detect_faces)
+        yield
 
 
 def build_tiny_pipeline(**settings):
@@ -138,9 +176,9 @@ def voice(seconds: float, rate: int = 16000) -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def recording_file(tmp_path_factory) -> Path:
-    """0.5 s at 24 kHz."""
+    """0.32 s at 24 kHz: 8 frames."""
     path = tmp_path_factory.mktemp("recording") / "voice.wav"
-    scipy.io.wavfile.write(path, 24000, voice(0.5, 24000))
+    scipy.io.wavfile.write(path, 24000, voice(0.32, 24000))
     return path
 
 

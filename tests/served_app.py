@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import scipy.io.wavfile
-from app_server import HELD
 from conftest import voice
 from hub_server import Hub
 from PIL import Image
@@ -21,6 +20,7 @@ from PIL import Image
 from eat_hf.constants import FPS
 
 ROOT = Path(__file__).parents[1]
+HELD = 6  # frames of clips that can be held
 PATIENCE = 300  # seconds after which a test gives up, on a machine however busy
 
 
@@ -53,6 +53,7 @@ class Server:
             "TMPDIR": str(self.folder),
             "PYTHONPATH": os.pathsep.join([*filter(None, [packages and str(packages)]), str(ROOT), *sys.path]),
             "OMP_NUM_THREADS": "1",
+            "HELD": str(HELD),
         }
         environment.pop("GRADIO_TEMP_DIR", None)
         program = [sys.executable, Path(__file__).with_name("app_server.py"), model]

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import threading
 import time
 import traceback
 from pathlib import Path
@@ -88,9 +89,9 @@ class SmallTask(nn.Module):
         return losses | {"fooled": -self.judge(out).mean()}, {"real": batch["y"], "fake": out.detach()}
 
 
-def small_run(folder, spoil=0, slow=0.0, batch_norm=False, dropout=0.0, show=None, adversary=False, **options):
-    """Train the small network. `spoil`: the step whose last sample is infinite. `slow`: seconds a step. `adversary`:
-    a critic learns against it."""
+def small_run(folder, spoil=0, slow=0.0, hang=0, batch_norm=False, dropout=0.0, show=None, adversary=False, **options):
+    """Train the small network. `spoil`: the step whose last sample is infinite. `slow`: seconds that a batch
+    takes. `hang`: the step that never begins. `adversary`: a critic learns against it."""
     torch.manual_seed(0)
     network = SmallNetwork(batch_norm, dropout)
     critic = Critic() if adversary else None
@@ -99,6 +100,8 @@ def small_run(folder, spoil=0, slow=0.0, batch_norm=False, dropout=0.0, show=Non
     def draw(rng, count):
         drawn.append(count)
         time.sleep(slow)
+        if hang and rng.bit_generator.seed_seq.entropy[1] == hang - 1:
+            threading.Event().wait()
         x = torch.from_numpy(rng.standard_normal((count, 3))).float()
         seen = torch.from_numpy(rng.random((count, 1)) < 0.4)
         weight = seen * (count / seen.sum().clamp_min(1))

@@ -23,7 +23,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputWarning, RepositoryError
+from ..errors import InputWarning, RepositoryError, UserError
 from ..hub.client import fetch_folder
 from ..media.files import replaced_folder
 from ..models.checked import load_network
@@ -123,6 +123,16 @@ class BundledText:
                 if not self._read:
                     self._read.append(None if folder is None else TextToEmotion.load(folder, base, device))
         return self._read[0]
+
+    def required(self, base: Base, device: torch.device | str) -> TextToEmotion:
+        """`get`, of a model that must have it: a UserError if it came without."""
+        bundled = self.get(base, device)
+        if bundled is None:
+            raise UserError(
+                "This model came without a text mapper, so words are nothing to it; use learn_emotion, which tunes an "
+                "adapter with CLIP, or a model that has a `words` folder, such as the bundled one."
+            )
+        return bundled
 
 
 def find_folder(place: str | None) -> Path | None:

@@ -11,13 +11,21 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..animation.clip_plan import drive_keypoints
-from ..animation.expression import SpeechWindows, emotional_deformation, speech_deformation
-from ..animation.head_pose import HeadPose
+from ..animation.expression import (
+    SpeechFeatures,
+    SpeechWindows,
+    emotional_deformation,
+    read_windows,
+    speech_deformation,
+)
+from ..animation.head_pose import HeadPose, pose_head
 from ..animation.networks import Networks
 from ..animation.portrait import Portrait
 from ..constants import FPS
 from ..inputs.audio import sync_mel
 from ..inputs.faces import DEFAULT_TEMPLATE
+from ..inputs.head_motion import HeadMotion
+from ..models.a2et import A2ET
 from ..models.judges.sync_expert import SyncExpert
 from ..models.judges.sync_loss import WINDOW, SyncLoss, crop_faces, expert_boxes, mel_input, mel_window
 from ..names import check_name
@@ -85,6 +93,13 @@ class PracticeClip:
     pose: HeadPose
     windows: SpeechWindows
     waveform: np.ndarray
+
+    @classmethod
+    def of(
+        cls, a2et: A2ET, portrait: Portrait, speech: SpeechFeatures, motion: HeadMotion, waveform: np.ndarray
+    ) -> "PracticeClip":
+        pose = pose_head(portrait, motion)
+        return cls(portrait, pose, read_windows(a2et, speech, pose), waveform)
 
 
 def learn_emotion(

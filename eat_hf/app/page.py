@@ -1,5 +1,6 @@
 """The page: portrait and voice on one side, a tab for each thing to do with them on the other."""
 
+import gc
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -140,4 +141,5 @@ def launch(demo: gr.Blocks, **options):
         "enable_monitoring": False,
         "run_history": False,  # would keep what a visitor sends, tokens among it, in the browser
     }
+    gc.freeze()  # what is there now stays, and need not be looked through after every request
     return demo.launch(**{**given, **SERVING.get(demo, dict)(), **options})

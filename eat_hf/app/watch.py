@@ -13,6 +13,7 @@ from .memory import give_back
 from .turns import CURRENT, Interrupted, Turns, Work
 
 EVERY = 0.2  # seconds between looks
+LET_GO = 1.0  # seconds after which nobody holds what a request has used
 AGAIN = 10.0  # seconds until work that goes on is interrupted anew
 CROWDED = (
     "The server is crowded: this was ended to make room for somebody who has been waiting. Ask for less at a time, or "
@@ -29,6 +30,7 @@ class Watch:
         self._changing = threading.Lock()
         self._under_way: set[Work] = set()
         self._looking: threading.Thread | None = None
+        self._over: float | None = None  # since when a request is, whose memory is not given back yet
 
     def run(self, work: Work, step: Callable[[], Any], sentence: str) -> Any:
         """What a step of the work returns; a step at a time.
@@ -70,9 +72,18 @@ class Watch:
                 if work.interrupted is not None:  # and has not noticed yet: the thread's next work shall not either
                     _interrupt(work.thread, None)
 
+    def leave(self, work: Work) -> None:
+        """The work is over."""
+        if work.turns is not None:
+            work.turns.leave(work)
+            self._over = self._over or time.monotonic()
+
     def _look(self) -> None:
         while True:
             time.sleep(EVERY)
+            if self._over is not None and time.monotonic() > self._over + LET_GO:
+                self._over = None
+                give_back()
             with self._changing:
                 now = time.monotonic()
                 for work in self._under_way:
@@ -119,7 +130,7 @@ def timed(
         try:
             return watch.run(work, lambda: handler(*arguments, **named), sentence)
         finally:
-            _leave(work)
+            watch.leave(work)
 
     @functools.wraps(handler)
     def iterate(*arguments, **named):
@@ -130,12 +141,6 @@ def timed(
                 yield value
         finally:
             steps.close()
-            _leave(work)
+            watch.leave(work)
 
     return iterate if inspect.isgeneratorfunction(handler) else call
-
-
-def _leave(work: Work) -> None:
-    if work.turns is not None:
-        work.turns.leave(work)
-        give_back()

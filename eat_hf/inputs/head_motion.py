@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -134,7 +135,7 @@ class HeadMotion:
             start = 0 if self.relative else values[:1]
             return start + amount * (values - start)
 
-        moved = {name: scale(getattr(self, name)) for name in ("yaw", "pitch", "roll", "translation")}
+        moved: dict[str, Any] = {name: scale(getattr(self, name)) for name in ("yaw", "pitch", "roll", "translation")}
         return replace(self, **moved, blink=(blinks * self.blink).clamp(0, 1), gaze=gaze * self.gaze)
 
     def resampled(self, frames: int, fps: float = FPS) -> "HeadMotion":
@@ -163,7 +164,8 @@ class HeadMotion:
         return replace(self._map(lambda v: v - v[:1]), relative=True, blink=self.blink, gaze=self.gaze)
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> "HeadMotion":
-        return replace(self, **{name: function(getattr(self, name)) for name in TRACKS})  # type: ignore[arg-type]
+        tracks: dict[str, Any] = {name: function(getattr(self, name)) for name in TRACKS}
+        return replace(self, **tracks)
 
     def save(self, path: str | os.PathLike) -> None:
         """Write a safetensors file.
@@ -228,7 +230,7 @@ class NaturalMotion:
     ):
         check_amounts(amount, blinks, gaze)
         device = generator.device if generator is not None else "cpu"
-        seed = torch.randint(2**63 - 1, (), generator=generator, device=device).item()
+        seed = int(torch.randint(2**63 - 1, (), generator=generator, device=device))
         head, eyes = np.random.default_rng(seed).spawn(2)
         self._amount, self._gaze = amount, gaze
         self._eyes = EyeMovements(eyes, blinks)
@@ -310,6 +312,32 @@ def check_amounts(head_amount: float, blinks: float, gaze: float) -> None:
     """Raise a UserError for what is no amount of motion."""
     for value, name in ((head_amount, "head_amount"), (blinks, "blinks"), (gaze, "gaze")):
         check_number(value, name, AMOUNTS)
+
+
+def read_head_motion(
+    given: str | os.PathLike | HeadMotion,
+    frames: int,
+    energy: Tensor,
+    generator: torch.Generator | None,
+    follow: Callable[[str], HeadMotion],
+    amounts: tuple[float, float, float] = (1.0, 1.0, 1.0),
+) -> HeadMotion:
+    """Head motion of `frames` frames, whatever form it was given in.
+
+    Args:
+        given: "natural", "still", the path of a driving video or of a saved motion (.safetensors), or a motion.
+        energy: (frames,) of the voice, for natural motion.
+        follow: reads the head motion of a driving video.
+        amounts: of head motion, blinks and gaze, see `NaturalMotion`.
+    """
+    if isinstance(given, str) and given == "natural":
+        return HeadMotion.natural(frames, energy, generator, *amounts)
+    if isinstance(given, str) and given == "still":
+        return HeadMotion.still(frames)
+    if not isinstance(given, HeadMotion):
+        path = os.fspath(given)
+        given = HeadMotion.load(path) if path.endswith(".safetensors") else follow(path)
+    return given.resampled(frames).scaled(*amounts)
 
 
 def _smooth(values: Tensor, seconds: float, fps: float = FPS) -> Tensor:

@@ -1,7 +1,8 @@
-"""A model's folder, looked at before any of its networks is made."""
+"""A model's folder: brought from the Hub, and looked at before any of its networks is made."""
 
+import os
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -10,11 +11,53 @@ from diffusers import ModelMixin
 from ..adapters.from_text import FOLDER as WORDS
 from ..animation.networks import Networks
 from ..errors import RepositoryError
+from ..hub.client import fetch_folder
 from ..media.bounded import read_json
 from ..models.checked import WEIGHTS, check_network, check_numbers
 from ..models.components import component_class
 
 INDEX = "model_index.json"
+FILES = [INDEX, "*/config.json", "*/*.safetensors", "*/*.safetensors.index*.json", "README.md"]
+
+
+def fetch_model(
+    place: str,
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | os.PathLike | None = None,
+    force_download: bool = False,
+    local_files_only: bool | None = None,
+    variant: str | None = None,
+    **given: Any,
+) -> Path:
+    """The folder in the cache of a model that is on the Hub, checked.
+
+    Args:
+        variant, given: as for `check_model`; of `given` the names alone.
+
+    Raises:
+        RepositoryError: the repository cannot be had, or holds no such model.
+    """
+    folder = fetch_folder(
+        place,
+        FILES,
+        revision=revision,
+        token=token,
+        cache_dir=cache_dir,
+        force_download=force_download,
+        local_files_only=bool(local_files_only),
+    )
+    if not (folder / INDEX).is_file():
+        raise RepositoryError(f"{place} is not a model of eat_hf: it has no {INDEX}.")
+    check_model(folder, variant, given.keys())
+    return folder
+
+
+def loaded_folder(place: str, asked: Mapping[str, Any]) -> Path:
+    """Where a model of the Hub lies that was just loaded, with those options of `from_pretrained`."""
+    names = ("revision", "token", "cache_dir", "local_files_only")
+    return fetch_model(place, **{name: asked[name] for name in names if name in asked})
 
 
 def check_model(folder: Path, variant: str | None = None, given: Collection[str] = ()) -> None:

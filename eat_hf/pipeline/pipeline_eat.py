@@ -1,9 +1,8 @@
 """The whole path: a portrait and a recording become a talking, emotional video (paper section 3, Fig. 2)."""
 
 import copy
-import itertools
 import os
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ import diffusers
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline
-from PIL import Image
 from torch import Tensor
 
 from ..adapters.clip import CLIP
@@ -22,18 +20,17 @@ from ..adapters.from_text import FOLDER, BundledText, TextToEmotion, find_clip, 
 from ..adapters.loaded import LoadedAdapters
 from ..adapters.tuning import LearningOptions, LearningStep, PracticeClip, learn_emotion
 from ..animation.clip_plan import ClipPlan, plan_clip
-from ..animation.expression import EmotionMix, SpeechFeatures, hear, read_windows
-from ..animation.head_pose import follow_driver, pose_head
+from ..animation.expression import EmotionMix, SpeechFeatures, hear
+from ..animation.head_pose import DRIVING_BATCH, follow_driver
 from ..animation.networks import Adaptation, KeypointDetector, Networks, Renderer, SpeechEncoder
-from ..animation.portrait import Portrait, read_portrait, to_pixel_values
+from ..animation.portrait import Portrait, read_portrait
 from ..animation.rendering import render_plan
-from ..constants import FPS
-from ..errors import RepositoryError, UserError, explain_memory
+from ..errors import UserError, explain_memory
 from ..hub.cards import base_card, find_card
-from ..hub.client import explained, fetch_folder, push_saved
+from ..hub.client import explained, push_saved
 from ..inputs.emotions import Emotion, Intensity
 from ..inputs.faces import SIZE, Face, PasteBack, find_driver, find_portrait, load_face_models
-from ..inputs.head_motion import HeadMotion
+from ..inputs.head_motion import HeadMotion, read_head_motion
 from ..inputs.numbers import FrameSize
 from ..media.files import replaced_folder
 from ..media.pictures import read_image
@@ -49,12 +46,11 @@ from ..models.parameters import parameter_shares
 from ..names import check_name
 from ..shipped import shipped_checkpoint
 from .arguments import AudioInput, ClipOptions, HeadMotionInput, ImageInput, OutputType, check_image, seeded
-from .folder import belongs_to_model, check_model, check_networks
+from .folder import belongs_to_model, check_model, check_networks, fetch_model, loaded_folder
 from .offload import offload_submodules
 from .pipeline_output import EATPipelineOutput
 from .precision import renderer_dtype, saved_dtype
 
-DRIVING_BATCH = 16  # frames of a driving video that are read at a time
 IN_WORDS = "in words"  # the emotion that `emotion_text` asks for, within one clip
 
 
@@ -132,43 +128,21 @@ class EATPipeline(DiffusionPipeline):
             check_networks(pipeline.networks, os.fspath(place))
         load_face_models()
         if dtype == "auto":
-            names = ("revision", "token", "cache_dir", "local_files_only")
-            options = {name: kwargs[name] for name in names if name in kwargs}
-            dtype = saved_dtype(Path(place) if Path(place).is_dir() else cls.download(os.fspath(place), **options))
+            dtype = saved_dtype(Path(place) if Path(place).is_dir() else loaded_folder(os.fspath(place), kwargs))
         pipeline._round_renderer(dtype)
         return pipeline
 
     @classmethod
-    def download(
-        cls,
-        pretrained_model_name: str,
-        *,
-        revision: str | None = None,
-        token: str | bool | None = None,
-        cache_dir: str | os.PathLike | None = None,
-        force_download: bool = False,
-        local_files_only: bool | None = None,
-        **kwargs,
-    ) -> Path:
+    def download(cls, pretrained_model_name: str, **options: Any) -> Path:
         """Bring a repository of the Hub into the cache, without loading it; the folder it lies in there.
 
         `DiffusionPipeline.download` knows components of diffusers and transformers alone, and would run what Python
         it finds. Here configurations and safetensors come down, and the card; nothing else is ever asked for.
+
+        Args:
+            options: revision, token, cache_dir, force_download and local_files_only; others say nothing here.
         """
-        files = ["model_index.json", "*/config.json", "*/*.safetensors", "*/*.safetensors.index*.json", "README.md"]
-        folder = fetch_folder(
-            pretrained_model_name,
-            files,
-            revision=revision,
-            token=token,
-            cache_dir=cache_dir,
-            force_download=force_download,
-            local_files_only=bool(local_files_only),
-        )
-        if not (folder / cls.config_name).is_file():
-            raise RepositoryError(f"{pretrained_model_name} is not a model of eat_hf: it has no {cls.config_name}.")
-        check_model(folder, kwargs.get("variant"), kwargs.keys())
-        return folder
+        return fetch_model(pretrained_model_name, **options)
 
     def save_pretrained(
         self, save_directory: str | os.PathLike, safe_serialization: bool = True, **options: Any
@@ -198,14 +172,7 @@ class EATPipeline(DiffusionPipeline):
                 text.save(folder / FOLDER)
 
     def push_to_hub(
-        self,
-        repo_id: str,
-        *,
-        private: bool | None = None,
-        token: str | bool | None = None,
-        revision: str | None = None,
-        commit_message: str = "Upload EATPipeline",
-        license: str | None = None,
+        self, repo_id: str, *, license: str | None = None, commit_message: str = "Upload EATPipeline", **options: Any
     ) -> str:
         """Upload the whole pipeline, with its card, to a repository of the Hub; the commit's address.
 
@@ -214,8 +181,8 @@ class EATPipeline(DiffusionPipeline):
 
         Args:
             repo_id: OWNER/NAME, or NAME alone; made if it does not exist.
-            private, token, revision: as for `hub.client.push_saved`.
             license: of a new card, as the Hub names it, such as "cc0-1.0".
+            options: private, token and revision, as for `hub.client.push_saved`.
 
         Raises:
             RepositoryError: the Hub cannot be reached or refuses; or `private` is asked of a public repository.
@@ -227,7 +194,7 @@ class EATPipeline(DiffusionPipeline):
             new = base_card(self.emotion_mapper.config.emotions, parts, repo_id, license=license)
             (folder / "README.md").write_text(str(find_card(self.name_or_path) or new), encoding="utf8")
 
-        return push_saved(save, repo_id, private=private, token=token, revision=revision, commit_message=commit_message)
+        return push_saved(save, repo_id, commit_message=commit_message, **options)
 
     # Components ------------------------------------------------------------------------------------------------------
 
@@ -280,12 +247,9 @@ class EATPipeline(DiffusionPipeline):
     def compile(self, **options: Any) -> "EATPipeline":
         """Have `torch.compile` make the renderer faster, in place; frames are the same but for rounding.
 
-        The first frames then take a minute or more, so that it pays for many clips or long ones, and where operations
-        between convolutions cost much, as on GPUs. On a CPU it needs a C++ compiler. What is loaded and saved does not
-        change; `to` a precision comes before.
-
-        Args:
-            options: as for `torch.compile`.
+        The first frames then take a minute or more, so that it pays for many clips or long ones, and on GPUs most. On a
+        CPU it needs a C++ compiler. What is loaded and saved does not change; `to` a precision comes before. Options
+        are those of `torch.compile`.
         """
         for module in self.repos_net.per_frame:  # copies that carry adapters share these
             module.compile(**options)
@@ -313,12 +277,8 @@ class EATPipeline(DiffusionPipeline):
         return self._loaded.by_name
 
     def with_adapters(self, adapters: Mapping[str, EmotionAdapter] | None = None) -> "EATPipeline":
-        """A pipeline of the same networks with other adapters loaded, such as those of one user of a server.
-
-        No weights are copied. What is loaded and unloaded there does not show here.
-
-        Args:
-            adapters: by name, as `adapters` gives them. None: the ones of this pipeline.
+        """A pipeline of the same networks with other adapters loaded (by name; None: the same), such as those of one
+        user of a server. No weights are copied. What is loaded and unloaded there does not show here.
         """
         view = copy.copy(self)
         view._loaded = LoadedAdapters(self.adapters if adapters is None else adapters)
@@ -333,17 +293,14 @@ class EATPipeline(DiffusionPipeline):
         subfolder: str | None = None,
         token: str | bool | None = None,
     ) -> str:
-        """Add the emotions of an adapter to `emotions`. The model's own networks do not change.
+        """Add the emotions of an adapter to `emotions`; its name, for `unload_adapter` and `save_adapter`.
 
-        Any number of adapters may be loaded, from any thread; clips that are being generated do not notice.
+        Any number may be loaded, from any thread; neither the model's own networks nor clips under way notice.
 
         Args:
             path_or_id: a folder, or a repository of the Hub.
             name: what the adapter is called here, and its emotion, if it has one. Default: the emotion's own name.
             revision, subfolder, token: of the repository; a folder may have a subfolder, too.
-
-        Returns:
-            The name, for `unload_adapter` and `save_adapter`.
 
         Raises:
             UserError: there is no such adapter, it does not fit this model, or the name is taken.
@@ -356,18 +313,12 @@ class EATPipeline(DiffusionPipeline):
         return self._loaded.add(adapter, name, tuple(self.emotion_mapper.config.emotions))
 
     def unload_adapter(self, name: str) -> None:
-        """Forget an adapter and its emotions.
-
-        Raises:
-            UserError: there is none of that name.
-        """
+        """Forget an adapter and its emotions; a UserError if there is none of that name."""
         self._loaded.remove(name)
 
     def save_adapter(self, name: str, directory: str | os.PathLike) -> None:
-        """Write a loaded adapter, or an emotion of the model's own as one, as a folder that `load_adapter` reads.
-
-        Raises:
-            UserError: there is none of that name, or the folder cannot be written.
+        """Write a loaded adapter, or an emotion of the model's own as one, as a folder that `load_adapter` reads; a
+        UserError if there is none of that name, or the folder cannot be written.
         """
         self._adapter(name).save(directory)
 
@@ -379,15 +330,7 @@ class EATPipeline(DiffusionPipeline):
     def push_adapter_to_hub(self, name: str, repo_id: str, **options: Any) -> str:
         """Upload a loaded adapter, or an emotion of the model's own as one, with its card; the commit's address.
 
-        Args:
-            name: of the adapter, or of the model's own emotion.
-            repo_id: OWNER/NAME, or NAME alone; made if it does not exist.
-            options: base_model, private, token, revision, commit_message, license, metrics and samples, see
-                `adapters.emotion_adapter.push_adapter`.
-
-        Raises:
-            UserError: there is no adapter of that name, or a picture cannot be read.
-            RepositoryError: the Hub cannot be reached or refuses; or `private` is asked of a public repository.
+        Options and errors: those of `adapters.emotion_adapter.push_adapter`; a UserError if there is none of that name.
         """
         return push_adapter(self._adapter(name), repo_id, **options)
 
@@ -402,13 +345,7 @@ class EATPipeline(DiffusionPipeline):
         Raises:
             UserError: the text is empty or too long, or this model came without a text mapper.
         """
-        bundled = self.text_to_emotion
-        if bundled is None:
-            raise UserError(
-                "This model came without a text mapper, so words are nothing to it; use learn_emotion, which tunes an "
-                "adapter with CLIP, or a model that has a `words` folder, such as the bundled one."
-            )
-        return bundled.adapter(text, name)
+        return self._bundled_text.required(self.base, self.device).adapter(text, name)
 
     def learn_emotion(
         self,
@@ -456,13 +393,7 @@ class EATPipeline(DiffusionPipeline):
         with explain_memory("Tuning needs about 3 GB beside what CLIP takes; a smaller CLIP needs less."):
             practice = self._practice(image, read_audio(audio), head_motion, generator)
             adapter = learn_emotion(
-                self.networks,
-                practice,
-                text,
-                name,
-                judge,
-                start,
-                options or LearningOptions(),
+                *(self.networks, practice, text, name, judge, start, options or LearningOptions()),
                 generator=generator,
                 watch=watch,
                 sync_expert=expert,
@@ -473,16 +404,11 @@ class EATPipeline(DiffusionPipeline):
 
     @torch.no_grad()
     def _practice(
-        self,
-        image: ImageInput,
-        recording: Recording,
-        head_motion: HeadMotionInput,
-        generator: torch.Generator | None,
+        self, image: ImageInput, voice: Recording, head_motion: HeadMotionInput, generator: torch.Generator | None
     ) -> PracticeClip:
-        portrait, speech = self.prepare_portrait(image), self.encode_audio(recording)
-        motion = self.prepare_motion(head_motion, recording.num_frames, speech.energy, generator)
-        pose = pose_head(portrait, motion)
-        return PracticeClip(portrait, pose, read_windows(self.a2et, speech, pose), recording.waveform)
+        portrait, speech = self.prepare_portrait(image), self.encode_audio(voice)
+        motion = self.prepare_motion(head_motion, voice.num_frames, speech.energy, generator)
+        return PracticeClip.of(self.a2et, portrait, speech, motion, voice.waveform)
 
     # Generation ------------------------------------------------------------------------------------------------------
 
@@ -502,6 +428,9 @@ class EATPipeline(DiffusionPipeline):
         emotion_text: str | Sequence[str] | None = None,
         size: FrameSize | None = None,
         audio_track: int | None = None,
+        head_amount: float = 1.0,
+        blinks: float = 1.0,
+        gaze: float = 1.0,
         return_dict: bool = True,
         callback_on_chunk_end: Callable[["EATPipeline", int, dict[str, Any]], dict[str, Any] | None] | None = None,
     ) -> Any:
@@ -511,7 +440,8 @@ class EATPipeline(DiffusionPipeline):
             image: path, PIL picture or uint8 RGB array with a face in it.
             audio: path of anything FFmpeg reads, or (samples, sampling_rate).
             emotion, intensity, head_motion, generator, batch_size, face, paste_back, align, emotion_text, size,
-                audio_track: how it shall talk, see `ClipOptions`. Emotions are those of `emotions`.
+                audio_track, head_amount, blinks, gaze: how it shall talk, see `ClipOptions`. Emotions are those of
+                `emotions`.
             output_type: "np", "pil" or "pt".
             return_dict: False gives a tuple of the output's values in its place.
             callback_on_chunk_end: called with the pipeline, the number of the chunk and {"frames": (n, H, W, 3) uint8}
@@ -528,7 +458,7 @@ class EATPipeline(DiffusionPipeline):
             raise ValueError(f"output_type must be 'np', 'pil' or 'pt', not {output_type!r}.")
         options = ClipOptions(
             *(emotion, intensity, head_motion, generator, batch_size, face, paste_back, align, emotion_text, size),
-            audio_track,
+            *(audio_track, head_amount, blinks, gaze),
         )
         recording = read_audio(audio, audio_track)
         chunks = []
@@ -536,19 +466,7 @@ class EATPipeline(DiffusionPipeline):
             if callback_on_chunk_end is not None:
                 chunk = (callback_on_chunk_end(self, number, {"frames": chunk}) or {}).get("frames", chunk)
             chunks.append(chunk)
-        made = np.concatenate(chunks)
-        frames: np.ndarray | list[Image.Image] | Tensor = made
-        if output_type == "pil":
-            frames = [Image.fromarray(frame) for frame in made]
-        elif output_type == "pt":
-            frames = torch.from_numpy(made).permute(0, 3, 1, 2).float() / 255
-        output = EATPipelineOutput(
-            frames=frames,
-            fps=FPS,
-            audio=recording.samples,
-            sampling_rate=recording.sampling_rate,
-            tags=recording.tags,
-        )
+        output = EATPipelineOutput.of(np.concatenate(chunks), recording, output_type)
         return output if return_dict else output.to_tuple()
 
     def stream(
@@ -601,7 +519,8 @@ class EATPipeline(DiffusionPipeline):
             mix = EmotionMix.draw(track, frames, self.networks, adaptations, generator, self._execution_device)
 
         # 5. Move the head
-        motion = self.prepare_motion(options.head_motion, frames, speech.energy, generator, options.align)
+        given = options.head_motion, frames, speech.energy, generator, options.align
+        motion = self.prepare_motion(*given, *options.amounts)
 
         # 6. Move the face
         return plan_clip(self.networks, portrait, speech, motion, mix, options.batch_size, self.progress_bar)
@@ -641,17 +560,13 @@ class EATPipeline(DiffusionPipeline):
         energy: Tensor,
         generator: torch.Generator | None = None,
         align: bool = True,
+        head_amount: float = 1.0,
+        blinks: float = 1.0,
+        gaze: float = 1.0,
     ) -> HeadMotion:
-        """Head motion of `frames` frames, whatever form it was given in."""
-        if isinstance(head_motion, str) and head_motion == "natural":
-            return HeadMotion.natural(frames, energy, generator)
-        if isinstance(head_motion, str) and head_motion == "still":
-            return HeadMotion.still(frames)
-        if not isinstance(head_motion, HeadMotion):
-            path = os.fspath(head_motion)
-            is_saved = path.endswith(".safetensors")
-            head_motion = HeadMotion.load(path) if is_saved else self.motion_from_video(path, frames, align=align)
-        return head_motion.resampled(frames)
+        """Head motion of `frames` frames, whatever form it was given in; amounts as of `ClipOptions`."""
+        follow = lambda path: self.motion_from_video(path, frames, align=align)  # noqa: E731
+        return read_head_motion(head_motion, frames, energy, generator, follow, (head_amount, blinks, gaze))
 
     def motion_from_video(
         self,
@@ -661,24 +576,14 @@ class EATPipeline(DiffusionPipeline):
         batch_size: int = DRIVING_BATCH,
         align: bool = True,
     ) -> HeadMotion:
-        """Head motion of a driving video, relative to its first frame.
+        """Head motion of a driving video, relative to its first frame, and its blinks and gaze if the model sees them.
 
-        Args:
-            align: cut out the square around the first frame's face; False takes frames of 256 x 256 as they are.
-
-        Raises:
-            UserError: the video cannot be read, shows no face in its first two seconds, or has another size than 256.
+        Arguments and errors: see `inputs.faces.find_driver`; a UserError, too, if the video cannot be read.
         """
         scale = self.motion_estimator.config.driving_crop_scale
         reader = self.keypoint_detector.config.landmark_reader
         crops = find_driver(read_video(path, max_frames), os.fspath(path), face, align, scale, reader)
-        crops = iter(self.progress_bar(crops))
-
-        def batches() -> Iterator[Tensor]:
-            while batch := list(itertools.islice(crops, batch_size)):
-                yield to_pixel_values(torch.from_numpy(np.stack(batch)).to(self._execution_device))
-
-        return follow_driver(self.motion_estimator, batches())
+        return follow_driver(self.networks, self.progress_bar(crops), batch_size, self._execution_device)
 
 
 # `DiffusionPipeline.from_pretrained` looks up the class that model_index.json names here

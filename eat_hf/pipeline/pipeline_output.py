@@ -4,13 +4,16 @@ import os
 from dataclasses import InitVar, dataclass
 
 import numpy as np
+import torch
 from diffusers.utils import BaseOutput
 from PIL import Image
 from torch import Tensor
 
 from ..animation.rendering import to_uint8
+from ..constants import FPS
 from ..media.recordings import Recording
 from ..media.videos import write_video
+from .arguments import OutputType
 
 
 @dataclass
@@ -35,6 +38,16 @@ class EATPipelineOutput(BaseOutput):
     def __post_init__(self, tags: dict[str, str] | None) -> None:
         super().__post_init__()
         self.tags = tags or {}
+
+    @classmethod
+    def of(cls, frames: np.ndarray, recording: Recording, output_type: OutputType) -> "EATPipelineOutput":
+        """(T, H, W, 3) uint8 frames as what was asked for, with their sound."""
+        shown: np.ndarray | list[Image.Image] | Tensor = frames
+        if output_type == "pil":
+            shown = [Image.fromarray(frame) for frame in frames]
+        elif output_type == "pt":
+            shown = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
+        return cls(shown, FPS, recording.samples, recording.sampling_rate, tags=recording.tags)
 
     def save(self, path: str | os.PathLike, watermark: bool = True) -> None:
         """Write an mp4 (H.264 + AAC) that plays in a browser, and says in its metadata that it is AI-generated, beside

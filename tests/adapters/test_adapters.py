@@ -19,6 +19,8 @@ from eat_hf.animation.head_pose import pose_head
 from eat_hf.animation.networks import MixedEAM
 from eat_hf.errors import InputWarning, UserError
 
+pytestmark = pytest.mark.usefixtures("faces_found_once")
+
 AUDIO = voice(0.2), 16000  # 5 frames
 OWN = ("angry", "contempt", "disgusted", "fear", "happy", "neutral", "sad", "surprised")
 

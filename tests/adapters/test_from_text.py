@@ -24,6 +24,8 @@ from eat_hf.errors import InputWarning, RepositoryError, UserError
 from eat_hf.inputs.faces import detect_faces
 from eat_hf.models.judges.sync_loss import SyncLoss, expert_boxes
 
+pytestmark = pytest.mark.usefixtures("faces_found_once")
+
 AUDIO = voice(0.4), 16000  # 10 frames
 FAST = LearningOptions(steps=10, learning_rate=0.01, latent_weight=0.0)
 

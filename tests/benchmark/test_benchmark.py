@@ -23,6 +23,8 @@ from eat_hf.errors import UserError
 from eat_hf.media.recordings import read_audio
 from eat_hf.models.layers import ConvNormReLU
 
+pytestmark = pytest.mark.usefixtures("faces_found_once")
+
 
 @pytest.fixture(scope="module")
 def options(portrait_file, tmp_path_factory):

@@ -14,6 +14,8 @@ from eat_hf import EATPipeline
 from eat_hf.adapters.emotion_adapter import EmotionAdapter
 from eat_hf.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("faces_found_once")
+
 AUDIO = voice(0.24), 16000
 RATHER_SPECIAL = {
     "keypoint_space": "posed",

@@ -91,7 +91,9 @@ def _beside(folder: Path) -> Iterator[Reading]:
             beside = path.with_name(name)
             if beside.is_file():
                 parts = path.relative_to(folder).parts
-                yield Reading(path, beside.read_text(encoding="utf8").strip(), parts[0] if len(parts) > 1 else folder.name)
+                yield Reading(
+                    path, beside.read_text(encoding="utf8").strip(), parts[0] if len(parts) > 1 else folder.name
+                )
                 break
 
 

@@ -46,7 +46,9 @@ class VoicesOptions:
     flite_clips: int = field(default=600, metadata={"help": "Sentences of flite's training voices; 0: without flite."})
     silent_clips: int = field(default=60, metadata={"help": "Clips without speech: rooms, music, breath."})
     held_out_clips: int = field(default=60, metadata={"help": "Of each synthesiser, for each other split."})
-    recordings: tuple[str, ...] = field(default=(), metadata={"help": "Folders of recordings with texts to learn from."})
+    recordings: tuple[str, ...] = field(
+        default=(), metadata={"help": "Folders of recordings with texts to learn from."}
+    )
     unheard: tuple[str, ...] = field(default=(), metadata={"help": "Folders of recordings with texts for tests alone."})
     seed: int = field(default=0, metadata={"help": "Decides texts, voices and prosody."})
     workers: int = field(default=1, metadata={"help": "Processes."})
@@ -85,7 +87,9 @@ def plan(options: VoicesOptions) -> list[Job]:
         return str(rng.choice(sentences(split)))
 
     def add(source: str, split: str, voice: str, text: str, reading: Reading | None = None) -> None:
-        jobs.append(Job(f"{source}_{split}_{len(jobs):05d}", source, split, voice, text, int(rng.integers(2**31)), reading))
+        jobs.append(
+            Job(f"{source}_{split}_{len(jobs):05d}", source, split, voice, text, int(rng.integers(2**31)), reading)
+        )
 
     counts = {"train": options.espeak_clips, "validation": options.held_out_clips, "test": options.held_out_clips}
     for split, count in counts.items():

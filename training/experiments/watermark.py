@@ -1,9 +1,10 @@
 """What the invisible mark survives, how often it is seen where there is none, and what it costs.
 
-    python -m training.experiments.watermark --videos clips
+    python -m training.experiments.watermark --videos clips --pictures photographs --sides 256 512 1024 1920
 
-`--videos` is a folder of videos without the mark (`eat-hf generate --no-watermark`). Each is marked, written, attacked
-and looked at; then pieces of them, cut and scaled at random, and textures, noise and gradients are looked at unmarked.
+`--videos` is a folder of videos without the mark (`eat-hf generate --no-watermark`, a corpus); over the pictures of
+`--pictures` a camera moves. Each is brought to each of the sizes, marked, written, attacked and looked at; then pieces
+of all of them, cut, scaled, mirrored and encoded at random, and textures, noise and gradients are looked at unmarked.
 """
 
 import sys
@@ -19,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from eat_hf.errors import UserError
+from eat_hf.media.pictures import read_image
 from eat_hf.media.videos import VideoWriter, read_video
 from eat_hf.media.watermark import THRESHOLD, Watermark, find_watermark
 
@@ -31,10 +33,34 @@ Frames = list[np.ndarray]
 class WatermarkOptions:
     """Options."""
 
-    videos: str = field(default="clips", metadata={"help": "Folder of unmarked videos (.mp4)."})
-    frames: int = field(default=25, metadata={"help": "Of each video, at most."})
+    videos: str = field(default="", metadata={"help": "Folder of unmarked videos (.mp4)."})
+    pictures: str = field(default="", metadata={"help": "Folder of pictures (.png, .jpg)."})
+    clips: int = field(default=50, metadata={"help": "Videos, and pictures, at most."})
+    frames: int = field(default=25, metadata={"help": "Of each, at most."})
+    sides: list[int] = field(default_factory=lambda: [256], metadata={"help": "Longer side of what is marked, pixels."})
+    attacked: int = field(default=5, metadata={"help": "Clips of each size that are attacked."})
     unmarked: int = field(default=1000, metadata={"help": "Unmarked clips to look at."})
     seed: int = field(default=0, metadata={"help": "Of what is drawn at random."})
+
+
+def moving(picture: np.ndarray, count: int) -> Frames:
+    """A camera that pans over a picture and comes a little closer."""
+    height, width = picture.shape[:2]
+    frames = []
+    for part in np.linspace(0, 1, count):
+        zoom = 1.05 + 0.05 * part
+        shift = (1 - zoom) * part * np.array([width, height])
+        matrix = np.array([[zoom, 0, shift[0]], [0, zoom, shift[1]]])
+        frames.append(cv2.warpAffine(picture, matrix, (width, height), flags=cv2.INTER_CUBIC))
+    return frames
+
+
+def brought_to(frames: Frames, side: int) -> Frames:
+    """So many pixels on the longer side, an even number on both."""
+    factor = side / max(frames[0].shape[:2])
+    height, width = (2 * round(pixels * factor / 2) for pixels in frames[0].shape[:2])
+    way = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
+    return [cv2.resize(frame, (width, height), interpolation=way) for frame in frames]
 
 
 def scaled(frames: Frames, factor: float) -> Frames:
@@ -65,10 +91,11 @@ def attacks(generator: np.random.Generator) -> dict[str, Callable[[Frames], Fram
     """By name; how much is cropped is drawn."""
     shares = generator.uniform(0, 0.1, 4)
     found: dict[str, Callable[[Frames], Frames]] = {"none": list, "mirrored": mirrored}
-    found |= {f"scaled to {factor:.0%}": lambda frames, f=factor: scaled(frames, f) for factor in (0.5, 0.75, 1.5)}
+    found |= {f"scaled to {factor:.0%}": lambda frames, f=factor: scaled(frames, f) for factor in (0.5, 0.7, 1.2, 1.5)}
     found["cropped"] = lambda frames: cropped(frames, shares)
     found["cropped by 10 % on all sides"] = lambda frames: cropped(frames, np.full(4, 0.1))
-    found |= {f"crf {crf}": lambda frames, c=crf: encoded(frames, c) for crf in (23, 28, 32)}
+    found |= {f"crf {crf}": lambda frames, c=crf: encoded(frames, c) for crf in (18, 23, 28, 32)}
+    found["mirrored, cropped, crf 28"] = lambda frames: encoded(mirrored(cropped(frames, shares)), 28)
     found["cropped, scaled to 60 %"] = lambda frames: scaled(cropped(frames, shares), 0.6)
     found["cropped, crf 28"] = lambda frames: encoded(cropped(frames, shares), 28)
     found |= {f"scaled to 50 %, crf {crf}": lambda f, c=crf: encoded(scaled(f, 0.5), c) for crf in (23, 28, 32)}
@@ -76,13 +103,23 @@ def attacks(generator: np.random.Generator) -> dict[str, Callable[[Frames], Fram
 
 
 def unmarked_clip(clips: list[Frames], index: int, generator: np.random.Generator) -> Frames:
-    """A piece of a video, or a texture, noise or a gradient."""
+    """A piece of a clip, or a texture, noise or a gradient; half of them as H.264 leaves them."""
+    frames = _unmarked_frames(clips, index, generator)
+    if generator.random() < 0.5:
+        even = tuple(2 * (side // 2) for side in frames[0].shape[:2])
+        frames = encoded([frame[: even[0], : even[1]] for frame in frames], int(generator.integers(18, 33)))
+    return frames
+
+
+def _unmarked_frames(clips: list[Frames], index: int, generator: np.random.Generator) -> Frames:
     kind = index % 4
     if kind < 2:
         clip = clips[generator.integers(len(clips))]
         piece = scaled(cropped(clip, generator.uniform(0, 0.3, 4)), generator.uniform(0.5, 1.5))
         return mirrored(piece[:5]) if generator.random() < 0.5 else piece[:5]
     size = (256, 256, 3)
+    if kind == 2 and index % 8 == 2:
+        return [generator.integers(0, 256, size, np.uint8) for _ in range(3)]
     if kind == 2:
         coarse = generator.integers(0, 256, (*generator.integers(4, 256, 2), 3), np.uint8)
         return [cv2.resize(coarse, size[:2], interpolation=cv2.INTER_CUBIC)]
@@ -108,29 +145,41 @@ def milliseconds(size: int) -> float:
     return float(np.median(taken[1:])) * 1e3
 
 
+def read_clips(options: WatermarkOptions) -> list[Frames]:
+    """Raises UserError: there are none."""
+    folders = [Path(options.videos or "."), Path(options.pictures or ".")]
+    videos = sorted(folders[0].glob("*.mp4"))[: options.clips] if options.videos else []
+    pictures = sorted(path for ending in ("png", "jpg") for path in folders[1].glob(f"*.{ending}"))
+    clips = [list(read_video(path, options.frames)) for path in videos]
+    if options.pictures:
+        clips += [moving(read_image(path), options.frames) for path in pictures[: options.clips]]
+    if not clips:
+        raise UserError("Name a folder of videos or of pictures; `eat-hf generate --no-watermark` makes videos.")
+    return clips
+
+
 def main(argv: list[str] | None = None) -> None:
     options, _ = parse_options(WatermarkOptions, "watermark", sys.argv[1:] if argv is None else argv)
-    paths = sorted(Path(options.videos).glob("*.mp4"))
-    if not paths:
-        raise UserError(f"No .mp4 in {options.videos}; make some with `eat-hf generate --no-watermark`.")
+    clips = read_clips(options)
     generator = np.random.default_rng(options.seed)
-    clips = [list(read_video(path, options.frames)) for path in paths]
-    scores: dict[str, list[float]] = {}
+    table = Table("side", "attack", "found", "lowest score")
     quality = []
-    for clip in clips:
-        mark = Watermark()
-        quality.append(psnr(clip, [mark(frame) for frame in clip]))
-        written = encoded(clip, 18, mark=True)
-        for name, attack in attacks(generator).items():
-            scores.setdefault(name, []).append(find_watermark(attack(written)).score)
-    table = Table("attack", "found", "lowest score")
-    for name, each in scores.items():
-        table.add_row(name, f"{sum(score > THRESHOLD for score in each)} of {len(each)}", f"{min(each):.1f}")
+    for side in options.sides:
+        scores: dict[str, list[float]] = {}
+        for number in generator.permutation(len(clips))[: options.attacked]:
+            clip, mark = brought_to(clips[number], side), Watermark()
+            quality.append(psnr(clip, [mark(frame) for frame in clip]))
+            written = encoded(clip, 18, mark=True)
+            for name, attack in attacks(generator).items():
+                scores.setdefault(name, []).append(find_watermark(attack(written)).score)
+        for name, each in scores.items():
+            found = f"{sum(score > THRESHOLD for score in each)} of {len(each)}"
+            table.add_row(str(side), name, found, f"{min(each):.1f}")
     Console().print(table)
     chance = [find_watermark(unmarked_clip(clips, i, generator)).score for i in range(options.unmarked)]
     alarms = sum(score > THRESHOLD for score in chance)
     print(f"{alarms} of {len(chance)} unmarked clips called marked; highest score {max(chance, default=0):.1f}")
-    print(f"a score above {THRESHOLD:.1f} is a mark; marked frames: {min(quality):.1f} dB or more")
+    print(f"a score above {THRESHOLD:.1f} is a mark; marked frames: {min(quality, default=np.inf):.1f} dB or more")
     print(f"marking a frame: {milliseconds(256):.2f} ms at 256, {milliseconds(512):.2f} ms at 512")
 
 
