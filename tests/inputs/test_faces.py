@@ -3,6 +3,7 @@ from fractions import Fraction
 import cv2
 import numpy as np
 import pytest
+import skimage.data
 from media_files import video, written
 
 from eat_hf.errors import InputWarning, UserError
@@ -69,6 +70,12 @@ def test_an_animal_is_no_face(real_inputs):
     found = detect_faces(read_image(real_inputs / "no_human_face.jpg"))
     with pytest.raises(UserError, match="No face"):
         choose_face(found)
+
+
+@pytest.mark.parametrize("name", ["chelsea", "coffee", "brick", "rocket"])
+def test_what_shows_nobody_has_no_face(name):
+    """A cat, a cup, a wall and a rocket."""
+    assert detect_faces(getattr(skimage.data, name)()) == []
 
 
 def test_several_faces_are_sorted_by_prominence(portrait, face):
@@ -197,7 +204,9 @@ def test_pasting_the_crop_back_gives_the_picture(portrait, face):
     assert np.abs(pasted.astype(int) - portrait)[inside].mean() < 4  # twice interpolated, so a little softer
     rows, columns = (slice(i.min(), i.max()) for i in np.where(inside))
     before, after = (image[rows, columns].mean(2).astype(np.float32) for image in (portrait, pasted))
-    assert np.hypot(*cv2.phaseCorrelate(before, after)[0]) < 0.1  # pixels
+    # of sides that are odd when padded, OpenCV's middle is half a pixel off, for the same picture, too
+    shift = np.subtract(cv2.phaseCorrelate(before, after)[0], cv2.phaseCorrelate(before, before)[0])
+    assert np.hypot(*shift) < 0.1  # pixels
 
 
 def test_frames_may_be_as_large_as_the_face(portrait, face):
