@@ -6,7 +6,7 @@ import pytest
 import torch
 from training_runs import make_smoke_base
 
-from eat_hf import EATPipeline
+from eat_hf import EATPipeline, StreamingSpeechEncoder
 from eat_hf.adapters.emotion_adapter import CONFIG, EmotionAdapter
 from eat_hf.errors import UserError
 from eat_hf.models.components import load_component
@@ -93,3 +93,12 @@ def test_a_mistake_in_the_last_adapter_leaves_everything_as_it_was(renewed, tmp_
 
 def contents(folder) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_speech_encoder_of_another_class_takes_the_place_of_the_old_one(renewed, tmp_path):
+    folder = renewed[0]
+    StreamingSpeechEncoder(bands=8, width=8, blocks=1).save_pretrained(tmp_path / "new")
+    renew(RenewOptions(model=str(folder), speech_encoder=str(tmp_path / "new"), adapters=[str(folder / "adapter")]))
+    pipe = EATPipeline.from_pretrained(folder)
+    assert type(pipe.speech_encoder) is StreamingSpeechEncoder and pipe.speech_encoder.config.width == 8
+    assert pipe.load_adapter(folder / "adapter") == "grin"

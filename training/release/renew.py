@@ -1,10 +1,10 @@
-"""Put networks of stage 1a that were trained anew into a finished pipeline, and carry its adapters over to it.
+"""Put networks that were trained anew into a finished pipeline, and carry its adapters over to it.
 
     python -m training.release.renew --model checkpoints_card/eat-demo --repos_net runs/renderer/repos_net \
         --adapters examples/adapters/crying_hard
 
-Keypoints have names and places of their own, so the networks above them need not be trained again. The EAM of a new
-renderer is the identity, in the model and in every adapter, until stage 2 teaches it.
+Keypoints have names and places of their own, and phonemes their classes, so the networks above them need not be trained
+again: those of stage 1a, and the speech encoder. The EAM of a new renderer is the identity, in the model and in every adapter, until stage 2 teaches it.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ from eat_hf.models.eam import EmotionalAdaptationModule
 from ..loop.command_line import parse_options, run_script
 from .assemble import resting_lips
 
-NETWORKS = ("keypoint_detector", "motion_estimator", "repos_net")
+NETWORKS = ("keypoint_detector", "motion_estimator", "repos_net", "speech_encoder")
 ALIGNMENT = ("template_landmarks", "landmark_reader")  # settings that a new detector takes over
 
 
@@ -42,6 +42,7 @@ class RenewOptions:
     keypoint_detector: str = field(default="", metadata={"help": "Folder of a new one; empty: as it is."})
     motion_estimator: str = field(default="", metadata={"help": "Folder of a new one; empty: as it is."})
     repos_net: str = field(default="", metadata={"help": "Folder of a new one; empty: as it is."})
+    speech_encoder: str = field(default="", metadata={"help": "Folder of a new one; empty: as it is."})
     corpus: str = field(default="", metadata={"help": "Corpus that says how lips part (`rest_lips`); empty: as it is."})
     adapters: list[str] = field(default_factory=list, metadata={"help": "Folders of adapters of this model."})
     half: bool = field(default=True, metadata={"help": "Store float16, in half the space; it is read as float32."})
@@ -58,10 +59,11 @@ def renew(options: RenewOptions) -> None:
     networks = {name: load_component(place) for name, place in given.items()}
     keypoints = load_component(model / "a2et").config.keypoints
     for name, network in networks.items():
-        if network.config.keypoints != keypoints:
+        if network.config.get("keypoints", keypoints) != keypoints:
             raise UserError(f"{given[name]} has {network.config.keypoints} keypoints, the model {keypoints}.")
     with contextlib.ExitStack() as folders:
         new = folders.enter_context(copied(model, "model_index.json"))
+        index = json.loads((new / "model_index.json").read_text())
         for name, network in networks.items():
             if name == "keypoint_detector":
                 old = json.loads((model / name / "config.json").read_text())
@@ -69,7 +71,10 @@ def renew(options: RenewOptions) -> None:
             if name == "repos_net":
                 network.volume_eam.reset_parameters()
             nn.Module.to(network, dtype)  # the network's own warns of parts to keep in float32: []
+            shutil.rmtree(new / name)
             network.save_pretrained(new / name)
+            index[name][1] = type(network).__name__
+        write_atomically(new / "model_index.json", json.dumps(index, indent=2) + "\n")
         if options.corpus:
             place = new / "expression_basis" / "config.json"
             basis = json.loads(place.read_text())
