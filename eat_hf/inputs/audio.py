@@ -53,19 +53,52 @@ def log_mel(waveform: Tensor) -> Tensor:
     Raises:
         ValueError: the waveform is too short for one analysis window.
     """
-    samples = waveform.shape[-1]
-    if samples <= MEL_FFT // 2:
-        raise ValueError(f"The audio is too short: {samples} samples, but a mel column needs more than {MEL_FFT // 2}.")
-    # windows are centred on their columns, with the waveform mirrored at both ends
-    padded = torch.nn.functional.pad(waveform.reshape(-1, 1, samples), (MEL_FFT // 2,) * 2, "reflect")[:, 0]
-    window = torch.hann_window(MEL_HOP, dtype=waveform.dtype, device=waveform.device)
-    columns = []
-    for start in range(0, padded.shape[1] - MEL_FFT + 1, BLOCK * MEL_HOP):
-        part = padded[:, start : start + (BLOCK - 1) * MEL_HOP + MEL_FFT]
-        spectrum = torch.stft(part, MEL_FFT, MEL_HOP, MEL_HOP, window, center=False, return_complex=True)
-        power = spectrum.abs().square().transpose(1, 2) @ mel_filters().to(waveform)
-        columns.append((torch.log(1e-5 + power) + 4) / 4)
-    return torch.cat(columns, 1).reshape(*waveform.shape[:-1], -1, MEL_BANDS)
+    listening = LogMelStream()
+    columns = listening.push(waveform.reshape(-1, waveform.shape[-1]), last=True)
+    return columns.reshape(*waveform.shape[:-1], -1, MEL_BANDS)
+
+
+class LogMelStream:
+    """`log_mel` of sound that comes in pieces: a column is given as soon as no later sound can change it.
+
+    Attributes:
+        ahead: samples after a column's time that must have come.
+    """
+
+    ahead = MEL_FFT // 2
+
+    def __init__(self) -> None:
+        self._sound: Tensor | None = None  # what columns to come look back to
+        self._begun = False
+
+    def push(self, waveform: Tensor, last: bool = False) -> Tensor:
+        """The next sound (B, n) at 16 kHz -> the next columns (B, m, 80); `last` if it is over with that.
+
+        Raises:
+            ValueError: it is over, and was too short for one analysis window.
+        """
+        sound = waveform if self._sound is None else torch.cat([self._sound, waveform], 1)
+        # windows are centred on their columns, with the waveform mirrored at both ends
+        if not self._begun and sound.shape[1] > self.ahead:
+            sound = torch.cat([sound[:, 1 : self.ahead + 1].flip(1), sound], 1)
+            self._begun = True
+        if last and not self._begun:
+            raise ValueError(
+                f"The audio is too short: {sound.shape[1]} samples, but a mel column needs more than {self.ahead}."
+            )
+        if last:
+            sound = torch.cat([sound, sound[:, -self.ahead - 1 : -1].flip(1)], 1)
+        count = max(0, (sound.shape[1] - MEL_FFT) // MEL_HOP + 1) if self._begun else 0
+        self._sound = sound[:, count * MEL_HOP :].clone()  # not a view of all that came
+        window = torch.hann_window(MEL_HOP, dtype=sound.dtype, device=sound.device)
+        columns = [sound.new_zeros(len(sound), 0, MEL_BANDS)]
+        for start in range(0, count, BLOCK):
+            end = min(start + BLOCK, count)
+            part = sound[:, start * MEL_HOP : (end - 1) * MEL_HOP + MEL_FFT]
+            spectrum = torch.stft(part, MEL_FFT, MEL_HOP, MEL_HOP, window, center=False, return_complex=True)
+            power = spectrum.abs().square().transpose(1, 2) @ mel_filters().to(sound)
+            columns.append((torch.log(1e-5 + power) + 4) / 4)
+        return torch.cat(columns, 1)
 
 
 @functools.lru_cache(maxsize=4)

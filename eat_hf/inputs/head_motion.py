@@ -116,15 +116,25 @@ class HeadMotion:
         blink = _blinks(frames, generator)
         return cls(angles["yaw"], angles["pitch"], angles["roll"], ease[:, None] * translation, blink=blink)
 
-    def resampled(self, frames: int, fps: float = FPS) -> "HeadMotion":
-        """`frames` frames at `fps`: interpolated to the rate, then played forwards and backwards as often as needed."""
+    def of(self, part: slice | Tensor) -> "HeadMotion":
+        """That of some frames, one at least."""
+        return self._map(lambda values: values[part])
+
+    def followed_by(self, later: "HeadMotion") -> "HeadMotion":
+        """This one and then another of the same kind."""
+        both = {name: torch.cat([getattr(self, name), getattr(later, name)]) for name in TRACKS}
+        return replace(self, **both)  # type: ignore[arg-type]
+
+    def resampled(self, frames: int | None, fps: float = FPS) -> "HeadMotion":
+        """`frames` frames at `fps`: interpolated to the rate, then played forwards and backwards as often as needed;
+        None is once forwards and backwards, up to the frame that would be the first again."""
         length = max(1, round((len(self) - 1) / self.fps * fps) + 1)
         position = (torch.arange(length) * self.fps / fps).clamp(max=len(self) - 1)
         before = position.floor().long()
         after = (before + 1).clamp(max=len(self) - 1)
         share = position - before
         period = max(2 * (length - 1), 1)
-        index = torch.arange(frames) % period
+        index = torch.arange(period if frames is None else frames) % period
         index = torch.where(index < length, index, period - index)
 
         def take(values: Tensor) -> Tensor:
@@ -190,6 +200,19 @@ def _blinks(frames: int, generator: torch.Generator | None) -> Tensor:
     since = torch.where(following > 0, frame - blinks[following - 1], torch.inf)
     closure = 1 - torch.minimum(until / LIDS_CLOSE, since / LIDS_OPEN) / FPS
     return smoothstep(closure.clamp(0, 1))
+
+
+class GivenMotion:
+    """A motion that is there already, played forwards and backwards for as long as the voice comes in."""
+
+    def __init__(self, motion: HeadMotion):
+        self._round, self._frame = motion.resampled(None), 0
+
+    def push(self, energy: Tensor) -> HeadMotion:
+        """The motion of the next frames, as many as `energy` has, (n,) of one at least; it looks at nothing else."""
+        index = (self._frame + torch.arange(len(energy))) % len(self._round)
+        self._frame = (self._frame + len(energy)) % len(self._round)
+        return self._round.of(index)
 
 
 def _smooth(values: Tensor, seconds: float, fps: float = FPS) -> Tensor:

@@ -84,6 +84,13 @@ class StreamingSpeechEncoder(ModelMixin, ConfigMixin):
         rows = self.config.window - self.config.window // 2 - 1 + self.delay
         return (rows * SPEECH_ROW + SPEECH_AFTER) / SAMPLING_RATE
 
+    @property
+    def listening_delay(self) -> float:
+        """Seconds of sound after a video frame's time that must have come before `listen` gives its window: what the
+        window depends on, in whole steps of a frame."""
+        rows = self.config.window - self.config.window // 2 + self.delay
+        return ((math.ceil(rows / ROWS) - 1) * STEP + REACH - SPEECH_BEFORE) / SAMPLING_RATE
+
     def features(self, waveform: Tensor) -> Tensor:
         """(B, N) at 16 kHz -> rows (B, round(N / 320) + delay, 2 * bands) for `logits`, silence after the end."""
         rows = round(waveform.shape[-1] / SPEECH_ROW) + self.delay

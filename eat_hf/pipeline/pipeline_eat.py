@@ -24,6 +24,7 @@ from ..adapters.tuning import LearningOptions, LearningStep, PracticeClip, learn
 from ..animation.clip_plan import ClipPlan, plan_clip
 from ..animation.expression import EmotionMix, SpeechFeatures, hear, read_windows
 from ..animation.head_pose import follow_driver, pose_head
+from ..animation.live import Motion, streaming_encoder
 from ..animation.networks import Adaptation, KeypointDetector, Networks, Renderer, SpeechEncoder
 from ..animation.portrait import Portrait, read_portrait, to_pixel_values
 from ..animation.rendering import render_plan
@@ -33,7 +34,7 @@ from ..hub.cards import base_card, find_card
 from ..hub.client import explained, fetch_folder, push_saved
 from ..inputs.emotions import Emotion, Intensity
 from ..inputs.faces import SIZE, Face, PasteBack, find_driver, find_portrait, load_face_models
-from ..inputs.head_motion import HeadMotion
+from ..inputs.head_motion import GivenMotion, HeadMotion
 from ..inputs.numbers import FrameSize
 from ..media.files import replaced_folder
 from ..media.pictures import read_image
@@ -49,6 +50,7 @@ from ..models.parameters import parameter_shares
 from ..names import check_name
 from .arguments import AudioInput, ClipOptions, HeadMotionInput, ImageInput, OutputType, check_image, seeded
 from .folder import belongs_to_model, check_model, check_networks
+from .live import LiveSession
 from .offload import offload_submodules
 from .pipeline_output import EATPipelineOutput
 from .precision import renderer_dtype, saved_dtype
@@ -614,6 +616,52 @@ class EATPipeline(DiffusionPipeline):
         finally:
             self.maybe_free_model_hooks()
 
+    def live(
+        self, image: ImageInput, *arguments: Any, options: ClipOptions | None = None, **named: Any
+    ) -> LiveSession:
+        """Begin to talk live: sound in as it comes, frames out.
+
+        The session's `push(samples, sampling_rate)` gives frames (n, H, W, 3) uint8, those that one call gives on the
+        same sound; `set(emotion=, intensity=)` changes what is felt, `finish()` gives the last frames, `latency` says
+        how many seconds frames follow the sound. Memory does not grow with time. The portrait is encoded once, and
+        emotions are those that are there now.
+
+        Args:
+            image, arguments, named, options: as for `stream`; the sound has no tracks. A driving video is read at once,
+                and played forwards and backwards.
+
+        Raises:
+            UserError: something about the input, in one sentence; or the model has to know a whole recording before
+                its first frame, as one with the published speech encoder has.
+        """
+        options = ClipOptions.of(options, *arguments, **named)
+        check_image(image)
+        streaming_encoder(self.networks)
+
+        def motion(generator: torch.Generator | None) -> Motion:
+            if options.head_motion == "natural":
+                from ..inputs.head_motion import NaturalMotion  # TEMPORARY
+
+                return NaturalMotion(generator)
+            return GivenMotion(self.given_motion(options.head_motion, None, options.align))
+
+        def in_words(text: str | Sequence[str], name: str) -> Adaptation:
+            return self.text_adapter(text, name).adapt(self.networks)
+
+        adaptations = self.adaptations
+        size = options.frame_size(self.repos_net.largest_frames)
+        portrait = self.prepare_portrait(image, options.face, options.align, size)
+        return LiveSession(
+            self.networks,
+            portrait,
+            motion,
+            adaptations,
+            options,
+            in_words,
+            self._execution_device,
+            self.maybe_free_model_hooks,
+        )
+
     # Steps -----------------------------------------------------------------------------------------------------------
 
     def prepare_portrait(
@@ -639,13 +687,17 @@ class EATPipeline(DiffusionPipeline):
         """Head motion of `frames` frames, whatever form it was given in."""
         if isinstance(head_motion, str) and head_motion == "natural":
             return HeadMotion.natural(frames, energy, generator)
+        return self.given_motion(head_motion, frames, align).resampled(frames)
+
+    def given_motion(self, head_motion: HeadMotionInput, max_frames: int | None, align: bool = True) -> HeadMotion:
+        """Head motion that is not made up, as it was given; of a driving video up to `max_frames` frames."""
+        if isinstance(head_motion, HeadMotion):
+            return head_motion
         if isinstance(head_motion, str) and head_motion == "still":
-            return HeadMotion.still(frames)
-        if not isinstance(head_motion, HeadMotion):
-            path = os.fspath(head_motion)
-            is_saved = path.endswith(".safetensors")
-            head_motion = HeadMotion.load(path) if is_saved else self.motion_from_video(path, frames, align=align)
-        return head_motion.resampled(frames)
+            return HeadMotion.still(1)
+        path = os.fspath(head_motion)
+        is_saved = path.endswith(".safetensors")
+        return HeadMotion.load(path) if is_saved else self.motion_from_video(path, max_frames, align=align)
 
     def motion_from_video(
         self,
