@@ -1,6 +1,6 @@
 """Numbers that users give, and their ranges."""
 
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, Literal
 
 from ..errors import UserError, shown
@@ -9,6 +9,7 @@ SEEDS = (0, 2**64 - 1)  # what a torch.Generator takes
 BATCHES = (1, 1024)  # frames at a time; more gain nothing and fill any memory
 FACES = (0, 999)
 TRACKS = (0, 999)  # of a sound file
+AMOUNTS = (0, 2)  # of motion; 1 is as usual
 
 
 def check_whole_number(value: Any, name: str, limits: tuple[int, int]) -> int:
@@ -25,6 +26,14 @@ def check_whole_number(value: Any, name: str, limits: tuple[int, int]) -> int:
     if whole is None or not limits[0] <= whole <= limits[1]:
         raise UserError(f"{name} must be a whole number from {limits[0]} to {limits[1]}, not {shown(value)}.")
     return whole
+
+
+def check_number(value: Any, name: str, limits: tuple[float, float]) -> float:
+    """The number as it is; arguments and errors as of `check_whole_number`."""
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not is_number or not limits[0] <= value <= limits[1]:
+        raise UserError(f"{name} must be a number from {limits[0]:g} to {limits[1]:g}, not {shown(value)}.")
+    return value
 
 
 FrameSize = int | Literal["portrait"]
