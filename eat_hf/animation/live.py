@@ -117,7 +117,7 @@ class LiveClip:
     @property
     def latency(self) -> float:
         """Seconds of sound that must have come after a frame's time before the frame is planned."""
-        heard = max(self._encoder.listening_delay, LogMelStream.ahead / SAMPLING_RATE, 1 / FPS)
+        heard = max(self._encoder.window_lookahead, LogMelStream.ahead / SAMPLING_RATE, 1 / FPS)
         return self._radius / FPS + heard
 
     def push(self, waveform: Tensor, total: int | None = None) -> ClipPlan | None:

@@ -34,7 +34,7 @@ from ..hub.cards import base_card, find_card
 from ..hub.client import explained, fetch_folder, push_saved
 from ..inputs.emotions import Emotion, Intensity
 from ..inputs.faces import SIZE, Face, PasteBack, find_driver, find_portrait, load_face_models
-from ..inputs.head_motion import GivenMotion, HeadMotion
+from ..inputs.head_motion import GivenMotion, HeadMotion, NaturalMotion
 from ..inputs.numbers import FrameSize
 from ..media.files import replaced_folder
 from ..media.pictures import read_image
@@ -639,11 +639,7 @@ class EATPipeline(DiffusionPipeline):
         streaming_encoder(self.networks)
 
         def motion(generator: torch.Generator | None) -> Motion:
-            if options.head_motion == "natural":
-                from ..inputs.head_motion import NaturalMotion  # TEMPORARY
-
-                return NaturalMotion(generator)
-            return GivenMotion(self.given_motion(options.head_motion, None, options.align))
+            return self.begin_motion(options.head_motion, generator, options.align)
 
         def in_words(text: str | Sequence[str], name: str) -> Adaptation:
             return self.text_adapter(text, name).adapt(self.networks)
@@ -685,19 +681,25 @@ class EATPipeline(DiffusionPipeline):
         align: bool = True,
     ) -> HeadMotion:
         """Head motion of `frames` frames, whatever form it was given in."""
-        if isinstance(head_motion, str) and head_motion == "natural":
-            return HeadMotion.natural(frames, energy, generator)
-        return self.given_motion(head_motion, frames, align).resampled(frames)
+        return self.begin_motion(head_motion, generator, align, frames).push(energy)
 
-    def given_motion(self, head_motion: HeadMotionInput, max_frames: int | None, align: bool = True) -> HeadMotion:
-        """Head motion that is not made up, as it was given; of a driving video up to `max_frames` frames."""
-        if isinstance(head_motion, HeadMotion):
-            return head_motion
+    def begin_motion(
+        self,
+        head_motion: HeadMotionInput,
+        generator: torch.Generator | None = None,
+        align: bool = True,
+        max_frames: int | None = None,
+    ) -> Motion:
+        """Head motion that is made, or played, as the voice comes in; of a driving video up to `max_frames` frames."""
+        if isinstance(head_motion, str) and head_motion == "natural":
+            return NaturalMotion(generator)
         if isinstance(head_motion, str) and head_motion == "still":
-            return HeadMotion.still(1)
-        path = os.fspath(head_motion)
-        is_saved = path.endswith(".safetensors")
-        return HeadMotion.load(path) if is_saved else self.motion_from_video(path, max_frames, align=align)
+            return GivenMotion(HeadMotion.still(1))
+        if not isinstance(head_motion, HeadMotion):
+            path = os.fspath(head_motion)
+            is_saved = path.endswith(".safetensors")
+            head_motion = HeadMotion.load(path) if is_saved else self.motion_from_video(path, max_frames, align=align)
+        return GivenMotion(head_motion)
 
     def motion_from_video(
         self,
