@@ -80,7 +80,8 @@ def build_tiny_pipeline(**settings):
         expression_basis=ExpressionBasis(
             KEYPOINTS,
             COEFFICIENTS,
-            **own("expression_frame", "hull_volume_exponent", "driving_centring", "blink_deformation"),
+            **own("expression_frame", "hull_volume_exponent", "driving_centring"),
+            **own("blink_deformation", "gaze_deformation"),
         ),
     )
     assert not settings, settings

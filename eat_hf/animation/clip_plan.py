@@ -10,7 +10,7 @@ from torch import Tensor
 from .. import keypoints as kp
 from ..inputs.head_motion import HeadMotion
 from ..models.expression_basis import ExpressionBasis
-from .expression import EmotionMix, SpeechFeatures, predict_expression, shut_eyes
+from .expression import EmotionMix, SpeechFeatures, move_eyes, predict_expression
 from .head_pose import HeadPose, pose_head
 from .networks import Networks
 from .portrait import Portrait
@@ -80,12 +80,11 @@ def plan_clip(
         watch: shows how work that is done at once goes on; it passes pieces on.
     """
     basis = networks.expression_basis
-    pose, blinks = pose_head(portrait, motion), shut_eyes(basis, portrait, motion)
+    pose, eyes = pose_head(portrait, motion), move_eyes(basis, portrait, motion)
     everything = torch.arange(len(motion), device=speech.mel.device)
 
     def express(index: Tensor) -> Tensor:
-        expression = predict_expression(networks, portrait, speech, pose, mix, batch_size, index)
-        return expression + (blinks[index] if blinks.dim() else blinks)
+        return predict_expression(networks, portrait, speech, pose, mix, batch_size, index) + eyes[index]
 
     def drive(index: Tensor) -> Tensor:
         return drive_keypoints(basis, portrait, pose.of(index), express(index))

@@ -238,12 +238,15 @@ def predict_expression(
     return expression * networks.expression_basis.scale(portrait.canonical)
 
 
-def shut_eyes(basis: ExpressionBasis, portrait: Portrait, motion: HeadMotion) -> Tensor:
-    """What blinks add to E' of every frame: (F, 3K), or 0 if the model does not blink."""
-    if basis.config.blink_deformation is None:
-        return portrait.canonical.new_zeros(())
-    shut = portrait.canonical.new_tensor(basis.config.blink_deformation)
-    return motion.blink.to(shut)[:, None] * shut * basis.scale(portrait.canonical)
+def move_eyes(basis: ExpressionBasis, portrait: Portrait, motion: HeadMotion) -> Tensor:
+    """What blinks and gaze add to E' of every frame: (F, 3K), 0 of models that do not blink or look about."""
+    known = {"blink": basis.config.blink_deformation, "gaze": basis.config.gaze_deformation}
+    moved = portrait.canonical.new_zeros(len(motion), portrait.canonical[0].numel())
+    for name, deformation in known.items():
+        if deformation is not None:
+            track = getattr(motion, name).to(moved).reshape(len(motion), -1)
+            moved = moved + track @ moved.new_tensor(deformation).reshape(track.shape[1], -1)
+    return moved * basis.scale(portrait.canonical)
 
 
 def _fit_length(rows: Tensor, length: int) -> Tensor:

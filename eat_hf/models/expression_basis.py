@@ -26,6 +26,8 @@ class ExpressionBasis(ModelMixin, ConfigMixin):
             portrait's; "none" leaves them.
         blink_deformation: 3K numbers, what shutting the eyes adds to E' of a face of hull volume 1; None, as
             published: the model does not blink.
+        gaze_deformation: two lists of 3K numbers, what turning the eyes by a degree to the picture's right, and by one
+            up, adds to E' of a face of hull volume 1; None, as published: the model does not look about.
         lips: indices of the keypoints in the middle of the upper and of the lower inner lip, and lips_apart: how far
             apart their y is on a face at rest, in units of V ** p; parting_deformation: 3K numbers, what parting the
             lips by 1 adds to an expression. Together they shut the lips of canonical keypoints, see `rest_lips`; None,
@@ -41,6 +43,7 @@ class ExpressionBasis(ModelMixin, ConfigMixin):
         hull_volume_exponent: float = 1.0,
         driving_centring: Literal["clip", "none"] = "clip",
         blink_deformation: Sequence[float] | None = None,
+        gaze_deformation: Sequence[Sequence[float]] | None = None,
         lips: tuple[int, int] | None = None,
         lips_apart: float = 0.0,
         parting_deformation: Sequence[float] | None = None,
@@ -56,6 +59,8 @@ class ExpressionBasis(ModelMixin, ConfigMixin):
         for name, numbers in deformations.items():
             if numbers is not None and len(numbers) != 3 * keypoints:
                 raise ValueError(f"{name} must be {3 * keypoints} numbers, three a keypoint, not {len(numbers)}.")
+        if gaze_deformation is not None and [len(numbers) for numbers in gaze_deformation] != [3 * keypoints] * 2:
+            raise ValueError(f"gaze_deformation must be twice {3 * keypoints} numbers, three a keypoint.")
         if (lips is None) != (parting_deformation is None):
             raise ValueError("lips and parting_deformation belong together.")
         self.register_buffer("directions", torch.eye(3 * keypoints, coefficients))

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -16,7 +17,7 @@ from PIL import Image
 from eat_hf import DetailRenderer, EATPipeline, HeadMotion
 from eat_hf import keypoints as kp
 from eat_hf.animation.clip_plan import drive_keypoints
-from eat_hf.animation.expression import EmotionMix, draw_prompts, predict_expression, shut_eyes
+from eat_hf.animation.expression import EmotionMix, draw_prompts, move_eyes, predict_expression
 from eat_hf.animation.head_pose import pose_head
 from eat_hf.animation.pose_pictures import pose_pictures
 from eat_hf.constants import FPS
@@ -338,10 +339,25 @@ def test_blinks_shut_the_eyes_of_models_that_know_how(portrait, audio, prepared)
     still = HeadMotion.still(3)
     shut = HeadMotion(still.yaw, still.pitch, still.roll, still.translation, blink=torch.tensor([0.0, 0.5, 1.0]))
     face = prepared[0]
-    added = shut_eyes(blinking.expression_basis, face, shut)
+    added = move_eyes(blinking.expression_basis, face, shut)
     full = deformation * kp.hull_volume(face.canonical) ** 0.5
     assert torch.allclose(added, torch.stack([0 * full, 0.5 * full, full]), atol=1e-6)
     frames = [blinking(portrait, audio, head_motion=motion, generator=0).frames for motion in (still, shut)]
+    changed = np.abs(frames[0].astype(int) - frames[1]).max((1, 2, 3))
+    assert changed[0] == 0 and changed[2] > 0
+
+
+def test_gaze_turns_the_eyes_of_models_that_know_how(portrait, audio, prepared):
+    right, up = torch.linspace(-0.01, 0.01, 18), torch.linspace(0, 0.02, 18)
+    options = {"hull_volume_exponent": 0.5, "driving_centring": "none"}
+    looking = build_tiny_pipeline(**options, gaze_deformation=[right.tolist(), up.tolist()])
+    still = HeadMotion.still(3)
+    turned = replace(still, gaze=torch.tensor([[0.0, 0.0], [10.0, 0.0], [-4.0, 8.0]]), blink=torch.ones(3))
+    face = prepared[0]
+    size = kp.hull_volume(face.canonical) ** 0.5
+    expected = torch.stack([0 * right, 10 * right, 8 * up - 4 * right]) * size
+    assert torch.allclose(move_eyes(looking.expression_basis, face, turned), expected, atol=1e-6)
+    frames = [looking(portrait, audio, head_motion=motion, generator=0).frames for motion in (still, turned)]
     changed = np.abs(frames[0].astype(int) - frames[1]).max((1, 2, 3))
     assert changed[0] == 0 and changed[2] > 0
 
@@ -409,6 +425,7 @@ def test_options_are_saved(tmp_path):
         "template_landmarks": template,
         "driving_crop_scale": 1.8,
         "blink_deformation": [0.25] * 18,
+        "gaze_deformation": [[0.25] * 18, [0.5] * 18],
     }
     build_tiny_pipeline(**options).save_pretrained(tmp_path)
     loaded = EATPipeline.from_pretrained(tmp_path)
@@ -433,6 +450,8 @@ def test_a_release_without_speech_encoder_loads_and_says_so(tmp_path, portrait, 
         ({"driving_centring": "maybe"}, "driving_centring"),
         ({"template_landmarks": [[0, 0]]}, "template_landmarks"),
         ({"blink_deformation": [0.1, 0.2]}, "blink_deformation must be 18 numbers"),
+        ({"gaze_deformation": [0.1] * 36}, "gaze_deformation must be twice 18 numbers"),
+        ({"gaze_deformation": [[0.1] * 18]}, "gaze_deformation must be twice 18 numbers"),
     ],
 )
 def test_wrong_options_are_refused(option, words):

@@ -24,6 +24,7 @@ from ..data.dataset import Corpus
 from ..data.frames import FrameBank
 from ..loop.command_line import latent_folder, parse_options, run_script
 
+EYEBALL = 0.4  # its radius in widths of the eye between its corners: of people 12 of 30 mm
 LIPS = ("inner_lip_upper_middle", "inner_lip_lower_middle")
 
 
@@ -66,6 +67,47 @@ def blink_deformation(corpus: str, exponent: float, clips: int = 200) -> list[fl
         return None
     lids = np.array(["lid" in name for name in source.info["keypoint_names"]])  # other keypoints move by chance
     return np.where(lids[:, None], np.mean(found, 0), 0).flatten().round(5).tolist()
+
+
+def gaze_deformation(corpus: str, exponent: float, clips: int = 400) -> list[list[float]] | None:
+    """(2, 3K) what an eye that turns by a degree to the picture's right, and up, adds to the keypoints of pupils and
+    lids, in units of V ** exponent; None if the corpus does not say where people look, or nobody looks about.
+
+    Least squares over frames of people whose pupils move, beside all other units. A degree is as far as a pupil moves
+    on an eyeball.
+    """
+    source = Corpus(corpus)
+    names = source.info["keypoint_names"]
+    pupils, outer, inner = (
+        [names.index(f"{name}_{side}") for side in ("left", "right") if f"{name}_{side}" in names]
+        for name in ("pupil", "eye_outer_corner", "eye_inner_corner")
+    )
+    causes, found, widths = [], [], []
+    for clip in source.clips(split="train")[:clips]:
+        labels = clip.labels()
+        if "arkit" not in labels or not pupils:
+            return None
+        if np.ptp(labels["expression"][:, pupils, 0], 0).max() < 1e-3:
+            continue
+        units = dict(zip(labels["arkit_names"], labels["arkit"].T, strict=True))
+        look = {name: units.pop(name) for name in list(units) if name.startswith("eyeLook")}
+        # the person's left eye is on the right of the picture
+        right = look["eyeLookOutLeft"] + look["eyeLookInRight"] - look["eyeLookInLeft"] - look["eyeLookOutRight"]
+        up = sum(look[f"eyeLookUp{side}"] - look[f"eyeLookDown{side}"] for side in ("Left", "Right"))
+        scale = hull_volume(torch.from_numpy(labels["canonical"])[None]).item() ** exponent
+        causes.append(np.stack([right, up, *units.values(), np.ones_like(right)], 1))
+        found.append((labels["expression"] / scale).reshape(len(right), -1))
+        widths.append(np.linalg.norm(labels["canonical"][outer] - labels["canonical"][inner], axis=-1).mean() / scale)
+    if not causes:
+        return None
+    effects = np.linalg.lstsq(np.concatenate(causes), np.concatenate(found), rcond=None)[0][:2].reshape(2, -1, 3)
+    degree = EYEBALL * np.mean(widths) * np.pi / 180
+    moved = [effects[0, pupils, 0].mean(), -effects[1, pupils, 1].mean()]
+    if min(moved) < degree:  # hardly anybody looks about
+        return None
+    parts = np.array(["lid" in name or "pupil" in name for name in names])  # others move by chance
+    effects = np.where(parts[:, None], effects, 0) * (degree / np.array(moved))[:, None, None]
+    return effects.reshape(2, -1).astype(float).round(6).tolist()
 
 
 def resting_lips(corpus: str, exponent: float, clips: int = 400) -> dict[str, Any]:
@@ -117,8 +159,12 @@ def main(argv: list[str] | None = None) -> None:
     landmarks = template_landmarks(FrameBank.load(options.corpus, "train")).round(2).tolist()
     components["keypoint_detector"].register_to_config(template_landmarks=landmarks)
     basis = components["expression_basis"]
-    blink = blink_deformation(options.corpus, basis.config.hull_volume_exponent)
-    basis.register_to_config(blink_deformation=blink, **resting_lips(options.corpus, basis.config.hull_volume_exponent))
+    exponent = basis.config.hull_volume_exponent
+    basis.register_to_config(
+        blink_deformation=blink_deformation(options.corpus, exponent),
+        gaze_deformation=gaze_deformation(options.corpus, exponent),
+        **resting_lips(options.corpus, exponent),
+    )
     pipeline = EATPipeline(**components)
     if options.half:
         for component in pipeline.components.values():
