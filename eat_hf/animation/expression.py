@@ -1,5 +1,6 @@
 """Speech and emotion become the expression of every frame (paper sections 3.1 and 3.2)."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,12 +8,14 @@ import torch
 from torch import Tensor
 
 from .. import keypoints as kp
+from ..constants import FPS, SAMPLING_RATE
 from ..errors import UserError
-from ..inputs.audio import log_mel, loudness
+from ..inputs.audio import MelInPieces, log_mel, loudness
 from ..inputs.emotions import EmotionTrack
 from ..inputs.head_motion import HeadMotion
 from ..models.a2et import A2ET
 from ..models.expression_basis import ExpressionBasis
+from ..models.streaming_speech_encoder import StreamingSpeechEncoder
 from .head_pose import HeadPose
 from .networks import Adaptation, Networks
 from .portrait import Portrait
@@ -118,6 +121,71 @@ def hear(networks: Networks, waveform: Tensor, frames: int, device: torch.device
     semantic = networks.speech_encoder(waveform[None].to(device))[0, :frames]
     mel = _fit_length(log_mel(waveform), frames).to(semantic)
     return SpeechFeatures(semantic=semantic, mel=mel, energy=loudness(waveform, frames))
+
+
+class SpeechInPieces:
+    """`hear` of sound that comes in pieces: the same features, up to rounding, however it is cut.
+
+    It remembers a moment of sound and what the speech encoder does, however long it listens.
+
+    Raises:
+        UserError: the model came without speech encoder, or with one that hears whole recordings alone.
+    """
+
+    def __init__(self, networks: Networks, device: torch.device):
+        encoder = networks.speech_encoder
+        if not isinstance(encoder, StreamingSpeechEncoder):
+            raise UserError(
+                "This model's speech encoder does not hear sound as it comes; choose a model with a "
+                "StreamingSpeechEncoder, such as the bundled one."
+            )
+        self._device, self._encoder = device, encoder
+        self._said, self._sounds = encoder.listen(), MelInPieces()
+        self._hop = SAMPLING_RATE // FPS
+        self._samples = self._frames = 0  # that came, that were given
+        self._waiting: SpeechFeatures | None = None  # rows of which others of the same frames are still to come
+        self._before = torch.zeros(0)  # what was said in the last frame that was given
+        self._sound = torch.zeros(0)  # of the next frames
+
+    @property
+    def lookahead(self) -> float:
+        """Seconds of sound after a frame's time that its features depend on."""
+        return max(self._encoder.window_lookahead, MelInPieces.LOOKAHEAD, 1 / FPS)
+
+    @torch.no_grad()
+    def push(self, waveform: Tensor, last: bool = False) -> SpeechFeatures:
+        """The next sound (n,) at 16 kHz, n of any size -> features of the frames that no later sound can change and
+        that were not given before.
+
+        Args:
+            last: the sound is over with it, so all frames that are left are given; the last may reach past its end.
+
+        Raises:
+            ValueError: the sound was over before, or is over and shorter than a moment, see `log_mel`.
+        """
+        self._samples += len(waveform)
+        semantic = self._said.push(waveform[None].to(self._device), last)[0]
+        mel = self._sounds.push(waveform, last).to(semantic)
+        sound = torch.cat([self._sound, waveform.to(self._sound)])
+        whole = math.ceil(len(sound) / self._hop) if last else len(sound) // self._hop
+        energy, self._sound = loudness(sound[: whole * self._hop], whole), sound[whole * self._hop :].clone()
+        if self._waiting is not None:
+            semantic = torch.cat([self._waiting.semantic, semantic])
+            mel = torch.cat([self._waiting.mel, mel])
+            energy = torch.cat([self._waiting.energy, energy])
+        if last:
+            frames = math.ceil(self._samples / self._hop) - self._frames
+            if len(semantic) == 0 and frames:  # said like the frame before, which was given
+                semantic = self._before
+            features = SpeechFeatures(_fit_length(semantic, frames), _fit_length(mel, frames), energy[:frames])
+        else:
+            frames = min(len(semantic), len(mel), len(energy))
+            features = SpeechFeatures(semantic[:frames], mel[:frames], energy[:frames])
+            self._waiting = SpeechFeatures(semantic[frames:].clone(), mel[frames:].clone(), energy[frames:].clone())
+            if frames:
+                self._before = features.semantic[-1:].clone()
+        self._frames += frames
+        return features
 
 
 @torch.no_grad()

@@ -7,18 +7,14 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ..constants import FPS, SAMPLING_RATE
+from ..constants import FPS
 from ..errors import UserError
-from ..inputs.audio import LogMelStream, loudness
 from ..inputs.emotions import EmotionTrack
 from ..inputs.head_motion import HeadMotion
-from ..models.streaming_speech_encoder import StreamingSpeechEncoder
 from .clip_plan import ClipPlan, plan_clip
-from .expression import EmotionMix, SpeechFeatures
+from .expression import EmotionMix, SpeechFeatures, SpeechInPieces
 from .networks import Adaptation, Networks
 from .portrait import Portrait
-
-SAMPLES = SAMPLING_RATE // FPS  # of a frame
 
 
 class Motion(Protocol):
@@ -28,49 +24,14 @@ class Motion(Protocol):
         """Motion of the next frames, for the loudness of each (n,)."""
 
 
-def streaming_encoder(networks: Networks) -> StreamingSpeechEncoder:
-    """The speech encoder of a model that can hear as it goes.
-
-    Raises:
-        UserError: the model has to know the whole recording before its first frame.
-    """
-    encoder = networks.speech_encoder
-    if not isinstance(encoder, StreamingSpeechEncoder):
-        kind = "no speech encoder" if encoder is None else f"a {type(encoder).__name__}, which hears only whole recordings"
-        raise UserError(f"This model has {kind}; live sound needs one with a StreamingSpeechEncoder.")
+def check_live(networks: Networks) -> None:
+    """Raise a UserError for models that have to know the whole recording before their first frame."""
+    SpeechInPieces(networks, torch.device("cpu"))
     if networks.expression_basis.config.driving_centring == "clip":
         raise UserError(
             "This model centres the face on the mean of all frames of a clip (driving_centring), which live sound has "
-            "not; use one that does not, such as the bundled one."
+            "not; choose a model that does not, such as the bundled one."
         )
-    return encoder
-
-
-class Hearing:
-    """What is said and how it sounds, frame by frame, of sound that comes in pieces: of the same sound, what `hear`
-    gives."""
-
-    def __init__(self, encoder: StreamingSpeechEncoder, device: torch.device):
-        self._device = device
-        self._words, self._mel = encoder.listen(), LogMelStream()
-        self._rest = torch.zeros(0)  # samples of a frame that has only begun
-        self._frames = 0
-
-    def push(self, waveform: Tensor, total: int | None = None) -> SpeechFeatures:
-        """The next sound (n,) at 16 kHz -> the next features, as many of each as are certain.
-
-        Args:
-            total: the sound is over with it, and so many frames long.
-        """
-        last = total is not None
-        semantic = self._words.push(waveform[None].to(self._device), last)[0]
-        mel = self._mel.push(waveform[None], last)[0].to(semantic)
-        self._rest = torch.cat([self._rest, waveform])
-        count = len(self._rest) // SAMPLES if total is None else total - self._frames
-        energy = loudness(self._rest, count)
-        self._rest = self._rest[count * SAMPLES :].clone()
-        self._frames += count
-        return SpeechFeatures(semantic=semantic, mel=mel, energy=energy)
 
 
 class LiveClip:
@@ -106,9 +67,9 @@ class LiveClip:
         self.track, self.adaptations = track, tuple(adaptations)
         self._networks, self._portrait, self._latent = networks, portrait, latent
         self._batch_size = batch_size
-        self._encoder = streaming_encoder(networks)
+        check_live(networks)
         self._radius = networks.a2et.config.window // 2
-        self._hearing, self._motion = Hearing(self._encoder, device), motion
+        self._speech, self._motion = SpeechInPieces(networks, device), motion
         # of frames from number `_first` on: what was heard, and where the head is
         self._first = 0
         self._heard: SpeechFeatures | None = None
@@ -117,52 +78,37 @@ class LiveClip:
     @property
     def latency(self) -> float:
         """Seconds of sound that must have come after a frame's time before the frame is planned."""
-        heard = max(self._encoder.window_lookahead, LogMelStream.ahead / SAMPLING_RATE, 1 / FPS)
-        return self._radius / FPS + heard
+        return self._radius / FPS + self._speech.lookahead
 
-    def push(self, waveform: Tensor, total: int | None = None) -> ClipPlan | None:
+    def push(self, waveform: Tensor, last: bool = False) -> ClipPlan | None:
         """The next sound (n,) at 16 kHz -> the plan of the next frames, None if there are none yet.
 
         Args:
-            total: the sound is over with it, and so many frames long.
+            last: the sound is over with it, so all frames that are left are planned.
         """
-        heard = self._hearing.push(waveform, total)
+        heard = self._speech.push(waveform, last)
         if len(heard.energy):
             moved = self._motion.push(heard.energy)
+            self._heard = heard if self._heard is None else _extended(self._heard, heard)
             self._moved = moved if self._moved is None else self._moved.followed_by(moved)
-        self._heard = heard if self._heard is None else _extended(self._heard, heard)
-        if self._moved is None:
+        if self._heard is None or self._moved is None:
             return None
-        around = min(len(self._heard.semantic), len(self._heard.mel), len(self._moved))  # frames that are known
-        if total is not None:
-            around = total - self._first  # what is said may end a frame before, see `SpeechFeatures`
-        ready = around if total is not None else max(0, around - self._radius)
-        wanted = range(self.frames - self._first, ready)
+        known = len(self._moved)
+        wanted = range(self.frames - self._first, known if last else known - self._radius)
         if not wanted:
             return None
-        plan = plan_clip(
-            self._networks,
-            self._portrait,
-            _features(self._heard, slice(around)),
-            self._moved.of(slice(around)),
-            self._mix(range(self._first, self._first + around)),
-            self._batch_size,
-        ).only(wanted)
+        mix = self._mix(range(self._first, self._first + known))
+        plan = plan_clip(self._networks, self._portrait, self._heard, self._moved, mix, self._batch_size).only(wanted)
         self.frames += len(wanted)
-        self._forget()
+        past = max(0, self.frames - self._radius - self._first)  # what no frame to come looks back to
+        self._first += past
+        self._heard, self._moved = _features(self._heard, slice(past, None)), self._moved.of(slice(past, None))
         return plan
 
     def _mix(self, frames: range) -> EmotionMix | None:
         if self.track is None or self._latent is None:
             return None
         return EmotionMix.of(self.track, frames, self.adaptations, self._latent)
-
-    def _forget(self) -> None:
-        """What no frame to come looks back to."""
-        past = slice(max(0, self.frames - self._radius - self._first), None)
-        self._first += past.start
-        self._heard = _features(self._heard, past)
-        self._moved = self._moved.of(past) if past.start < len(self._moved) else None
 
 
 def _features(speech: SpeechFeatures, part: slice) -> SpeechFeatures:

@@ -53,52 +53,74 @@ def log_mel(waveform: Tensor) -> Tensor:
     Raises:
         ValueError: the waveform is too short for one analysis window.
     """
-    listening = LogMelStream()
-    columns = listening.push(waveform.reshape(-1, waveform.shape[-1]), last=True)
-    return columns.reshape(*waveform.shape[:-1], -1, MEL_BANDS)
+    samples = waveform.shape[-1]
+    _check_long_enough(samples)
+    # windows are centred on their columns, with the waveform mirrored at both ends
+    padded = torch.nn.functional.pad(waveform.reshape(-1, 1, samples), (MEL_HOP // 2,) * 2, "reflect")[:, 0]
+    return _mel_columns(padded).reshape(*waveform.shape[:-1], -1, MEL_BANDS)
 
 
-class LogMelStream:
-    """`log_mel` of sound that comes in pieces: a column is given as soon as no later sound can change it.
+def _check_long_enough(samples: int) -> None:
+    if samples <= MEL_FFT // 2:
+        raise ValueError(f"The audio is too short: {samples} samples, but a mel column needs more than {MEL_FFT // 2}.")
+
+
+def _mel_columns(padded: Tensor) -> Tensor:
+    """(B, N) samples, the first of them half a window before the first column -> (B, N // 640, 80)."""
+    window = torch.hann_window(MEL_HOP, dtype=padded.dtype, device=padded.device)
+    columns = []
+    for frames in padded.unfold(1, MEL_HOP, MEL_HOP).split(BLOCK, 1):
+        power = torch.fft.rfft(frames * window, MEL_FFT).abs().square() @ mel_filters().to(padded)
+        columns.append((torch.log(1e-5 + power) + 4) / 4)
+    return torch.cat(columns, 1)
+
+
+class MelInPieces:
+    """`log_mel` of sound that comes in pieces: the same columns, up to rounding, however it is cut.
 
     Attributes:
-        ahead: samples after a column's time that must have come.
+        LOOKAHEAD: seconds of sound after a column's time that it depends on.
     """
 
-    ahead = MEL_FFT // 2
+    LOOKAHEAD = MEL_HOP / 2 / SAMPLING_RATE
 
     def __init__(self) -> None:
-        self._sound: Tensor | None = None  # what columns to come look back to
-        self._begun = False
+        self._samples = self._columns = 0  # that came, that were given
+        self._sound: Tensor | None = None  # from a sample before the next column's window on
 
     def push(self, waveform: Tensor, last: bool = False) -> Tensor:
-        """The next sound (B, n) at 16 kHz -> the next columns (B, m, 80); `last` if it is over with that.
+        """The next sound (n,), n of any size -> (columns, 80), those that no later sound can change and that were not
+        given before.
+
+        Args:
+            last: the sound is over with it, so all columns that are left are given.
 
         Raises:
-            ValueError: it is over, and was too short for one analysis window.
+            ValueError: the sound is over, and too short for one analysis window.
         """
-        sound = waveform if self._sound is None else torch.cat([self._sound, waveform], 1)
-        # windows are centred on their columns, with the waveform mirrored at both ends
-        if not self._begun and sound.shape[1] > self.ahead:
-            sound = torch.cat([sound[:, 1 : self.ahead + 1].flip(1), sound], 1)
-            self._begun = True
-        if last and not self._begun:
-            raise ValueError(
-                f"The audio is too short: {sound.shape[1]} samples, but a mel column needs more than {self.ahead}."
-            )
+        half = MEL_HOP // 2
+        self._samples += len(waveform)
         if last:
-            sound = torch.cat([sound, sound[:, -self.ahead - 1 : -1].flip(1)], 1)
-        count = max(0, (sound.shape[1] - MEL_FFT) // MEL_HOP + 1) if self._begun else 0
-        self._sound = sound[:, count * MEL_HOP :].clone()  # not a view of all that came
-        window = torch.hann_window(MEL_HOP, dtype=sound.dtype, device=sound.device)
-        columns = [sound.new_zeros(len(sound), 0, MEL_BANDS)]
-        for start in range(0, count, BLOCK):
-            end = min(start + BLOCK, count)
-            part = sound[:, start * MEL_HOP : (end - 1) * MEL_HOP + MEL_FFT]
-            spectrum = torch.stft(part, MEL_FFT, MEL_HOP, MEL_HOP, window, center=False, return_complex=True)
-            power = spectrum.abs().square().transpose(1, 2) @ mel_filters().to(sound)
-            columns.append((torch.log(1e-5 + power) + 4) / 4)
-        return torch.cat(columns, 1)
+            _check_long_enough(self._samples)
+        sound = waveform if self._sound is None else torch.cat([self._sound, waveform.to(self._sound)])
+        before = 0 if self._columns == 0 else half + 1  # samples in memory before the next column's time
+        heard = len(sound) - before  # and after it
+        count = (heard + half) // MEL_HOP
+        padded = sound
+        if last:
+            count = 1 + self._samples // MEL_HOP - self._columns
+            missing = max(0, (count - 1) * MEL_HOP + half - heard)
+            padded = torch.cat([sound, sound[len(sound) - 1 - missing : len(sound) - 1].flip(0)])
+        if count == 0 or (self._columns == 0 and len(sound) <= half):
+            self._sound = sound.clone()
+            return waveform.new_zeros(0, MEL_BANDS)
+        if self._columns == 0:
+            padded = torch.cat([sound[1 : half + 1].flip(0), padded])
+        else:
+            padded = padded[1:]
+        self._columns += count
+        self._sound = sound[before + count * MEL_HOP - half - 1 :].clone()
+        return _mel_columns(padded[None, : count * MEL_HOP])[0]
 
 
 @functools.lru_cache(maxsize=4)

@@ -356,11 +356,6 @@ class LiveSound:
         """Length of all that came."""
         return self._before + (Fraction(self._length, self._kind[1]) if self._kind else 0)
 
-    @property
-    def num_frames(self) -> int:
-        """Video frames that cover it."""
-        return math.ceil(self.seconds * FPS)
-
     def push(self, samples: Any, sampling_rate: int) -> np.ndarray:
         """The next samples -> those at 16 kHz that can be said by now, (n,) float32.
 

@@ -49,8 +49,17 @@ class DeepSpeechEncoder(ModelMixin, ConfigMixin):
                 getattr(self.lstm, f"bias_ih_l0{suffix}")[lstm_hidden : 2 * lstm_hidden] = 1.0
                 getattr(self.lstm, f"bias_hh_l0{suffix}").zero_()
 
+    @property
+    def delay(self) -> int:
+        """Rows of `features` after a row at which its scores are read off: none, for all are heard at once."""
+        return 0
+
+    def features(self, waveform: Tensor) -> Tensor:
+        """(N,) at 16 kHz -> rows (rows, 494) for `logits`."""
+        return deepspeech_features(waveform)
+
     def logits(self, features: Tensor) -> Tensor:
-        """Rows of `audio.deepspeech_features` (B, rows, 494) -> scores (B, rows, classes), both 50 a second."""
+        """Rows of `features` (B, rows, 494) -> scores (B, rows, classes), both 50 a second."""
         return self._scores(self.lstm(self._heard(features))[0])
 
     def _heard(self, features: Tensor) -> Tensor:
@@ -92,6 +101,6 @@ class DeepSpeechEncoder(ModelMixin, ConfigMixin):
         """
         logits = []
         for clip in waveform.float().cpu():
-            features = deepspeech_features(clip)[None].to(waveform.device, self.dtype)
+            features = self.features(clip)[None].to(waveform.device, self.dtype)
             logits.append(self.logits(features) if features.shape[1] <= BLOCK else self._logits_of_long(features))
         return semantic_windows(torch.cat(logits), waveform.shape[-1] / SAMPLING_RATE, self.config.window)

@@ -40,7 +40,7 @@ class CausalBlock(nn.Module):
 class StreamingSpeechEncoder(ModelMixin, ConfigMixin):
     """Speech at 16 kHz -> windows of phoneme scores around every video frame, whole or piece by piece.
 
-    Log-mel rows go through residual convolutions and a GRU, all of which look back only; the scores of a row are read
+    Log-mel rows go through residual convolutions and an LSTM, all of which look back only; the scores of a row are read
     off some rows later, after `lookahead`. So `listen` gives, of sound in pieces of any length, the very features that
     a call gives of the whole: both hear it in steps of one video frame.
 
@@ -73,7 +73,7 @@ class StreamingSpeechEncoder(ModelMixin, ConfigMixin):
             raise ValueError(f"lookahead must be at least {SPEECH_AFTER / SAMPLING_RATE} s, got {lookahead}.")
         self.first = nn.Conv1d(2 * bands, width, kernel)
         self.convolutions = nn.ModuleList(CausalBlock(width, kernel) for _ in range(blocks))
-        self.memory = nn.GRU(width, width, batch_first=True)
+        self.memory = nn.LSTM(width, width, batch_first=True)
         self.head = nn.Linear(width, classes)
 
     @property
@@ -92,10 +92,10 @@ class StreamingSpeechEncoder(ModelMixin, ConfigMixin):
         return self.config.window - self.config.window // 2 + self.delay
 
     def features(self, waveform: Tensor) -> Tensor:
-        """(B, N) at 16 kHz -> rows (B, round(N / 320) + delay, 2 * bands) for `logits`, silence after the end."""
-        rows = round(waveform.shape[-1] / SPEECH_ROW) + self.delay
-        after = (rows - 1) * SPEECH_ROW + SPEECH_AFTER - waveform.shape[-1]
-        return speech_mel(F.pad(waveform.float(), (SPEECH_BEFORE, after)), self.config.bands)
+        """(N,) at 16 kHz -> rows (round(N / 320) + delay, 2 * bands) for `logits`, silence after the end."""
+        rows = round(len(waveform) / SPEECH_ROW) + self.delay
+        after = (rows - 1) * SPEECH_ROW + SPEECH_AFTER - len(waveform)
+        return speech_mel(F.pad(waveform.float(), (SPEECH_BEFORE, after))[None], self.config.bands)[0]
 
     def logits(self, features: Tensor) -> Tensor:
         """Rows of `features` (B, rows + delay, 2 * bands) -> scores (B, rows, classes), 50 a second.
@@ -110,7 +110,7 @@ class StreamingSpeechEncoder(ModelMixin, ConfigMixin):
         return [
             like.new_zeros(clips, 2 * config.bands, config.kernel - 1),
             *(like.new_zeros(clips, config.width, config.kernel - 1) for _ in range(config.blocks)),
-            like.new_zeros(1, clips, config.width),
+            *(like.new_zeros(1, clips, config.width) for _ in range(2)),
         ]
 
     @apply_forward_hook
@@ -120,12 +120,12 @@ class StreamingSpeechEncoder(ModelMixin, ConfigMixin):
         seen = torch.cat([state[0], rows.transpose(1, 2)], 2)
         remembered = [seen[:, :, rows.shape[1] :]]
         x = F.relu(self.first(seen))
-        for block, before in zip(self.convolutions, state[1:-1], strict=True):
+        for block, before in zip(self.convolutions, state[1:-2], strict=True):
             x, after = block(x, before)
             remembered.append(after)
         x = x.transpose(1, 2)
-        recalled, memory = self.memory(x, state[-1])
-        return self.head(x + recalled), [*remembered, memory]
+        recalled, memory = self.memory(x, (state[-2], state[-1]))
+        return self.head(x + recalled), [*remembered, *memory]
 
     def listen(self, clips: int = 1) -> "Listening":
         """Begin to hear so many clips at once, whose sound comes in pieces."""

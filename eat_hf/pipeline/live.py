@@ -158,7 +158,7 @@ class LiveSession:
             sound, self._sound = self._sound, None
             if sound.seconds < SHORTEST_RECORDING:
                 return None
-            return self._clip.push(torch.from_numpy(sound.finish()), sound.num_frames)
+            return self._clip.push(torch.from_numpy(sound.finish()), last=True)
 
     def render(self, plan: ClipPlan | None) -> np.ndarray:
         """The frames of a plan, (n, H, W, 3) uint8."""

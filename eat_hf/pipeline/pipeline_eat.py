@@ -24,7 +24,7 @@ from ..adapters.tuning import LearningOptions, LearningStep, PracticeClip, learn
 from ..animation.clip_plan import ClipPlan, plan_clip
 from ..animation.expression import EmotionMix, SpeechFeatures, hear, read_windows
 from ..animation.head_pose import follow_driver, pose_head
-from ..animation.live import Motion, streaming_encoder
+from ..animation.live import Motion, check_live
 from ..animation.networks import Adaptation, KeypointDetector, Networks, Renderer, SpeechEncoder
 from ..animation.portrait import Portrait, read_portrait, to_pixel_values
 from ..animation.rendering import render_plan
@@ -636,7 +636,7 @@ class EATPipeline(DiffusionPipeline):
         """
         options = ClipOptions.of(options, *arguments, **named)
         check_image(image)
-        streaming_encoder(self.networks)
+        check_live(self.networks)
 
         def motion(generator: torch.Generator | None) -> Motion:
             return self.begin_motion(options.head_motion, generator, options.align)

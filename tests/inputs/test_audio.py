@@ -148,3 +148,23 @@ def test_sync_mel_equals_librosa():
     expected = np.clip(8 * (decibels + 100) / 100 - 4, -4, 4).T
     np.testing.assert_allclose(audio.sync_mel(waveform), expected, atol=1e-3)
     assert audio.sync_mel(np.zeros(16_000)).max() == -4
+
+
+@pytest.mark.parametrize("length", [1, 160, 641, 4_000, 100_000])
+@pytest.mark.parametrize("samples", [1_025, 3_200, 6_720, 9_999])
+def test_mel_columns_of_sound_in_pieces_are_those_of_the_whole(samples, length):
+    waveform = torch.randn(samples, generator=torch.Generator().manual_seed(2))
+    pieces, found, heard = audio.MelInPieces(), [], 0
+    for part in waveform.split(length):
+        found.append(pieces.push(part))
+        heard += len(part)
+        assert sum(map(len, found)) == (heard + 320) // 640 if heard > 320 else not any(map(len, found))
+    found.append(pieces.push(waveform[:0], last=True))
+    torch.testing.assert_close(torch.cat(found), audio.log_mel(waveform), rtol=1e-5, atol=1e-5)
+
+
+def test_mel_columns_in_pieces_refuse_less_than_a_window():
+    pieces = audio.MelInPieces()
+    pieces.push(torch.zeros(1_000))
+    with pytest.raises(ValueError, match="too short"):
+        pieces.push(torch.zeros(24), last=True)

@@ -195,7 +195,7 @@ def synthesize(text: str, voice: str = "en-us", prosody: Prosody | None = None, 
 
 
 # --- recordings -------------------------------------------------------------------------------------------------------
-def _equalise(x: np.ndarray, gains_db, frequencies) -> np.ndarray:
+def equalise(x: np.ndarray, gains_db, frequencies) -> np.ndarray:
     """Zero-phase filter (no delay, so times stay right) with gains in dB at log-spaced frequencies in Hz."""
     padded = fft.next_fast_len(len(x) + 1024, real=True)
     bins = fft.rfftfreq(padded, 1 / SAMPLING_RATE)
@@ -212,7 +212,7 @@ def _coloured_noise(samples: int, exponent: float, rng: np.random.Generator) -> 
     return (noise / (np.sqrt(np.mean(noise**2)) + 1e-12)).astype(np.float32)
 
 
-def _background(samples: int, rng: np.random.Generator) -> np.ndarray:
+def background(samples: int, rng: np.random.Generator) -> np.ndarray:
     """Unit-power background: coloured noise, sometimes with mains hum, slowly changing in level."""
     noise = _coloured_noise(samples, rng.uniform(0, 2), rng)
     if rng.random() < 0.2:
@@ -226,7 +226,7 @@ def _background(samples: int, rng: np.random.Generator) -> np.ndarray:
     return noise / (np.sqrt(np.mean(noise**2)) + 1e-12)
 
 
-def _room(rng: np.random.Generator) -> np.ndarray:
+def room(rng: np.random.Generator) -> np.ndarray:
     """Impulse response of a small room: the direct sound at sample 0, then a decaying diffuse tail."""
     decay = rng.uniform(0.08, 0.45)  # seconds to fall by 60 dB
     samples = int(decay * SAMPLING_RATE)
@@ -244,13 +244,13 @@ def _as_recorded(voice: np.ndarray, loudness: float, rng: np.random.Generator) -
     if rng.random() < 0.85:
         frequencies = np.array([60, 200, 500, 1200, 3000, 5000, 8000])
         tilt = rng.uniform(-2.5, 2.0) * np.log2(frequencies / 1000)
-        x = _equalise(x, tilt + rng.uniform(-5, 5, len(frequencies)), frequencies)
+        x = equalise(x, tilt + rng.uniform(-5, 5, len(frequencies)), frequencies)
         if rng.random() < 0.12:  # a telephone, or a codec that drops the treble
-            x = _equalise(x, [-40, -12, 0, 0, -12, -45], [60, 250, 400, 3000, 3800, 4500])
+            x = equalise(x, [-40, -12, 0, 0, -12, -45], [60, 250, 400, 3000, 3800, 4500])
     if rng.random() < 0.6:
-        x = fftconvolve(x, _room(rng))[: len(x)].astype(np.float32)
+        x = fftconvolve(x, room(rng))[: len(x)].astype(np.float32)
     x = x / (np.sqrt(np.mean(x**2)) + 1e-9)
-    x = x + 10 ** (-rng.uniform(15, 40) / 20) * _background(len(x), rng)
+    x = x + 10 ** (-rng.uniform(15, 40) / 20) * background(len(x), rng)
     x = x * 10 ** ((-23 + 0.7 * loudness + rng.uniform(-6, 6)) / 20)
     return np.where(np.abs(x) > 0.7, np.sign(x) * (0.7 + 0.3 * np.tanh((np.abs(x) - 0.7) / 0.3)), x).astype(np.float32)
 
@@ -311,7 +311,7 @@ def say(text: str, voice: str, prosody: Prosody, rng: np.random.Generator) -> Sp
     timeline.append((SILENCE, last + shift, total / 25))
 
     bright = prosody.effort * np.array([-2.0, -1.0, 0.0, 3.0, 5.0])
-    voice_track = _equalise(voice_track, bright, [60, 300, 800, 2500, 8000])
+    voice_track = equalise(voice_track, bright, [60, 300, 800, 2500, 8000])
     return Speech(
         waveform=_as_recorded(voice_track, prosody.loudness, rng),
         phonemes=[name for name, _, _ in timeline],
@@ -329,7 +329,7 @@ def room_tone(seconds: float, rng: np.random.Generator) -> Speech:
     samples = frames * SAMPLING_RATE // 25
     waveform = np.zeros(samples, np.float32)
     if rng.random() < 0.8:
-        waveform = (10 ** (rng.uniform(-65, -25) / 20) * _background(samples, rng)).astype(np.float32)
+        waveform = (10 ** (rng.uniform(-65, -25) / 20) * background(samples, rng)).astype(np.float32)
     return Speech(
         np.clip(waveform, -1, 1), [SILENCE], np.array([[0, frames / 25]], np.float32), np.zeros(frames, np.float32)
     )

@@ -19,8 +19,9 @@ import numpy as np
 from eat_hf.constants import FPS
 from training.corpus.heads import ARKIT_INDEX, ARKIT_NAMES
 
-__all__ = ["FPS", "PHONEME_CLASSES", "SILENCE", "MouthMotion", "atoms", "class_of", "close_lips", "frame_classes",
-           "frame_times", "mouth_motion", "viseme_of"]  # fmt: skip
+__all__ = ["FPS", "LIP_SHAPES", "PHONEME_CLASSES", "SILENCE", "MouthMotion", "atoms", "class_of", "close_lips",
+           "frame_classes", "frame_times", "from_arpabet", "mouth_motion", "shape_of_class", "to_arpabet",
+           "viseme_of"]  # fmt: skip
 
 SILENCE = "_"
 
@@ -56,7 +57,23 @@ _SAME = {
     "ɲ": "n",
     "c": "k",
 }
+# What dictionaries and other voices write, in the symbols above.
+_ARPABET = {
+    "aa": "ɑ", "ae": "æ", "ah": "ʌ", "ao": "ɔ", "aw": "aʊ", "ax": "ə", "axr": "ɜ", "ay": "aɪ", "b": "b", "ch": "tʃ",
+    "d": "d", "dh": "ð", "dx": "ɾ", "eh": "ɛ", "el": "l", "em": "m", "en": "n", "er": "ɜ", "ey": "eɪ", "f": "f",
+    "g": "ɡ", "hh": "h", "hv": "h", "ih": "ɪ", "ix": "ɪ", "iy": "i", "jh": "dʒ", "k": "k", "l": "l", "m": "m",
+    "n": "n", "ng": "ŋ", "nx": "n", "ow": "oʊ", "oy": "ɔɪ", "p": "p", "r": "ɹ", "s": "s", "sh": "ʃ", "t": "t",
+    "th": "θ", "uh": "ʊ", "uw": "u", "ux": "u", "v": "v", "w": "w", "y": "j", "z": "z", "zh": "ʒ", "pau": SILENCE,
+    "sil": SILENCE, "h#": SILENCE, "+spn+": SILENCE, "+nsn+": SILENCE,
+}  # fmt: skip
 _AFFRICATES = ("tʃ", "dʒ")
+# dictionaries have these thirty-nine alone, and no first half of a diphthong by itself
+_IN_ARPABET = {
+    _ARPABET[name]: name.upper()
+    for name in "aa ae ah ao aw ay b ch d dh eh er ey f g hh ih iy jh k l m n ng ow oy p r s sh t th uh uw v w y z zh"
+    .split()
+}  # fmt: skip
+_NEAREST = {"a": "æ", "ə": "ʌ", "ɒ": "ɑ", "e": "ɛ", "o": "ɔ", "ɾ": "d", "x": "k", "ʔ": "t"}
 _VOWELS = set("iɪeɛæaʌəɜɑɒɔouʊ")
 
 
@@ -82,6 +99,31 @@ def atoms(phoneme: str) -> tuple[str, ...]:
             found.append(symbol)
         i += step
     return tuple(found)
+
+
+def from_arpabet(phone: str) -> str:
+    """The IPA of a phone of ARPAbet, in any case, with or without a digit of stress: "AY1" -> "aɪ", "pau" -> "_".
+
+    Raises ValueError for a name that is none.
+    """
+    name = phone.lower().rstrip("012")
+    if name not in _ARPABET:
+        raise ValueError(f"ARPAbet has no phone {phone!r}")
+    return _ARPABET[name]
+
+
+def to_arpabet(phoneme: str) -> list[str]:
+    """The phones of ARPAbet of an espeak-ng phoneme, in capitals: "ˈaɪ" -> ["AY"], "ɔːɹ" -> ["AO", "R"], silence none.
+
+    Raises ValueError for a symbol that is no English sound.
+    """
+    parts, phones = list(atoms(phoneme)), []
+    while parts and parts != [SILENCE]:
+        length = 2 if "".join(parts[:2]) in _IN_ARPABET else 1
+        sound = "".join(parts[:length])
+        phones.append(_IN_ARPABET[_NEAREST.get(sound, sound)])
+        parts = parts[length:]
+    return phones
 
 
 def class_of(phoneme: str) -> int:
@@ -121,6 +163,21 @@ def frame_classes(phonemes: list[str], times: np.ndarray, frames: int, rate: flo
     for atom in _expand(phonemes, times):
         classes[(instants >= atom.start) & (instants < atom.end)] = _CLASS[atom.symbol]
     return classes
+
+
+LIP_SHAPES: tuple[str, ...] = ("silence", "closed", "lip to teeth", "rounded", "open", "spread", "other")
+"""What of a class of phonemes is read from lips: p b m are closed, f v touch the teeth; sounds of the tongue that leave
+the lips to their neighbours are "other"."""
+_SHAPE_OF_CLASS = np.array([
+    {"silence": 0, "p b": 1, "m": 1, "f v": 2, "w": 3, "ʃ ʒ": 3, "tʃ dʒ": 3, "ɹ": 3, "ɔ": 3, "o": 3, "u ʊ": 3, "ɜ": 3,
+     "ɛ": 4, "æ a": 4, "ʌ ə": 4, "ɑ ɒ": 4, "i": 5, "ɪ": 5, "e": 5, "j": 5}.get(name, 6)
+    for name in PHONEME_CLASSES
+])  # fmt: skip
+
+
+def shape_of_class(classes: np.ndarray) -> np.ndarray:
+    """Indices into ``LIP_SHAPES`` of indices into ``PHONEME_CLASSES``."""
+    return _SHAPE_OF_CLASS[classes]
 
 
 # --- mouth shapes -----------------------------------------------------------------------------------------------------

@@ -109,3 +109,23 @@ def transform_similarity(
         "pitch": pitch,
         "roll": roll,
     }
+
+
+def vary_bands(mel: Tensor) -> Tensor:
+    """Other voices and lines: log-mel rows (N, rows, windows, bands) with their bands stretched, as longer and shorter
+    vocal tracts do, louder or softer, tilted, and with some bands and some rows blank."""
+    n, rows, _, bands = mel.shape
+    place = torch.arange(bands) * uniform(n, 0.87, 1.15, 1)
+    place = place.clamp(max=bands - 1)
+    low = place.floor().long().clamp(max=bands - 2)
+    share = (place - low)[:, None, None]
+    below, above = (mel.gather(3, (low + k)[:, None, None].expand_as(mel)) for k in (0, 1))
+    x = below + share * (above - below)
+    tilt = uniform(n, -0.4, 0.4, 1) * torch.linspace(-1, 1, bands)
+    x = x + (uniform(n, -0.5, 0.5, 1) + tilt)[:, None, None]
+    for length, widest, shape in ((bands, bands // 6, (n, 1, 1, bands)), (rows, rows // 12, (n, rows, 1, 1))):
+        start = uniform(n, 0, length, 1)
+        inside = torch.arange(length) - start
+        blank = (inside >= 0) & (inside < uniform(n, -widest, widest, 1))
+        x = torch.where(blank.view(shape), x.mean((1, 2, 3), keepdim=True), x)
+    return x
