@@ -9,8 +9,8 @@ import torch
 
 from eat_hf import EATPipeline
 from eat_hf.app import build_app, launch
-from eat_hf.app.limits import Limits
 from eat_hf.app.studio import Example
+from eat_hf.serving.limits import Limits
 
 if __name__ == "__main__":
     torch.set_num_threads(1)

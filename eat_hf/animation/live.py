@@ -1,7 +1,7 @@
 """A clip whose sound is still coming: its frames are planned as soon as no later sound can change them."""
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Protocol
 
 import torch

@@ -12,8 +12,8 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import UserError, shown
-from .limits import Limits
-from .notices import masked
+from ..serving.limits import Limits
+from ..serving.telling import masked
 from .storage import Storage
 
 API = "/gradio_api"

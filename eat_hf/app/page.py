@@ -9,19 +9,19 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from ..pipeline.pipeline_eat import EATPipeline
+from ..serving.limits import Limits
+from ..serving.turns import Turns
 from .adapters_tab import adapters_tab
 from .compare_tab import compare_tab
 from .door import Door
 from .fair_queue import FairQueue
 from .gate import Gate
 from .inputs import Inputs, build_inputs
-from .limits import Limits
 from .make_video_tab import make_video_tab
 from .notices import show_input_warnings
 from .storage import Storage, own_folder
 from .studio import Example, Session, Studio, find_examples
 from .timeline_tab import timeline_tab
-from .turns import Turns
 from .words_tab import words_tab
 
 TABS: tuple[tuple[str, Callable[[Studio, Inputs], None]], ...] = (

@@ -35,8 +35,8 @@ from ..media.videos import VideoWriter
 from ..names import as_name, check_name
 from ..pipeline.arguments import ClipOptions
 from ..pipeline.pipeline_eat import EATPipeline
-from .limits import Limits
-from .turns import Pace
+from ..serving.limits import Limits
+from ..serving.turns import Pace
 from .waveform import keyframe_moments
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"

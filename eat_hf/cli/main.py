@@ -19,6 +19,7 @@ def command_line() -> "typer.Typer":
     from .generate import generate, learn_emotion
     from .info import detect_watermark, info
     from .measure import benchmark, evaluate
+    from .serve import serve
 
     app = typer.Typer(
         name="eat-hf",
@@ -27,7 +28,8 @@ def command_line() -> "typer.Typer":
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
-    for command in (generate, learn_emotion, convert, convert_judge, evaluate, benchmark, detect_watermark, info):
+    commands = (generate, learn_emotion, convert, convert_judge, evaluate, benchmark, serve, detect_watermark, info)
+    for command in commands:
         app.command()(command)
     return app
 

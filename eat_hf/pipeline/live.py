@@ -29,8 +29,8 @@ class LiveSession:
 
     The frames are those that one call gives on the same sound. It takes as much memory after hours as at first.
 
-    `push` is `hear` and then `render`, for whoever keeps up. Who may be too slow hears all sound, and renders what there
-    is time for: `plan.only` leaves frames out.
+    `push` is `hear` and then `render`, for whoever keeps up. Who may be too slow hears all sound, and renders what
+    there is time for: `plan.only` leaves frames out.
 
     Attributes:
         size: (H, W) of the frames.

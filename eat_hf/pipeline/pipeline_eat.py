@@ -616,9 +616,7 @@ class EATPipeline(DiffusionPipeline):
         finally:
             self.maybe_free_model_hooks()
 
-    def live(
-        self, image: ImageInput, *arguments: Any, options: ClipOptions | None = None, **named: Any
-    ) -> LiveSession:
+    def live(self, image: ImageInput, *arguments: Any, options: ClipOptions | None = None, **named: Any) -> LiveSession:
         """Begin to talk live: sound in as it comes, frames out.
 
         The session's `push(samples, sampling_rate)` gives frames (n, H, W, 3) uint8, those that one call gives on the

@@ -22,12 +22,12 @@ from eat_hf.names import LONGEST_NAME, as_name, check_name
 
 pytest.importorskip("gradio", reason="the web demo needs the extra eat_hf[app]")
 from eat_hf.app.door import DEPTH  # noqa: E402
-from eat_hf.app.limits import Limits  # noqa: E402
-from eat_hf.app.notices import masked  # noqa: E402
 from eat_hf.app.storage import Storage  # noqa: E402
 from eat_hf.app.studio import REPOSITORY, TOKEN  # noqa: E402
-from eat_hf.app.turns import Pace, Turns  # noqa: E402
-from eat_hf.app.watch import Watch, timed  # noqa: E402
+from eat_hf.serving.limits import Limits  # noqa: E402
+from eat_hf.serving.telling import masked  # noqa: E402
+from eat_hf.serving.turns import Pace, Turns  # noqa: E402
+from eat_hf.serving.watch import Watch, timed  # noqa: E402
 
 PATHS = ("/some/where/holiday", "../up", "a\\b", "C:holiday")
 MARKUP = ("<img src=x onerror=alert(1)>", "**bold**", "[link](http://x.example)", "`code`", "&lt;")

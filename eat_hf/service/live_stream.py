@@ -1,0 +1,123 @@
+"""A live session that keeps up: all sound is heard, and frames for which there is no time are left out."""
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..animation.clip_plan import ClipPlan
+from ..media.watermark import Watermark
+from ..pipeline.live import LiveSession
+
+AT_ONCE = 5  # frames that are rendered of what was heard since the last look
+
+
+@dataclass(frozen=True)
+class LiveFrame:
+    """Attributes:
+    number: of the frame, which shows the time number / 25 of the sound.
+    picture: (H, W, 3) uint8, with the invisible mark.
+    dropped: frames that were left out up to now.
+    delay: seconds since the sound came that made it certain.
+    """
+
+    number: int
+    picture: np.ndarray
+    dropped: int
+    delay: float
+
+
+class LiveStream:
+    """Feeds a session from one thread, while another brings sound.
+
+    Whatever sound is there is heard at once; of the frames that become certain with it, up to `AT_ONCE` are rendered,
+    evenly spread, and the others left out. So a machine that is too slow shows fewer frames, and is never behind by
+    more than it takes to render so many.
+
+    Args:
+        session: that nobody else pushes to.
+        sampling_rate: of the sound, Hz.
+        show: called with every frame, in order, from the stream's thread. While it waits, sound is what waits.
+        backlog: seconds of sound that may wait.
+
+    Attributes:
+        made, dropped: frames.
+    """
+
+    def __init__(
+        self, session: LiveSession, sampling_rate: int, show: Callable[[LiveFrame], Any], backlog: float = math.inf
+    ):
+        self.session, self.sampling_rate = session, sampling_rate
+        self.made = self.dropped = 0
+        self._show, self._backlog = show, backlog
+        self._mark = Watermark()
+        self._changed = threading.Condition()
+        self._waiting: list[np.ndarray] = []
+        self._seconds, self._came = 0.0, 0.0  # of the sound that waits; when the last of it came
+        self._over = self._stopped = False
+
+    def push(self, samples: np.ndarray) -> None:
+        """Bring the next sound, (channels, n) float in [-1, 1] or integer, always of as many channels."""
+        with self._changed:
+            self._waiting.append(samples)
+            self._seconds += samples.shape[1] / self.sampling_rate
+            self._came = time.monotonic()
+            self._changed.notify_all()
+
+    def has_room(self, seconds: float = 0) -> bool:
+        """Whether more sound may be brought, after so many seconds at most."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._seconds < self._backlog or self._stopped, seconds)
+
+    def finish(self) -> None:
+        """No more sound comes; `run` ends with its last frame."""
+        with self._changed:
+            self._over = True
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        """Nobody looks any more; `run` ends with the frames that it is at."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+    def run(self) -> None:
+        """Make frames until the sound is over.
+
+        Raises:
+            UserError: it is no sound.
+        """
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._over or self._stopped)
+                heard, came, over = self._waiting, self._came, self._over
+                self._waiting, self._seconds = [], 0.0
+                self._changed.notify_all()
+            if heard and not self._stopped:
+                first = self.session.frames
+                self._make(first, self.session.hear(np.concatenate(heard, 1), self.sampling_rate), came, AT_ONCE)
+            if over and not self._stopped:
+                # nothing presses any more: the frames of the last moment are all made
+                first = self.session.frames
+                self._make(first, self.session.hear_end(), came, None)
+            if over or self._stopped:
+                return
+
+    def _make(self, first: int, plan: ClipPlan | None, came: float, most: int | None) -> None:
+        """Render and show a plan, whose first frame is of number `first`, or as many of its frames."""
+        if plan is None:
+            return
+        count = len(plan)
+        chosen = range(count) if most is None or count <= most else np.linspace(0, count - 1, most).round().astype(int)
+        frames = self.session.render(plan.only([int(place) for place in chosen]))
+        self.dropped += count - len(chosen)
+        for place, picture in zip(chosen, frames, strict=True):
+            if self._stopped:
+                return
+            self.made += 1
+            delay = time.monotonic() - came
+            self._show(LiveFrame(first + int(place), self._mark(picture), self.dropped, delay))
