@@ -1,6 +1,7 @@
 """`eat-hf serve`."""
 
 import os
+import socket
 from typing import Annotated
 
 import typer
@@ -33,6 +34,7 @@ def serve(
     from ..serving.limits import Limits
 
     limits = Limits()
+    listening = _bound(host, port)  # before the model is loaded: whether it can be had shall be known at once
     pipeline = load_pipeline(find_model(model))
     pipeline.set_progress_bar_config(disable=True)
     app = build_service(pipeline, limits, os.environ.get(KEY_VARIABLE) or None)
@@ -47,16 +49,12 @@ def serve(
         log_level="warning",
     )
     server = uvicorn.Server(config)
-    socket = _bound(config, host, port)
     shown_host = f"[{host}]" if ":" in host else host
-    print(f"http://{shown_host}:{socket.getsockname()[1]}", flush=True)
-    server.run(sockets=[socket])
+    print(f"http://{shown_host}:{listening.getsockname()[1]}", flush=True)
+    server.run(sockets=[listening])
 
 
-def _bound(config, host: str, port: int):
-    """The socket, so that an address that cannot be had is one sentence, and one that was chosen is known."""
-    import socket
-
+def _bound(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         found = socket.socket(family)
