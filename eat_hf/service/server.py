@@ -7,23 +7,18 @@ import asyncio
 import base64
 import binascii
 import contextlib
-import json
 import secrets
 import shutil
-import struct
 import sys
 import tempfile
 import threading
-import time
 import traceback
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-import cv2
 import numpy as np
-from fastapi import Depends, FastAPI, Form, Header, Request, Response, UploadFile, WebSocket
+from fastapi import FastAPI, Form, Request, Response, UploadFile, WebSocket
 from fastapi import WebSocketDisconnect as Disconnect
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
@@ -35,26 +30,32 @@ from ..constants import FPS
 from ..errors import UserError, shown
 from ..inputs.emotions import parse_emotion, parse_intensity, parse_timeline
 from ..inputs.numbers import parse_size
-from ..media.containers import SAMPLING_RATES
 from ..media.videos import VideoWriter
 from ..media.watermark import Watermark
 from ..pipeline.arguments import ClipOptions
 from ..pipeline.pipeline_eat import EATPipeline
 from ..serving.limits import Limits
+from ..serving.live_socket import (
+    STRANGE,
+    Places,
+    Refused,
+    SoundFormat,
+    attend,
+    check_words,
+    first_message,
+    jpeg,
+    last_words,
+)
+from ..serving.live_stream import LiveFrame
 from ..serving.telling import masked, told
 from ..serving.turns import Pace, Turns
 from ..serving.watch import Watch, timed
 from ..version import __version__
-from .live_stream import LiveFrame, LiveStream
 from .metrics import Metrics
 
 VIDEOS = "v1/videos"
 MOTIONS = ("natural", "still")  # without files of the server's
-QUALITY = 90  # of JPEG
-FIRST_SECONDS = 30.0  # until a live session must have been described
-SEND_SECONDS = 20.0  # in which a client must take a frame
-HEADER = struct.Struct("<III")  # of a live frame: its number, frames dropped until then, milliseconds of delay
-STRANGE = "Something went wrong on the server; it has been noted in the log."
+OPEN = ("/health", "/docs", "/openapi.json")  # without a key
 LIVE_FIELDS = ("image", "emotion", "intensity", "emotion_text", "size", "head_motion", "seed", "paste_back", "face")
 DESCRIPTION = f"""Talking, emotional videos of one portrait and a voice.
 
@@ -75,25 +76,21 @@ DESCRIPTION = f"""Talking, emotional videos of one portrait and a voice.
 """
 
 
-class Refused(Exception):
-    """An answer other than what was asked for. Args: its status and sentence."""
-
-    def __init__(self, status: int, sentence: str):
-        super().__init__(sentence)
-        self.status, self.sentence = status, sentence
-
-
 class Door:
-    """ASGI middleware: requests of up to `most` bytes; each is counted with its answer."""
+    """ASGI middleware: only requests that bear the key, before anything of them is read, and of a size that is allowed;
+    each is counted with its answer.
+    """
 
-    def __init__(self, app: ASGIApp, most: int, metrics: Metrics):
-        self.app, self.most, self._metrics = app, most, metrics
+    def __init__(self, app: ASGIApp, service: "Service"):
+        self.app, self._service = app, service
+        self.most, self._metrics = service.limits.upload_megabytes * 1_000_000, service.metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        length = dict(scope["headers"]).get(b"content-length", b"0")
+        headers = dict(scope["headers"])
+        length = headers.get(b"content-length", b"0")
         read, too_large, status = 0, not length.isdigit() or int(length) > self.most, 0
 
         async def counted() -> Message:
@@ -114,6 +111,8 @@ class Door:
             await send(message)
 
         try:
+            if scope["path"] not in OPEN:
+                self._service.check_key(_bearer(headers.get(b"authorization", b"").decode("latin1")))
             if too_large:
                 raise Refused(413, self._sentence)
             await self.app(scope, counted, answer)
@@ -129,36 +128,6 @@ class Door:
     @property
     def _sentence(self) -> str:
         return f"A request has up to {self.most // 1_000_000} MB here, all its files together."
-
-
-class Places:
-    """Who is served at a time: so many in all, and of one address.
-
-    Args:
-        full, many: sentences for whom there is no place.
-    """
-
-    def __init__(self, most: int, of_address: int, full: str, many: str):
-        self._most, self._of_address, self._full, self._many = most, of_address, full, many
-        self._taken: Counter[str] = Counter()
-
-    @contextlib.contextmanager
-    def one(self, address: str) -> Iterator[None]:
-        """A place while it is used; all on the event loop's thread.
-
-        Raises:
-            Refused: there is none.
-        """
-        if self._taken[address] >= self._of_address:
-            raise Refused(429, self._many)
-        if self._taken.total() >= self._most:
-            raise Refused(503, self._full)
-        self._taken[address] += 1
-        try:
-            yield
-        finally:
-            self._taken[address] -= 1
-            self._taken += Counter()  # without those that are at 0
 
 
 class Service:
@@ -178,9 +147,10 @@ class Service:
         self.videos = Places(limits.under_way, limits.address_under_way, busy, many)
         self.live = Places(limits.live_sessions, limits.address_live_sessions, busy, many)
 
-    def check_key(self, given: str | None) -> None:
+    def check_key(self, given: Any) -> None:
         """Raise Refused for a key that is not the one."""
-        if self._key is not None and not secrets.compare_digest((given or "").encode(), self._key.encode()):
+        known = given if isinstance(given, str) else ""
+        if self._key is not None and not secrets.compare_digest(known.encode(), self._key.encode()):
             raise Refused(401, "This server needs a key: send it as the header Authorization: Bearer KEY.")
 
     # Videos ----------------------------------------------------------------------------------------------------------
@@ -236,67 +206,20 @@ class Service:
     # Live ------------------------------------------------------------------------------------------------------------
 
     async def talk(self, socket: WebSocket) -> None:
-        """A live session from its description to its end.
-
-        Raises:
-            UserError, Refused: what is wrong, for the client.
-            Disconnect: the client has left.
-        """
+        """A live session from its description to its end; raises as `attend`."""
         address = socket.client.host if socket.client else ""
-        given = await self._described(socket)
+        given = await first_message(socket)
         self.check_key(_bearer(socket.headers.get("authorization")) or given.get("key"))
         with self.live.one(address), self.metrics.live_sessions.track_inprogress():
-            rate, channels = given.get("sampling_rate"), given.get("channels", 1)
-            if not isinstance(rate, int) or not SAMPLING_RATES[0] <= rate <= SAMPLING_RATES[1]:
-                raise UserError(f"sampling_rate is a whole number of Hz, such as 16000, not {shown(rate)}.")
-            if channels not in (1, 2):
-                raise UserError(f"channels is 1 or 2, not {shown(channels)}.")
+            sound = SoundFormat.of(given)
             session = await run_in_threadpool(self._begin, given)
-            height, width = session.size
-            await socket.send_json(
-                {"type": "ready", "latency": session.latency, "fps": FPS, "width": width, "height": height}
-            )
-            loop = asyncio.get_running_loop()
+            stream = await attend(socket, session, sound, self.limits, self._count)
+            self.metrics.sound.inc(float(stream.heard))
+            self.metrics.dropped.inc(stream.dropped)
 
-            def show(frame: LiveFrame) -> None:
-                self.metrics.frames.labels("live").inc()
-                self.metrics.delay.observe(frame.delay)
-                message = HEADER.pack(frame.number, frame.dropped, round(1000 * frame.delay)) + jpeg(frame.picture)
-                with contextlib.suppress(RuntimeError, Disconnect):  # the reader notices that the client has left
-                    sending = asyncio.run_coroutine_threadsafe(socket.send_bytes(message), loop)
-                    try:
-                        sending.result(SEND_SECONDS)
-                    except TimeoutError:
-                        sending.cancel()
-                        raise UserError("The frames of this live session are not taken.") from None
-
-            stream = LiveStream(session, rate, show, self.limits.live_backlog)
-            making = asyncio.create_task(_in_thread(stream.run))
-            reading = asyncio.create_task(self._read_sound(socket, stream, rate, channels))
-            try:
-                async with asyncio.timeout(self.limits.live_seconds + 60):
-                    done, _ = await asyncio.wait((making, reading), return_when=asyncio.FIRST_COMPLETED)
-                    for task in done:
-                        task.result()
-                    await making
-            except TimeoutError:
-                raise UserError("This live session did not come to its end; begin another one.") from None
-            finally:
-                stream.stop()
-                reading.cancel()
-                await asyncio.wait((making, reading), timeout=SEND_SECONDS)
-                self.metrics.dropped.inc(stream.dropped)
-            await socket.send_json({"type": "finished", "frames": session.frames, "dropped": stream.dropped})
-
-    async def _described(self, socket: WebSocket) -> dict[str, Any]:
-        try:
-            async with asyncio.timeout(FIRST_SECONDS):
-                message = await socket.receive()
-        except TimeoutError:
-            raise UserError("The first message, which describes the session, did not come in time.") from None
-        if message["type"] == "websocket.disconnect":
-            raise Disconnect
-        return _object(message.get("text"))
+    def _count(self, frame: LiveFrame) -> None:
+        self.metrics.frames.labels("live").inc()
+        self.metrics.delay.observe(frame.delay)
 
     def _begin(self, given: dict[str, Any]) -> Any:
         strange = given.keys() - {*LIVE_FIELDS, "sampling_rate", "channels", "key", "type"}
@@ -306,7 +229,7 @@ class Service:
         if "seed" in options:
             options["generator"] = options.pop("seed")
         _check_motion(options.get("head_motion", MOTIONS[0]))
-        self._check_words(options)
+        check_words(options, self.limits)
         try:
             picture = base64.b64decode(given.get("image") or "", validate=True)
         except (binascii.Error, TypeError, ValueError):
@@ -315,42 +238,6 @@ class Service:
             (Path(folder) / "portrait").write_bytes(picture)
             portrait = self.limits.read_portrait(str(Path(folder) / "portrait"))
         return self.pipe.live(portrait, options=ClipOptions(**options))
-
-    def _check_words(self, wishes: dict[str, Any]) -> None:
-        words = wishes.get("emotion_text")
-        if words is not None and (not isinstance(words, str) or len(words) > self.limits.words):
-            raise UserError(f"emotion_text is a text of up to {self.limits.words} characters.")
-
-    async def _read_sound(self, socket: WebSocket, stream: LiveStream, rate: int, channels: int) -> None:
-        """Sound and wishes, until the client says that it is over."""
-        ends = time.monotonic() + self.limits.live_seconds
-        while True:
-            message = await socket.receive()
-            if message["type"] == "websocket.disconnect":
-                raise Disconnect
-            if time.monotonic() > ends:
-                raise UserError(f"A live session lasts up to {self.limits.live_seconds:g} s here; begin another one.")
-            sound = message.get("bytes")
-            if sound is None:
-                wish = _object(message.get("text"))
-                if wish.get("type") == "finish":
-                    stream.finish()
-                    return
-                if wish.get("type") != "set":
-                    raise UserError('A message is sound, {"type": "set", ...} or {"type": "finish"}.')
-                wishes = {name: wish.get(name) for name in ("emotion", "intensity", "emotion_text")}
-                self._check_words(wishes)
-                moment = await run_in_threadpool(stream.session.set, **wishes)
-                await socket.send_json({"type": "set", "time": moment})
-                continue
-            if len(sound) % (2 * channels) or len(sound) > 2 * channels * rate:
-                raise UserError("A message of sound holds whole samples of 16 bits for every channel, up to a second.")
-            if sound:
-                samples = np.frombuffer(sound, "<i2").reshape(-1, channels).T
-                self.metrics.sound.inc(samples.shape[1] / rate)
-                stream.push(samples.astype(np.int16))
-            while not stream.has_room():
-                await asyncio.sleep(0.02)
 
 
 def build_service(pipe: EATPipeline, limits: Limits | None = None, key: str | None = None) -> FastAPI:
@@ -361,14 +248,9 @@ def build_service(pipe: EATPipeline, limits: Limits | None = None, key: str | No
         key: that requests must bear; None for everybody.
     """
     service = Service(pipe, limits or Limits(), key)
-    app = FastAPI(title="EAT: emotional talking heads", version=__version__, description=DESCRIPTION)
+    app = FastAPI(title="EAT: emotional talking heads", version=__version__, description=DESCRIPTION, redoc_url=None)
     app.state.service = service
-    app.add_middleware(Door, most=service.limits.upload_megabytes * 1_000_000, metrics=service.metrics)
-
-    async def allowed(authorization: Annotated[str | None, Header()] = None) -> None:
-        service.check_key(_bearer(authorization))
-
-    guarded = [Depends(allowed)]
+    app.add_middleware(Door, service=service)
 
     @app.exception_handler(Refused)
     async def refused(request: Request, error: Refused) -> JSONResponse:
@@ -392,19 +274,18 @@ def build_service(pipe: EATPipeline, limits: Limits | None = None, key: str | No
         """Whether the service is up."""
         return {"status": "ok", "version": __version__}
 
-    @app.get("/metrics", dependencies=guarded)
+    @app.get("/metrics")
     async def metrics() -> Response:
         """What was done, in the format of Prometheus."""
         return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
-    @app.get("/v1/emotions", dependencies=guarded)
+    @app.get("/v1/emotions")
     async def emotions() -> dict[str, list[str]]:
         """Names that `emotion` may be or mix."""
         return {"emotions": list(service.pipe.emotions)}
 
     @app.post(
         f"/{VIDEOS}",
-        dependencies=guarded,
         response_class=Response,
         responses={200: {"content": {"video/mp4": {}, "multipart/x-mixed-replace": {}}}},
     )
@@ -477,18 +358,12 @@ def build_service(pipe: EATPipeline, limits: Limits | None = None, key: str | No
             return
         except (UserError, Refused) as error:
             sentence = error.sentence if isinstance(error, Refused) else told(str(error))
-            await _last_words(socket, sentence, 1008)
+            await last_words(socket, sentence, 1008)
         except Exception:
             print(masked(traceback.format_exc()), file=sys.stderr)
-            await _last_words(socket, STRANGE, 1011)
+            await last_words(socket, STRANGE, 1011)
 
     return app
-
-
-def jpeg(frame: np.ndarray) -> bytes:
-    """A frame (H, W, 3) uint8 RGB as a picture file."""
-    parameters = [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
-    return cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), parameters)[1].tobytes()
 
 
 def _bearer(header: str | None) -> str | None:
@@ -501,39 +376,9 @@ def _check_motion(motion: Any) -> None:
         raise UserError(f"head_motion is natural or still here, not {shown(motion)}.")
 
 
-def _object(text: str | None) -> dict[str, Any]:
-    try:
-        found = json.loads(text or "")
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise UserError("A text message is a JSON object; the first one describes the session.")
-    return found
-
-
 def _keep(upload: UploadFile, path: Path) -> None:
     with open(path, "wb") as file:
         shutil.copyfileobj(upload.file, file)
-
-
-async def _in_thread(work: Callable[[], Any]) -> Any:
-    """Threads of their own for what takes minutes, so that the pool is there for others."""
-    loop, over = asyncio.get_running_loop(), asyncio.Event()
-    outcome: list[Any] = []
-
-    def run() -> None:
-        try:
-            outcome.extend((work(), None))
-        except BaseException as error:
-            outcome.extend((None, error))
-        with contextlib.suppress(RuntimeError):  # the server has gone
-            loop.call_soon_threadsafe(over.set)
-
-    threading.Thread(target=run, daemon=True, name="live").start()
-    await over.wait()
-    if outcome[1] is not None:
-        raise outcome[1]
-    return outcome[0]
 
 
 async def _until_left(request: Request, left: threading.Event) -> None:
@@ -552,9 +397,3 @@ async def _sent(
     finally:
         left.set()  # and so the work ends, wherever it is
         kept.close()
-
-
-async def _last_words(socket: WebSocket, sentence: str, code: int) -> None:
-    with contextlib.suppress(RuntimeError, Disconnect):
-        await socket.send_json({"type": "error", "detail": sentence})
-        await socket.close(code)

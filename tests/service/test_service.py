@@ -29,8 +29,8 @@ pytest.importorskip("prometheus_client", reason="the service needs the extra eat
 from websockets.exceptions import ConnectionClosed  # noqa: E402
 from websockets.sync.client import connect  # noqa: E402
 
-from eat_hf.service.live_stream import AT_ONCE, LiveStream  # noqa: E402
-from eat_hf.service.server import HEADER  # noqa: E402
+from eat_hf.serving.live_socket import HEADER  # noqa: E402
+from eat_hf.serving.live_stream import AT_ONCE, LiveStream  # noqa: E402
 
 KEY = "a key of some length"
 SERVER = Path(__file__).parents[1] / "service_server.py"
@@ -195,6 +195,7 @@ def _refused(port, described):
     ("change", "words"),
     [
         ({"key": "another"}, "key"),
+        ({"key": 5}, "key"),
         ({"image": "???"}, "base64"),
         ({"image": base64.b64encode(b"no picture").decode()}, "picture|portrait"),
         ({"sampling_rate": 3}, "sampling_rate"),

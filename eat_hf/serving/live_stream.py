@@ -46,6 +46,7 @@ class LiveStream:
 
     Attributes:
         made, dropped: frames.
+        heard: seconds of sound; worked: seconds that hearing it and making the frames took.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class LiveStream:
     ):
         self.session, self.sampling_rate = session, sampling_rate
         self.made = self.dropped = 0
+        self.heard = self.worked = 0.0
         self._show, self._backlog = show, backlog
         self._mark = Watermark()
         self._changed = threading.Condition()
@@ -97,13 +99,16 @@ class LiveStream:
                 heard, came, over = self._waiting, self._came, self._over
                 self._waiting, self._seconds = [], 0.0
                 self._changed.notify_all()
+            began = time.monotonic()
             if heard and not self._stopped:
-                first = self.session.frames
-                self._make(first, self.session.hear(np.concatenate(heard, 1), self.sampling_rate), came, AT_ONCE)
+                samples, first = np.concatenate(heard, 1), self.session.frames
+                self._make(first, self.session.hear(samples, self.sampling_rate), came, AT_ONCE)
+                self.heard += samples.shape[1] / self.sampling_rate
             if over and not self._stopped:
                 # nothing presses any more: the frames of the last moment are all made
                 first = self.session.frames
                 self._make(first, self.session.hear_end(), came, None)
+            self.worked += time.monotonic() - began
             if over or self._stopped:
                 return
 
