@@ -105,14 +105,15 @@ def tiny_pipeline():
 
 def build_live_pipeline():
     """A tiny pipeline that hears as it goes."""
-    from eat_hf import StreamingSpeechEncoder
+    from eat_hf import EATPipeline, StreamingSpeechEncoder
 
     pipeline = build_tiny_pipeline(driving_centring="none", blink_deformation=[0.02] * 3 * KEYPOINTS)
     torch.manual_seed(7)
     encoder = StreamingSpeechEncoder(bands=16, width=12, blocks=2).eval()
     with torch.no_grad():
         encoder.head.weight *= 20
-    pipeline.register_modules(speech_encoder=encoder)
+    pipeline = EATPipeline(**{**pipeline.components, "speech_encoder": encoder})
+    pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
