@@ -4,6 +4,7 @@ import gradio as gr
 
 from ..inputs.emotions import MAX_INTENSITY
 from ..inputs.faces import SIZE
+from ..inputs.numbers import AMOUNTS
 from ..pipeline.arguments import DEFAULT_SIZE
 from .components import AT_ONCE, any_name
 from .inputs import Inputs, emotion_choices
@@ -38,11 +39,21 @@ def make_video_tab(studio: Studio, inputs: Inputs) -> None:
         label="Picture",
         elem_id="picture",
     )
-    with gr.Accordion("More", open=False), gr.Row():
-        seed = gr.Number(value=0, precision=0, minimum=0, label="Seed", info="another seed, other head motion")
-        face = gr.Number(
-            value=None, precision=0, minimum=0, label="Face", info="which of several, from 0; empty: the most prominent"
-        )
+    with gr.Accordion("More", open=False):
+        with gr.Row():
+            seed = gr.Number(value=0, precision=0, minimum=0, label="Seed", info="another seed, other head motion")
+            face = gr.Number(
+                value=None,
+                precision=0,
+                minimum=0,
+                label="Face",
+                info="which of several, from 0; empty: the most prominent",
+            )
+        with gr.Row():
+            amounts = [
+                gr.Slider(*AMOUNTS, value=1, step=0.1, label=label, min_width=160)
+                for label in ("Head movement", "Blinks", "Gaze")
+            ]
     start, stop = build_buttons("Make the video", "start-make")
     result = build_result("make")
     with gr.Accordion("Use these settings in Python", open=False):
@@ -66,6 +77,9 @@ def make_video_tab(studio: Studio, inputs: Inputs) -> None:
         picture: str = "crop",
         seed: int = 0,
         face: int | None = None,
+        head_amount: float = 1.0,
+        blinks: float = 1.0,
+        gaze: float = 1.0,
         progress=gr.Progress(),  # noqa: B008, as Gradio wants it
     ):
         """A video of the portrait saying the voice, the Python code that makes the same, and nothing."""
@@ -74,7 +88,8 @@ def make_video_tab(studio: Studio, inputs: Inputs) -> None:
         # no file is called as something is that a visitor named
         name = f"{emotion}.mp4" if emotion in studio.pipe.emotions else "emotion.mp4"
         request = studio.request(
-            session, portrait, voice, emotion, intensity, head_motion, driving_video, full, seed, face, name, size
+            *(session, portrait, voice, emotion, intensity, head_motion, driving_video, full, seed, face, name, size),
+            amounts=(head_amount, blinks, gaze),
         )
         code = studio.python_code(session, portrait, voice, request)
 
@@ -88,7 +103,7 @@ def make_video_tab(studio: Studio, inputs: Inputs) -> None:
         steps = studio.kept(f"{example.portrait} {code}", request.name, make) if example and plain else make()
         yield from shown(steps, code)
 
-    settings = [*inputs.given, emotion, intensity, head_motion, driving_video, picture, seed, face]
+    settings = [*inputs.given, emotion, intensity, head_motion, driving_video, picture, seed, face, *amounts]
     result.listen(start.click, animate, settings, [code], "animate", stop)
 
     if inputs.examples is not None:
@@ -96,12 +111,12 @@ def make_video_tab(studio: Studio, inputs: Inputs) -> None:
         def take(index: int):
             example = studio.examples[index]
             picture = "full picture" if example.full_picture else "crop"
-            return str(example.portrait), str(example.voice), example.emotion, 1, "natural", picture, 0, None
+            return str(example.portrait), str(example.voice), example.emotion, 1, "natural", picture, 0, None, 1, 1, 1
 
         taken = inputs.examples.click(
             take,
             inputs.examples,
-            [inputs.portrait, inputs.voice, emotion, intensity, head_motion, picture, seed, face],
+            [inputs.portrait, inputs.voice, emotion, intensity, head_motion, picture, seed, face, *amounts],
             **AT_ONCE,
         )
         result.listen(taken.success, animate, settings, [code], None, stop)

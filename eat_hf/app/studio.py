@@ -226,8 +226,12 @@ class Studio:
         face: int | None = None,
         name: str = "eat.mp4",
         size: FrameSize | None = None,
+        amounts: tuple[float, float, float] = (1.0, 1.0, 1.0),
     ) -> Request:
         """Check what was given before anybody waits for it.
+
+        Args:
+            amounts: of head motion, blinks and gaze.
 
         Raises:
             UserError: about the first thing that is wrong.
@@ -239,8 +243,13 @@ class Studio:
         elif head_motion not in ("natural", "still"):
             raise UserError(f"Head motion is natural, still or driving video, not {shown(head_motion)}.")
         face = None if face is None else int(face)
+        head_amount, blinks, gaze = map(float, amounts)
         options = ClipOptions(
-            emotion, float(intensity), head_motion, int(seed or 0), BATCH, face, bool(full_picture), size=size
+            *(emotion, float(intensity), head_motion, int(seed or 0), BATCH, face, bool(full_picture)),
+            size=size,
+            head_amount=head_amount,
+            blinks=blinks,
+            gaze=gaze,
         )
         return Request(image, recording, options, name)
 
@@ -460,6 +469,8 @@ class Studio:
             f"head_motion={_quoted(motion if motion in ('natural', 'still') else Path(motion).name)}",
             f"generator={options.generator}",
         ]
+        amounts = zip(("head_amount", "blinks", "gaze"), options.amounts, strict=True)
+        arguments += [f"{name}={amount:g}" for name, amount in amounts if amount != 1]
         if isinstance(options.face, int):
             arguments.append(f"face={options.face}")
         if options.paste_back:

@@ -54,6 +54,16 @@ def generate(
     head_motion: Annotated[
         str, typer.Option(help="natural, still, a driving video, or a saved .safetensors motion.")
     ] = "natural",
+    head_amount: Annotated[
+        float | None, typer.Option(help="How much the head moves, 0 to 2. Default: 1.", show_default=False)
+    ] = None,
+    blinks: Annotated[
+        float | None,
+        typer.Option(help="How often lids shut, 0 to 2; of a given motion, how far. Default: 1.", show_default=False),
+    ] = None,
+    gaze: Annotated[
+        float | None, typer.Option(help="How far eyes move, 0 to 2. Default: 1.", show_default=False)
+    ] = None,
     face: Annotated[
         int | None, typer.Option(help="Which of several faces, from 0 in order of prominence.", show_default=False)
     ] = None,
@@ -110,6 +120,7 @@ def generate(
         if any(
             given is not None
             for given in (image, audio, emotion, timeline, emotion_text, face, seed, audio_track, size)
+            + (head_amount, blinks, gaze)
         ):
             raise UserError("With --manifest, what a video is made of stands in its line, not in other options.")
         model_place = find_model(model)
@@ -125,6 +136,9 @@ def generate(
         *(image, audio, output, emotion, timeline, emotion_text, intensity, head_motion, face, seed, paste_back),
         audio_track=audio_track,
         size=size,
+        head_amount=head_amount,
+        blinks=blinks,
+        gaze=gaze,
     )
     # everything that can be wrong and is quick to see comes before the model is loaded
     check(job)

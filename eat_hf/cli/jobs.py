@@ -1,8 +1,9 @@
 """Videos to make, as the command line has them: one, or a list of many that several processes share.
 
 A manifest is a CSV file with a line for each video: columns `image`, `audio` and `output`, and any of `emotion`,
-`timeline`, `emotion_text`, `intensity`, `head_motion`, `face`, `seed`, `paste_back`, `audio_track` and `size`, written
-as the options of `eat-hf generate`. Paths are relative to the manifest, which is read as `spreadsheet` says.
+`timeline`, `emotion_text`, `intensity`, `head_motion`, `face`, `seed`, `paste_back`, `audio_track`, `size`,
+`head_amount`, `blinks` and `gaze`, written as the options of `eat-hf generate`.
+Paths are relative to the manifest, which is read as `spreadsheet` says.
 """
 
 import functools
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UserError, shown
-from ..inputs.numbers import FACES, SEEDS, check_whole_number, parse_size
+from ..inputs.numbers import AMOUNTS, FACES, SEEDS, check_number, check_whole_number, parse_size
 from ..media.files import existing_file, explained_writing, remove_unfinished, write_atomically
 from .messages import say, show
 from .spreadsheet import Row, read_table
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from ..pipeline.pipeline_eat import EATPipeline
 
 NEEDED = ("image", "audio", "output")
+MOTION_AMOUNTS = ("head_amount", "blinks", "gaze")
 YES, NO = ("true", "yes", "1"), ("false", "no", "0", "")
 TOLD = 20  # failures that are listed at the end; all of them are in the file beside the manifest
 
@@ -43,6 +45,7 @@ class Job:
     Attributes:
         image, audio, output: files.
         emotion, timeline, emotion_text: at most one of them.
+        head_amount, blinks, gaze: None is as usual.
         line: of the manifest, if it is of one.
     """
 
@@ -59,6 +62,9 @@ class Job:
     paste_back: bool = False
     audio_track: int | None = None
     size: str | None = None
+    head_amount: float | None = None
+    blinks: float | None = None
+    gaze: float | None = None
     line: int = 0
 
 
@@ -97,6 +103,8 @@ def check(job: Job, emotions: Sequence[str] | None = None) -> tuple["Emotion", "
     for value, name, limits in ((job.seed, "The seed", SEEDS), (job.face, "face", FACES)):
         if value is not None:
             check_whole_number(value, name, limits)
+    for name, amount in _amounts(job).items():
+        check_number(amount, name, AMOUNTS)
     parse_size(job.size)
     check_video_target(job.output)
     for path, kind in ((job.image, "picture"), (job.audio, "recording")):
@@ -108,6 +116,12 @@ def check(job: Job, emotions: Sequence[str] | None = None) -> tuple["Emotion", "
             if given.exists() and job.output.samefile(given):
                 raise UserError(f"The video would overwrite {given}; choose another name for it.")
     return found
+
+
+def _amounts(job: Job) -> dict[str, float]:
+    """Those of motion that the job says."""
+    said = {name: getattr(job, name) for name in MOTION_AMOUNTS}
+    return {name: amount for name, amount in said.items() if amount is not None}
 
 
 @functools.lru_cache(1000)  # most lines of a manifest say the same
@@ -164,6 +178,7 @@ def prepare(job: Job, emotions: Sequence[str] | None = None) -> ReadyJob:
         paste_back=job.paste_back,
         emotion_text=job.emotion_text,
         size=parse_size(job.size),
+        **_amounts(job),
     )
     says_emotion = any(given is not None for given in (job.emotion, job.timeline, job.emotion_text))
     return ReadyJob(job, picture, recording, options, says_emotion)
@@ -274,6 +289,10 @@ def _job(manifest: Path, row: Row, decimal_comma: bool) -> Job | FailedJob:
             parsed["paste_back"] = values["paste_back"].lower() in YES
         if decimal_comma and "intensity" in values and ":" not in values["intensity"]:
             parsed["intensity"] = values["intensity"].replace(",", ".")
+        for name in MOTION_AMOUNTS:
+            if name in values:
+                text = values[name].replace(",", ".") if decimal_comma else values[name]
+                parsed[name] = _number(text, f"{where}: {name}")
     except UserError as error:
         return FailedJob(values.get("output", ""), str(error), row.line)
     return Job(**parsed)  # type: ignore[arg-type]
@@ -294,6 +313,13 @@ def _whole(text: str, where: str) -> int:
     except ValueError:
         pass
     raise UserError(f"{where}: face, seed and audio_track are whole numbers, not {shown(text)}.")
+
+
+def _number(text: str, what: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise UserError(f"{what} is a number, not {shown(text)}.") from None
 
 
 def run_manifest(

@@ -10,7 +10,7 @@ LIDS_CLOSE, LIDS_OPEN = 0.09, 0.16  # seconds that lids take
 
 FIXATION = (0.5, 3.0)  # seconds that eyes rest on a point
 SMALL_SACCADE = (1.0, 4.0)  # degrees
-AWAY = (5.0, 10.0)  # degrees from the viewer, of eyes that leave for a moment
+AWAY = (5.0, 9.0)  # degrees from the viewer, of eyes that leave for a moment
 AWAY_OFTEN, AWAY_WITH_BLINK = 0.06, 0.4  # how often a saccade, and one in a blink, leads there
 BLINK_WITH_SACCADE = 0.5  # how often eyes move behind shut lids
 FLATNESS = 0.6  # eyes go up and down less far than to the sides

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -134,7 +135,7 @@ class HeadMotion:
             start = 0 if self.relative else values[:1]
             return start + amount * (values - start)
 
-        moved = {name: scale(getattr(self, name)) for name in ("yaw", "pitch", "roll", "translation")}
+        moved: dict[str, Any] = {name: scale(getattr(self, name)) for name in ("yaw", "pitch", "roll", "translation")}
         return replace(self, **moved, blink=(blinks * self.blink).clamp(0, 1), gaze=gaze * self.gaze)
 
     def of(self, part: slice | Tensor) -> "HeadMotion":
@@ -173,7 +174,8 @@ class HeadMotion:
         return replace(self._map(lambda v: v - v[:1]), relative=True, blink=self.blink, gaze=self.gaze)
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> "HeadMotion":
-        return replace(self, **{name: function(getattr(self, name)) for name in TRACKS})  # type: ignore[arg-type]
+        tracks: dict[str, Any] = {name: function(getattr(self, name)) for name in TRACKS}
+        return replace(self, **tracks)
 
     def save(self, path: str | os.PathLike) -> None:
         """Write a safetensors file.
@@ -238,7 +240,7 @@ class NaturalMotion:
     ):
         check_amounts(amount, blinks, gaze)
         device = generator.device if generator is not None else "cpu"
-        seed = torch.randint(2**63 - 1, (), generator=generator, device=device).item()
+        seed = int(torch.randint(2**63 - 1, (), generator=generator, device=device))
         head, eyes = np.random.default_rng(seed).spawn(2)
         self._amount, self._gaze = amount, gaze
         self._eyes = EyeMovements(eyes, blinks)

@@ -6,6 +6,7 @@ residuals (`affine_motion`), so texture is copied from the portrait, and only wh
 
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
@@ -79,9 +80,12 @@ class Drawing:
         return frames
 
 
-def warp_picture(picture: Tensor, displacement: Tensor) -> Tensor:
-    """Fetch each pixel of (N, C, H, W) from where `displacement` (N, 2, h, w) points to."""
+def warp_picture(picture: Tensor, displacement: Tensor, eyes: Tensor | None = None) -> Tensor:
+    """Fetch each pixel of (N, C, H, W) from where `displacement` (N, 2, h, w), and `eyes` (N, 2, H, W) in addition,
+    point to."""
     flow = F.interpolate(displacement, size=picture.shape[2:], mode="bilinear")
+    if eyes is not None:
+        flow = flow + eyes
     where = flow + pixel_grid(*picture.shape[2:], like=picture).movedim(-1, 0)
     return sample(picture, where.movedim(1, -1))
 
@@ -203,7 +207,9 @@ class DetailRenderer(ModelMixin, ConfigMixin):
         if self.eye_decoder is not None:
             plane, (maps, where) = self.eye_decoder.plane(driving), self.eye_decoder.maps(own, driving)
             places = plane.places(eye_decoder.HEIGHT, eye_decoder.WIDTH)
-            moved = sample(picture, _fetched_from(motion, places.unflatten(0, (-1, 2)).flatten(1, 2)))
+            where_from = _fetched_from(motion, places.unflatten(0, (-1, 2)).flatten(1, 2))
+            turned = self.eye_decoder.turn(own, driving).movedim(1, -1).unflatten(0, (-1, 2)).flatten(1, 2)
+            moved = sample(picture, where_from + turned)
             moved = moved.unflatten(2, (2, -1)).movedim(2, 1).flatten(0, 1)
             drawings.append(Drawing(plane, places, moved, self.eye_decoder(moved, maps), where))
 
@@ -238,8 +244,9 @@ class DetailRenderer(ModelMixin, ConfigMixin):
             guidance: e, (B, G) for the clip or (B, F, G) where it changes from frame to frame, or None (stage 1).
         """
         clips, count = driving_keypoints.shape[:2]
-        motion = self._motion(source, repeat_per_frame(source_keypoints, count), driving_keypoints.flatten(0, 1))
-        warped = warp_picture(repeat_per_frame(source.picture, count), motion.displacement)
+        own, driving = repeat_per_frame(source_keypoints, count), driving_keypoints.flatten(0, 1)
+        motion, picture = self._motion(source, own, driving), repeat_per_frame(source.picture, count)
+        warped = warp_picture(picture, motion.displacement, self._turn_eyes(own, driving, picture))
         frames = warped
         for drawing in self.draw(source, source_keypoints, driving_keypoints, guidance, motion):
             frames = drawing.paste(frames)
@@ -251,6 +258,17 @@ class DetailRenderer(ModelMixin, ConfigMixin):
         seen = F.adaptive_avg_pool2d(source.picture, self.dense_motion.size)
         seen = repeat_per_frame(seen, len(driving_keypoints) // len(seen))
         return self.move(seen, source_keypoints, driving_keypoints)
+
+    def _turn_eyes(self, own: Tensor, driving: Tensor, picture: Tensor) -> Tensor | None:
+        """What turning eyes add to the displacement of pictures (N, C, H, W): (N, 2, H, W); keypoints (N, K, 3)."""
+        if self.eye_decoder is None:
+            return None
+        plane, turned = self.eye_decoder.plane(driving.float()), self.eye_decoder.turn(own.float(), driving.float())
+        flow = turned.new_zeros(len(driving), 2, *picture.shape[2:])
+        for eye in range(2):
+            one, patches = PatchPlane(plane.centre[eye::2], plane.axes[eye::2]), turned[eye::2]
+            flow = one.paste(patches, torch.ones_like(patches[:, :1]), flow)
+        return flow
 
     def _features(self, volume: Tensor, motion: AffineMotion, places: Tensor) -> Tensor:
         """The warped volume at places (N, h, w, 2) of the frames, flattened."""

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..easing import smoothstep
 from .layers import CheckpointedBlocks, pixel_grid
 from .patches import PatchPlane
 
@@ -50,6 +51,14 @@ class EyePoints:
         down = torch.stack([-along[..., 1], along[..., 0]], -1)
         return torch.stack([along, down * torch.where(down[..., 1:] < 0, -1.0, 1.0)], 2)
 
+    def inward(self, vectors: Tensor) -> Tensor:
+        """(N, 2, ..., 2) x and y in the picture -> along each eye's axes."""
+        return torch.einsum("neij,ne...j->ne...i", self.axes, vectors)
+
+    def outward(self, vectors: Tensor) -> Tensor:
+        """The inverse of `inward`."""
+        return torch.einsum("neij,ne...i->ne...j", self.axes, vectors)
+
     @property
     def gaze(self) -> Tensor:
         """(N, 2, 2) pupil from the middle between the corners, in widths of the eye."""
@@ -68,6 +77,10 @@ class EyeDecoder(CheckpointedBlocks):
 
     REACH = 0.95, 0.62  # half of the patch's width and height, in widths of the eye
     UNCHANGED, CHANGED = 0.04, 0.12  # widths of the eye that lids or pupil move before it is drawn, in part and in full
+
+    IRIS, WHITE = 0.2, 0.12  # widths of the eye: radius of the iris, and how far the white around it gives way at least
+    LID_EDGE = 0.03  # widths of the eye below a lid that do not move
+    FARTHEST = 0.085, 0.05  # widths of the eye that an iris moves to a side, and up or down: 12 and 7 degrees
 
     def __init__(self, eyes: tuple[int, ...], channels: int = 24, dilations: tuple[int, ...] = (1, 2, 4, 2, 1)):
         super().__init__()
@@ -103,20 +116,59 @@ class EyeDecoder(CheckpointedBlocks):
 
         def own(point: Tensor) -> Tensor:
             """(N, 2, 2) in the picture -> the same on the patch, in widths of the eye."""
-            return (now.axes @ ((point - middle) / now.width[..., None])[..., None])[..., 0]
+            return now.inward((point - middle) / now.width[..., None])
 
         below = [height - own(lid)[..., 1, None, None] * arch for lid in (now.upper, now.lower)]
         pupil = (grid - own(now.pupil)[..., None, None, :]).norm(dim=-1)
-        moved_lids, moved_pupil = now.openness - before.openness, (now.gaze - before.gaze).norm(dim=-1)
+        moved_lids = now.openness - before.openness
+        looked = now.inward(now.gaze) - before.inward(before.gaze)
+        moved_pupil, not_turned = looked.norm(dim=-1), (looked - self._turned(before, now)).norm(dim=-1)
         shape = pupil.shape
         single = [value[..., None, None].expand(shape) for value in (now.openness, before.openness, moved_pupil)]
         maps = torch.stack([*below, along.expand(shape), pupil, *single], 2).flatten(0, 1)
 
-        change = torch.maximum(moved_lids.abs(), moved_pupil)
+        change = torch.maximum(moved_lids.abs(), not_turned)
         change = ((change - self.UNCHANGED) / (self.CHANGED - self.UNCHANGED)).clamp(0, 1)
         ellipse = (along / 0.72).square() + ((height + 0.04) / 0.42).square()
         where = (4 * (1 - ellipse)).clamp(0, 1) * change[..., None, None]
         return maps.clamp(-2, 2), where.flatten(0, 1)[:, None]
+
+    def _turned(self, before: EyePoints, now: EyePoints) -> Tensor:
+        """How far irises move along each eye's axes, (N, 2, 2) in widths of the eye."""
+        to_the_right = now.outer.new_tensor([[1, 1], [-1, 1]])  # from inwards, and back
+        turned = (now.inward(now.gaze) - before.inward(before.gaze)) * to_the_right
+        farthest = turned.new_tensor(self.FARTHEST)
+        return turned.mean(1, keepdim=True).clamp(-farthest, farthest) * to_the_right
+
+    def turn(self, source: Tensor, driving: Tensor) -> Tensor:
+        """What turning the eyes adds to where the moved portrait is fetched from: the iris moves as a whole, the white
+        around it gives way, and lids stay.
+
+        The networks that move the portrait hardly move an iris. Both turn alike, by what their pupils say together.
+
+        Args:
+            source, driving: keypoints (N, K, 3).
+
+        Returns:
+            (2N, 2, h, w) on the patches, x and y of the portrait, 0 away from the eyes.
+        """
+        before, now = EyePoints.of(source, self.eyes), EyePoints.of(driving, self.eyes)
+        turned = self._turned(before, now)
+        middle = (now.outer + now.inner) / 2
+        place = pixel_grid(HEIGHT, WIDTH, like=driving) * driving.new_tensor(self.REACH)
+        along, height = place.unbind(-1)
+        arch = (1 - (2 * along).square()).clamp_min(0)
+        upper, lower = (now.inward((lid - middle) / now.width[..., None]) for lid in (now.upper, now.lower))
+        distance = (place - now.inward(now.gaze)[:, :, None, None]).norm(dim=-1)
+        # an iris goes under the lid ahead of it; behind it the picture must not fold, nor beside it
+        reach = self.WHITE + 2 * turned.norm(dim=-1)[..., None, None]
+        weight = smoothstep((1 - (distance - self.IRIS) / reach).clamp(0, 1))
+        for lid, side in ((upper, 1), (lower, -1)):
+            inside = side * (height - lid[..., 1, None, None] * arch)
+            edge = self.LID_EDGE + 1.6 * (side * turned[..., 1]).clamp_min(0)[..., None, None]
+            weight = weight * smoothstep((inside / edge).clamp(0, 1))
+        shift = -weight[..., None] * turned[:, :, None, None]
+        return (now.outward(shift) * now.width[:, :, None, None, None]).flatten(0, 1).movedim(-1, 1)
 
     def forward(self, picture: Tensor, maps: Tensor) -> Tensor:
         """The moved portrait on the patches (2N, 3, h, w), with `maps` for it -> the eyes drawn, (2N, 3, h, w)."""

@@ -13,7 +13,7 @@ from PIL import Image
 from ..errors import UserError
 from ..inputs.emotions import Emotion, EmotionTrack, Intensity
 from ..inputs.faces import SIZE, Face
-from ..inputs.head_motion import HeadMotion
+from ..inputs.head_motion import HeadMotion, check_amounts
 from ..inputs.numbers import BATCHES, FACES, SEEDS, TRACKS, FrameSize, check_size, check_whole_number
 from ..media.recordings import Recording
 
@@ -47,6 +47,8 @@ class ClipOptions:
         size: side of the frames in pixels: 256, 512, 1024, or "portrait", what the portrait's own face has, from 256 to
             1024. Default: 512 where the model can, else 256, as published; with `paste_back` "portrait".
         audio_track: which of a sound file's tracks, counted from 0; None is the first that is not silent.
+        head_amount, blinks, gaze: 0 to 2, how much the head moves, how often (in natural motion) or how far lids shut,
+            and how far eyes move; 1 is as usual, or as in the video or `HeadMotion`.
 
     Raises:
         UserError: a value that can be judged without the model makes no sense.
@@ -63,6 +65,9 @@ class ClipOptions:
     emotion_text: str | Sequence[str] | None = None
     size: FrameSize | None = None
     audio_track: int | None = None
+    head_amount: float = 1.0
+    blinks: float = 1.0
+    gaze: float = 1.0
 
     def __post_init__(self) -> None:
         check_whole_number(self.batch_size, "batch_size", BATCHES)
@@ -78,8 +83,14 @@ class ClipOptions:
         if self.emotion_text is not None and self.emotion not in ("neutral", None):
             raise UserError("Give either emotion or emotion_text, not both.")
         check_generator(self.generator)
+        check_amounts(*self.amounts)
         if self.size is not None:
             check_size(self.size)
+
+    @property
+    def amounts(self) -> tuple[float, float, float]:
+        """Of head motion, blinks and gaze."""
+        return self.head_amount, self.blinks, self.gaze
 
     @classmethod
     def of(cls, options: "ClipOptions | None", *arguments: Any, **named: Any) -> "ClipOptions":

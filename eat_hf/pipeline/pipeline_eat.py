@@ -499,6 +499,9 @@ class EATPipeline(DiffusionPipeline):
         emotion_text: str | Sequence[str] | None = None,
         size: FrameSize | None = None,
         audio_track: int | None = None,
+        head_amount: float = 1.0,
+        blinks: float = 1.0,
+        gaze: float = 1.0,
         return_dict: bool = True,
         callback_on_chunk_end: Callable[["EATPipeline", int, dict[str, Any]], dict[str, Any] | None] | None = None,
     ) -> Any:
@@ -508,7 +511,8 @@ class EATPipeline(DiffusionPipeline):
             image: path, PIL picture or uint8 RGB array with a face in it.
             audio: path of anything FFmpeg reads, or (samples, sampling_rate).
             emotion, intensity, head_motion, generator, batch_size, face, paste_back, align, emotion_text, size,
-                audio_track: how it shall talk, see `ClipOptions`. Emotions are those of `emotions`.
+                audio_track, head_amount, blinks, gaze: how it shall talk, see `ClipOptions`. Emotions are those of
+                `emotions`.
             output_type: "np", "pil" or "pt".
             return_dict: False gives a tuple of the output's values in its place.
             callback_on_chunk_end: called with the pipeline, the number of the chunk and {"frames": (n, H, W, 3) uint8}
@@ -525,7 +529,7 @@ class EATPipeline(DiffusionPipeline):
             raise ValueError(f"output_type must be 'np', 'pil' or 'pt', not {output_type!r}.")
         options = ClipOptions(
             *(emotion, intensity, head_motion, generator, batch_size, face, paste_back, align, emotion_text, size),
-            audio_track,
+            *(audio_track, head_amount, blinks, gaze),
         )
         recording = read_audio(audio, audio_track)
         chunks = []
@@ -598,7 +602,8 @@ class EATPipeline(DiffusionPipeline):
             mix = EmotionMix.draw(track, frames, self.networks, adaptations, generator, self._execution_device)
 
         # 5. Move the head
-        motion = self.prepare_motion(options.head_motion, frames, speech.energy, generator, options.align)
+        given = options.head_motion, frames, speech.energy, generator, options.align
+        motion = self.prepare_motion(*given, *options.amounts)
 
         # 6. Move the face
         return plan_clip(self.networks, portrait, speech, motion, mix, options.batch_size, self.progress_bar)
@@ -637,7 +642,8 @@ class EATPipeline(DiffusionPipeline):
         check_live(self.networks)
 
         def motion(generator: torch.Generator | None) -> Motion:
-            return self.begin_motion(options.head_motion, generator, options.align)
+            amounts = options.head_amount, options.blinks, options.gaze
+            return self.begin_motion(options.head_motion, generator, options.align, None, *amounts)
 
         def in_words(text: str | Sequence[str], name: str) -> Adaptation:
             return self.text_adapter(text, name).adapt(self.networks)
@@ -677,9 +683,12 @@ class EATPipeline(DiffusionPipeline):
         energy: Tensor,
         generator: torch.Generator | None = None,
         align: bool = True,
+        head_amount: float = 1.0,
+        blinks: float = 1.0,
+        gaze: float = 1.0,
     ) -> HeadMotion:
-        """Head motion of `frames` frames, whatever form it was given in."""
-        return self.begin_motion(head_motion, generator, align, frames).push(energy)
+        """Head motion of `frames` frames, whatever form it was given in; amounts as of `ClipOptions`."""
+        return self.begin_motion(head_motion, generator, align, frames, head_amount, blinks, gaze).push(energy)
 
     def begin_motion(
         self,
@@ -687,17 +696,20 @@ class EATPipeline(DiffusionPipeline):
         generator: torch.Generator | None = None,
         align: bool = True,
         max_frames: int | None = None,
+        head_amount: float = 1.0,
+        blinks: float = 1.0,
+        gaze: float = 1.0,
     ) -> Motion:
         """Head motion that is made, or played, as the voice comes in; of a driving video up to `max_frames` frames."""
         if isinstance(head_motion, str) and head_motion == "natural":
-            return NaturalMotion(generator)
+            return NaturalMotion(generator, head_amount, blinks, gaze)
         if isinstance(head_motion, str) and head_motion == "still":
-            return GivenMotion(HeadMotion.still(1))
+            head_motion = HeadMotion.still(1)
         if not isinstance(head_motion, HeadMotion):
             path = os.fspath(head_motion)
             is_saved = path.endswith(".safetensors")
             head_motion = HeadMotion.load(path) if is_saved else self.motion_from_video(path, max_frames, align=align)
-        return GivenMotion(head_motion)
+        return GivenMotion(head_motion.scaled(head_amount, blinks, gaze))
 
     def motion_from_video(
         self,
