@@ -642,8 +642,7 @@ class EATPipeline(DiffusionPipeline):
         check_live(self.networks)
 
         def motion(generator: torch.Generator | None) -> Motion:
-            amounts = options.head_amount, options.blinks, options.gaze
-            return self.begin_motion(options.head_motion, generator, options.align, None, *amounts)
+            return self.begin_motion(options.head_motion, generator, options.align, None, *options.amounts)
 
         def in_words(text: str | Sequence[str], name: str) -> Adaptation:
             return self.text_adapter(text, name).adapt(self.networks)

@@ -56,6 +56,7 @@ from .metrics import Metrics
 VIDEOS = "v1/videos"
 MOTIONS = ("natural", "still")  # without files of the server's
 OPEN = ("/health", "/docs", "/openapi.json")  # without a key
+AMOUNTS = ("head_amount", "blinks", "gaze")  # of motion
 LIVE_FIELDS = ("image", "emotion", "intensity", "emotion_text", "size", "head_motion", "seed", "paste_back", "face")
 DESCRIPTION = f"""Talking, emotional videos of one portrait and a voice.
 
@@ -63,7 +64,8 @@ DESCRIPTION = f"""Talking, emotional videos of one portrait and a voice.
 
 1. Send a text message, JSON: `image` (base64 of a picture file), `sampling_rate` (Hz) and `channels` (1 or 2) of the
    sound; as you like `emotion` (a name, or weights), `intensity`, `emotion_text`, `size`, `head_motion` (natural or
-   still), `seed`, `face`, `paste_back`; and `key`, where one is set and no header can be.
+   still), `head_amount`, `blinks` and `gaze` (0 to 2), `seed`, `face`, `paste_back`; and `key`, where one is set and no
+   header can be.
 2. The answer is `{{"type": "ready", "latency": seconds, "fps": {FPS}, "width": ..., "height": ...}}`.
 3. Send sound as binary messages of up to a second each: samples as signed 16-bit numbers, little-endian, channels
    interleaved, in real time. Send `{{"type": "set", "emotion": ..., "intensity": ...}}` at any moment; the answer
@@ -222,10 +224,11 @@ class Service:
         self.metrics.delay.observe(frame.delay)
 
     def _begin(self, given: dict[str, Any]) -> Any:
-        strange = given.keys() - {*LIVE_FIELDS, "sampling_rate", "channels", "key", "type"}
+        strange = given.keys() - {*LIVE_FIELDS, *AMOUNTS, "sampling_rate", "channels", "key", "type"}
         if strange:
             raise UserError(f"A live session knows no {shown(sorted(strange)[0])}; see the service's page /docs.")
-        options = {name: given[name] for name in LIVE_FIELDS if name != "image" and given.get(name) is not None}
+        names = [name for name in (*LIVE_FIELDS, *AMOUNTS) if name != "image"]
+        options = {name: given[name] for name in names if given.get(name) is not None}
         if "seed" in options:
             options["generator"] = options.pop("seed")
         _check_motion(options.get("head_motion", MOTIONS[0]))
@@ -298,6 +301,9 @@ def build_service(pipe: EATPipeline, limits: Limits | None = None, key: str | No
         emotion_text: Annotated[str | None, Form(description="In place of emotion, in words")] = None,
         intensity: Annotated[str, Form(description="0 to 1.5, or a timeline 0:0.5,2:1.2")] = "1",
         head_motion: Annotated[str, Form(description="natural or still")] = MOTIONS[0],
+        head_amount: Annotated[float, Form(description="0 to 2, how much the head moves")] = 1.0,
+        blinks: Annotated[float, Form(description="0 to 2, how often lids shut")] = 1.0,
+        gaze: Annotated[float, Form(description="0 to 2, how far eyes move")] = 1.0,
         size: Annotated[str | None, Form(description="256, 512, 1024 or portrait")] = None,
         seed: Annotated[int | None, Form()] = None,
         face: Annotated[int | None, Form(description="Counted from 0; the most prominent one if left out")] = None,
@@ -319,6 +325,9 @@ def build_service(pipe: EATPipeline, limits: Limits | None = None, key: str | No
             "intensity": parse_intensity(intensity),
             "emotion_text": emotion_text,
             "head_motion": head_motion,
+            "head_amount": head_amount,
+            "blinks": blinks,
+            "gaze": gaze,
             "size": parse_size(size),
             "generator": seed,
             "face": face,

@@ -204,6 +204,7 @@ def _refused(port, described):
         ({"emotion": 5}, "emotion"),
         ({"head_motion": "/etc/passwd"}, "natural or still"),
         ({"size": 77}, "size"),
+        ({"blinks": 7}, "blinks"),
         ({"emotion_text": {"a": 1}}, "emotion_text"),
         ({"strange": 1}, "strange"),
         ({"seed": -1}, "seed"),
