@@ -4,7 +4,6 @@ from pathlib import Path
 
 import gradio as gr
 
-from ..errors import UserError
 from ..inputs.emotions import MAX_INTENSITY
 from ..inputs.faces import SIZE
 from ..pipeline.arguments import DEFAULT_SIZE, ClipOptions
@@ -35,23 +34,19 @@ def live_tab(studio: Studio, inputs: Inputs) -> None:
             min_width=260,
             elem_id="live-source",
         )
-    sizes = [("256 x 256", SIZE)]
-    if studio.pipe.repos_net.largest_frames > SIZE:
-        sizes.append((f"{DEFAULT_SIZE} x {DEFAULT_SIZE}", DEFAULT_SIZE))
-    size = gr.Radio(sizes, value=SIZE, label="Size", elem_id="live-size", visible=len(sizes) > 1)
+    sizes = [str(side) for side in (SIZE, DEFAULT_SIZE) if side <= studio.pipe.repos_net.largest_frames]
+    size = gr.Radio(sizes, value=sizes[0], label="Size", elem_id="live-size", visible=len(sizes) > 1)
     with gr.Row():
         start = gr.Button("Start", variant="primary", elem_id="start-live")
         stop = gr.Button("Stop", elem_id="stop-live")
     gr.Markdown(NOTE, elem_classes="eat-note")
     token = gr.Textbox(visible="hidden", elem_id="live-token")
 
-    def admit(session: Session, portrait: str | None, emotion: str, intensity: float, size: int) -> str:
+    def admit(session: Session, portrait: str | None, emotion: str, intensity: float, size: str) -> str:
         """A token for the WebSocket."""
         image = studio.limits.read_portrait(portrait)
         studio.track(session, emotion, intensity)
-        if size not in [side for _, side in sizes]:
-            raise UserError("Live frames have 256 or 512 pixels.")
-        options = ClipOptions(emotion, float(intensity), size=size)
+        options = ClipOptions(emotion, float(intensity), size=int(size))
         return studio.live.admit(lambda: studio.begin_live(session, image, options))
 
     settings = [inputs.session, inputs.portrait, emotion, intensity, size]

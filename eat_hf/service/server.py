@@ -53,7 +53,6 @@ from ..serving.watch import Watch, timed
 from ..version import __version__
 from .metrics import Metrics
 
-VIDEOS = "v1/videos"
 MOTIONS = ("natural", "still")  # without files of the server's
 OPEN = ("/health", "/docs", "/openapi.json")  # without a key
 AMOUNTS = ("head_amount", "blinks", "gaze")  # of motion
@@ -172,7 +171,7 @@ class Service:
 
     def made(self, gone: Callable[[], bool], visitor: tuple, portrait: Any, recording: Any, options: ClipOptions):
         """Frames of a video as they are made, (n, H, W, 3) uint8, in turns with those of others."""
-        seconds = self.limits.work_seconds[VIDEOS]
+        seconds = self.limits.video_seconds
         sentence = f"This took longer than {seconds:g} s, which is the limit here, and was ended; ask for less."
 
         def frames() -> Iterator[np.ndarray]:
@@ -288,7 +287,7 @@ def build_service(pipe: EATPipeline, limits: Limits | None = None, key: str | No
         return {"emotions": list(service.pipe.emotions)}
 
     @app.post(
-        f"/{VIDEOS}",
+        "/v1/videos",
         response_class=Response,
         responses={200: {"content": {"video/mp4": {}, "multipart/x-mixed-replace": {}}}},
     )

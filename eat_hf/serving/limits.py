@@ -38,6 +38,7 @@ class Limits:
     sessions: of visitors that are remembered.
     work_seconds: of work on a request, by endpoint; an endpoint that is not listed must not be public.
     page_seconds: of what the page asks for on its own, such as drawing the voice.
+    video_seconds: of work on a video of the service.
     live_sessions: at a time; address_live_sessions: of one address.
     live_seconds: that a live session lasts at most.
     live_backlog: seconds of live sound that may wait; the next is not read before there is room.
@@ -84,10 +85,10 @@ class Limits:
             "mix": 300,
             "push_adapter": 120,
             "compare": 1200,
-            "v1/videos": 300,
         }
     )
     page_seconds: float = 60
+    video_seconds: float = 300
     live_sessions: int = 4
     address_live_sessions: int = 2
     live_seconds: float = 1800
