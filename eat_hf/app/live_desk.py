@@ -84,7 +84,6 @@ class LiveDesk:
                 sound = SoundFormat.of(given)
                 session = await run_in_threadpool(admitted.begin)
                 await attend(socket, session, sound, self.limits)
-            await socket.close()
         except Disconnect:
             return
         except (UserError, Refused) as error:

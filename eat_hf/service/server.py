@@ -361,7 +361,6 @@ def build_service(pipe: EATPipeline, limits: Limits | None = None, key: str | No
         await socket.accept()
         try:
             await service.talk(socket)
-            await socket.close()
         except Disconnect:
             return
         except (UserError, Refused) as error:

@@ -130,7 +130,7 @@ async def attend(
     limits: Limits,
     count: Callable[[LiveFrame], None] = lambda frame: None,
 ) -> LiveStream:
-    """Feed a session with what comes, and send its frames, to its end.
+    """Feed a session with what comes, and send its frames, to its end; then close.
 
     Args:
         count: called with every frame.
@@ -169,7 +169,9 @@ async def attend(
         stream.stop()
         reading.cancel()
         await asyncio.wait((making, reading), timeout=SEND_SECONDS)
-    await socket.send_json({"type": "finished", "frames": session.frames, "dropped": stream.dropped})
+    with contextlib.suppress(RuntimeError, Disconnect):  # it may have left after the last of its sound
+        await socket.send_json({"type": "finished", "frames": session.frames, "dropped": stream.dropped})
+        await socket.close()
     return stream
 
 
