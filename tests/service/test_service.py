@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -64,14 +65,9 @@ def served(model, port, key=KEY, **limits):
 
 
 @pytest.fixture(scope="module")
-def model(live_model, tmp_path_factory):
-    return live_model
-
-
-@pytest.fixture(scope="module")
-def port(model):
+def port(live_model):
     port = free_port()
-    with served(model, port, seconds=3, side=1000, megabytes=2, upload_megabytes=3, address_live_sessions=2):
+    with served(live_model, port, seconds=3, side=1000, megabytes=2, upload_megabytes=3, address_live_sessions=2):
         yield port
 
 
@@ -106,32 +102,37 @@ def called(live_pipeline, portrait, sound):
     return live_pipeline(portrait, (sound, RATE), "happy", generator=3, size=256).frames
 
 
-def talk(port, picture, sound, wishes=(), **options):
-    """A live session: what came, frames by number, and messages."""
+@contextlib.contextmanager
+def begun(port, picture, **options):
+    """A live session, and the first message that came."""
     described = {"image": base64.b64encode(picture).decode(), "sampling_rate": RATE, "seed": 3, "key": KEY, **options}
-    frames, messages = {}, []
-    with connect(f"ws://127.0.0.1:{port}/v1/live", max_size=None, open_timeout=600, ping_timeout=None) as live:
+    address = f"ws://127.0.0.1:{port}/v1/live"
+    with connect(address, max_size=None, open_timeout=600, ping_timeout=None, close_timeout=1) as live:
         live.send(json.dumps(described))
-        messages.append(json.loads(live.recv(600)))
-        if messages[0]["type"] == "ready":
-            for at in range(0, len(sound), RATE // 10):
-                live.send(sound[at : at + RATE // 10].tobytes())
-                time.sleep(0.02)
-            for wish in (*wishes, {"type": "finish"}):
-                live.send(json.dumps(wish))
-        with contextlib.suppress(ConnectionClosed):
-            while True:
-                message = live.recv(600)
-                if isinstance(message, str):
-                    messages.append(json.loads(message))
-                    continue
-                number, dropped, _ = HEADER.unpack(message[: HEADER.size])
-                frames[number] = cv2.imdecode(np.frombuffer(message[HEADER.size :], np.uint8), cv2.IMREAD_COLOR_RGB)
+        yield live, json.loads(live.recv(600))
+
+
+def say(live, sound, wishes=()):
+    """Sound, faster than it would be spoken, and wishes at its end -> frames by number, and messages."""
+    frames, messages = {}, []
+    for at in range(0, len(sound), RATE // 10):
+        live.send(sound[at : at + RATE // 10].tobytes())
+        time.sleep(0.02)
+    for wish in (*wishes, {"type": "finish"}):
+        live.send(json.dumps(wish))
+    with contextlib.suppress(ConnectionClosed):
+        while True:
+            message = live.recv(600)
+            if isinstance(message, str):
+                messages.append(json.loads(message))
+                continue
+            number, dropped, _ = HEADER.unpack(message[: HEADER.size])
+            frames[number] = cv2.imdecode(np.frombuffer(message[HEADER.size :], np.uint8), cv2.IMREAD_COLOR_RGB)
     return frames, messages
 
 
-def alike(a, b):
-    return np.corrcoef(a.ravel().astype(float), b.ravel().astype(float))[0, 1] > 0.97
+def alike(a, b, least=0.97):
+    return np.corrcoef(a.ravel().astype(float), b.ravel().astype(float))[0, 1] > least
 
 
 def test_a_video_is_that_of_one_call(client, picture, wav, called, tmp_path):
@@ -140,7 +141,7 @@ def test_a_video_is_that_of_one_call(client, picture, wav, called, tmp_path):
     assert answer.status_code == 200 and answer.headers["content-type"] == "video/mp4", answer.text
     (tmp_path / "video.mp4").write_bytes(answer.content)
     frames = np.stack(list(read_video(tmp_path / "video.mp4")))
-    assert frames.shape == called.shape and alike(frames, called)
+    assert frames.shape == called.shape and alike(frames, called, 0.9)  # H.264 halves the colours' resolution
 
 
 def test_frames_come_as_they_are_made(client, picture, wav, called):
@@ -152,8 +153,9 @@ def test_frames_come_as_they_are_made(client, picture, wav, called):
 
 
 def test_live_frames_are_those_of_one_call(port, picture, sound, called):
-    frames, messages = talk(port, picture, sound, emotion="happy")
-    assert messages[0] == {"type": "ready", "latency": messages[0]["latency"], "fps": FPS, "width": 256, "height": 256}
+    with begun(port, picture, emotion="happy") as (live, first):
+        assert first == {"type": "ready", "latency": first["latency"], "fps": FPS, "width": 256, "height": 256}
+        frames, messages = say(live, sound)
     assert messages[-1]["type"] == "finished" and messages[-1]["frames"] == len(called)
     assert len(frames) + messages[-1]["dropped"] == len(called) and len(frames) >= 12
     for number, frame in frames.items():
@@ -161,34 +163,16 @@ def test_live_frames_are_those_of_one_call(port, picture, sound, called):
 
 
 def test_two_talk_at_once_and_a_third_is_told_to_wait(port, picture, sound, called):
-    found = {}
-
-    def run(name, emotion):
-        found[name] = talk(port, picture, sound, [{"type": "set", "intensity": 0.5}], emotion=emotion)
-
-    described = {"image": base64.b64encode(picture).decode(), "sampling_rate": RATE, "key": KEY}
-    threads = [threading.Thread(target=run, args=(0, "happy"))]
-    with connect(f"ws://127.0.0.1:{port}/v1/live", max_size=None, open_timeout=600, ping_timeout=None) as second:
-        second.send(json.dumps(described))
-        assert json.loads(second.recv(600))["type"] == "ready"
-        for thread in threads:
-            thread.start()
-        deadline = time.monotonic() + 600
-        while not (refused := _refused(port, described)):
-            assert time.monotonic() < deadline
-        assert "requests" in refused
-        for thread in threads:
-            thread.join()
-    frames, messages = found[0]
-    assert messages[-1]["type"] == "finished" and any(message["type"] == "set" for message in messages)
-    assert alike(frames[min(frames)], called[min(frames)])
-
-
-def _refused(port, described):
-    """The sentence for who comes now, if it is one."""
-    with connect(f"ws://127.0.0.1:{port}/v1/live", max_size=None, open_timeout=600, ping_timeout=None) as live:
-        live.send(json.dumps(described))
-        return json.loads(live.recv(600)).get("detail")
+    with begun(port, picture, emotion="happy") as (one, first), begun(port, picture, emotion="happy") as (two, second):
+        assert first["type"] == second["type"] == "ready"
+        with begun(port, picture) as (_, third):
+            assert third["type"] == "error" and "requests" in third["detail"]
+        with ThreadPoolExecutor() as pool:
+            wish = {"type": "set", "intensity": 0.5}
+            found = list(pool.map(lambda live: say(live, sound, [wish]), (one, two)))
+    for frames, messages in found:
+        assert [message["type"] for message in messages] == ["set", "finished"]
+        assert alike(frames[0], called[0])
 
 
 @pytest.mark.parametrize(
@@ -210,18 +194,16 @@ def _refused(port, described):
         ({"seed": -1}, "seed"),
     ],
 )
-def test_mistakes_of_a_live_session_are_one_sentence(port, picture, sound, change, words):
-    _, messages = talk(port, picture, sound[:0], **change)
-    assert [message["type"] for message in messages] == ["error"]
-    assert re.search(words, messages[0]["detail"]) and "/tmp" not in messages[0]["detail"]
+def test_mistakes_of_a_live_session_are_one_sentence(port, picture, change, words):
+    with begun(port, picture, **change) as (_, first):
+        assert first["type"] == "error"
+        assert re.search(words, first["detail"]) and "/tmp" not in first["detail"]
 
 
 def test_mistakes_within_a_live_session_end_it(port, picture):
     for wrong in (b"123", bytes(2 * RATE + 2), "no json", json.dumps({"type": "dance"})):
-        described = {"image": base64.b64encode(picture).decode(), "sampling_rate": RATE, "key": KEY}
-        with connect(f"ws://127.0.0.1:{port}/v1/live", max_size=None, open_timeout=600, ping_timeout=None) as live:
-            live.send(json.dumps(described))
-            assert json.loads(live.recv(600))["type"] == "ready"
+        with begun(port, picture) as (live, first):
+            assert first["type"] == "ready"
             live.send(wrong)
             assert json.loads(live.recv(600))["type"] == "error"
 
@@ -267,19 +249,16 @@ def test_what_the_service_says_of_itself(client, port):
     assert httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200
 
 
-def test_killed_midway_it_comes_back(model, picture, sound):
+def test_killed_midway_it_comes_back(live_model, picture, sound):
     port = free_port()
-    described = {"image": base64.b64encode(picture).decode(), "sampling_rate": RATE, "key": KEY}
     for ending in (signal.SIGKILL, signal.SIGTERM):
-        with served(model, port) as process:
-            with connect(f"ws://127.0.0.1:{port}/v1/live", max_size=None, open_timeout=600, ping_timeout=None) as live:
-                live.send(json.dumps(described))
-                assert json.loads(live.recv(600))["type"] == "ready"
-                live.send(sound[: RATE // 2].tobytes())
-                process.send_signal(ending)
-                with pytest.raises(ConnectionClosed):
-                    while True:
-                        live.recv(600)
+        with served(live_model, port) as process, begun(port, picture) as (live, first):
+            assert first["type"] == "ready"
+            live.send(sound[: RATE // 2].tobytes())
+            process.send_signal(ending)
+            with pytest.raises(ConnectionClosed):
+                while True:
+                    live.recv(600)
             assert process.wait(600) in (-signal.SIGKILL, -signal.SIGTERM, 0, 128 + signal.SIGTERM)
 
 
@@ -348,9 +327,9 @@ def test_nothing_waits_without_limit():
     running.join()
 
 
-def test_the_command_serves(model):
+def test_the_command_serves(live_model):
     port = free_port()
-    command = [sys.executable, "-m", "eat_hf.cli", "serve", "--model", str(model), "--port", str(port)]
+    command = [sys.executable, "-m", "eat_hf.cli", "serve", "--model", str(live_model), "--port", str(port)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stdout.readline().strip() == f"http://127.0.0.1:{port}"
