@@ -1,6 +1,7 @@
 # What the package exports, read by type checkers and, through lazy_loader, at run time.
 # diffusers decides how to load a pipeline's component by looking for its own base classes in our namespace.
 from .inputs.head_motion import HeadMotion as HeadMotion
+from .inputs.head_motion import NaturalMotion as NaturalMotion
 from .inputs.landmark_network import FaceLandmarks as FaceLandmarks
 from .models.a2et import A2ET as A2ET
 from .models.detail_renderer import DetailRenderer as DetailRenderer

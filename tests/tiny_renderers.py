@@ -38,3 +38,17 @@ def clips(count=2, frames=2, size=64, seed=1):
     source = torch.rand(count, KEYPOINTS, 3, generator=generator) - 0.5
     driving = source[:, None] + 0.1 * torch.randn(count, frames, KEYPOINTS, 3, generator=generator)
     return pictures, source, driving, torch.randn(count, 6, generator=generator)
+
+
+EYES = tuple(range(10))
+
+
+def face(openness=0.3, gaze=0.0):
+    """Keypoints (1, 10, 3) of two eyes 0.3 wide."""
+    eyes = []
+    for x in (-0.3, 0.3):
+        side = 1 if x > 0 else -1
+        eyes.append([(x + 0.15 * side, 0.0), (x - 0.15 * side, 0.0), (x, -0.15 * openness), (x, 0.15 * openness),
+                     (x + 0.3 * gaze, 0.0)])  # fmt: skip
+    points = torch.tensor(eyes).transpose(0, 1).reshape(1, 10, 2)
+    return torch.cat([points, torch.zeros(1, 10, 1)], -1)

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from ..inputs.head_motion import HeadMotion
-from ..models.motion_estimator import MotionEstimator
+from .driver_eyes import EyeReader
+from .networks import Networks
 from .portrait import Portrait, read_motion
 
 DRIVING_SMOOTHING = 0.04  # seconds; takes the estimator's tremble out of a driving video's pose
@@ -44,15 +45,23 @@ def pose_head(portrait: Portrait, motion: HeadMotion) -> HeadPose:
 
 
 @torch.no_grad()
-def follow_driver(estimator: MotionEstimator, batches: Iterable[Tensor]) -> HeadMotion:
-    """Head motion of a driving video, relative to its first frame.
+def follow_driver(networks: Networks, batches: Iterable[Tensor]) -> HeadMotion:
+    """Head motion of a driving video, relative to its first frame; and its blinks and gaze, of networks that see eyes.
 
     Args:
         batches: its frames, (n, 3, 256, 256) in [0, 1] one after the other, around the face.
     """
-    read = [read_motion(estimator, batch) for batch in batches]
+    eyes = EyeReader.of(networks)
+    read, keypoints = [], []
+    for batch in batches:
+        read.append(read_motion(networks.motion_estimator, batch))
+        if eyes is not None:
+            keypoints.append(eyes.read(batch, read[-1]))
     yaw, pitch, roll, translation = (
         torch.cat([getattr(motion, name) for motion in read]).cpu() for name in ("yaw", "pitch", "roll", "translation")
     )
     motion = HeadMotion(yaw, pitch, roll, translation, relative=False)
-    return motion.smoothed(DRIVING_SMOOTHING).relative_to_start()
+    smooth = motion.smoothed(DRIVING_SMOOTHING)
+    if eyes is not None:
+        smooth = eyes.move(smooth, torch.cat(keypoints))
+    return smooth.relative_to_start()

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError, shown
 from ..inputs.numbers import AMOUNTS, FACES, SEEDS, check_number, check_whole_number, parse_size
@@ -118,7 +118,7 @@ def check(job: Job, emotions: Sequence[str] | None = None) -> tuple["Emotion", "
     return found
 
 
-def _amounts(job: Job) -> dict[str, float]:
+def _amounts(job: Job) -> dict[str, Any]:
     """Those of motion that the job says."""
     said = {name: getattr(job, name) for name in MOTION_AMOUNTS}
     return {name: amount for name, amount in said.items() if amount is not None}

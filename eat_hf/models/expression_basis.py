@@ -59,8 +59,10 @@ class ExpressionBasis(ModelMixin, ConfigMixin):
         for name, numbers in deformations.items():
             if numbers is not None and len(numbers) != 3 * keypoints:
                 raise ValueError(f"{name} must be {3 * keypoints} numbers, three a keypoint, not {len(numbers)}.")
-        if gaze_deformation is not None and [len(numbers) for numbers in gaze_deformation] != [3 * keypoints] * 2:
-            raise ValueError(f"gaze_deformation must be twice {3 * keypoints} numbers, three a keypoint.")
+        if gaze_deformation is not None:
+            sizes = [len(numbers) if isinstance(numbers, Sequence) else 0 for numbers in gaze_deformation]
+            if sizes != [3 * keypoints] * 2:
+                raise ValueError(f"gaze_deformation must be twice {3 * keypoints} numbers, three a keypoint.")
         if (lips is None) != (parting_deformation is None):
             raise ValueError("lips and parting_deformation belong together.")
         self.register_buffer("directions", torch.eye(3 * keypoints, coefficients))

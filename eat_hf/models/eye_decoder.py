@@ -5,6 +5,7 @@ stay the portrait's own where they do not. Each eye is a patch of its own, as se
 so that both are drawn alike.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +18,8 @@ from .patches import PatchPlane
 
 HEIGHT, WIDTH = 64, 96  # of the patch of an eye, in pixels
 MAPS = 7
+EYEBALL = 0.4  # its radius in widths of the eye between its corners: of people 12 of 30 mm
+DEGREE = EYEBALL * math.pi / 180  # how far a pupil moves when the eye turns by that, in widths of the eye
 
 
 @dataclass
@@ -64,6 +67,12 @@ class EyePoints:
         """(N, 2, 2) pupil from the middle between the corners, in widths of the eye."""
         return (self.pupil - (self.outer + self.inner) / 2) / self.width[..., None]
 
+    @property
+    def looking(self) -> Tensor:
+        """(N, 2) how far both pupils are to the right and up of the middle between the corners, in widths of the eye
+        and along its axes."""
+        return (self.inward(self.gaze) * self.gaze.new_tensor([[1, -1], [-1, -1]])).mean(1)
+
 
 class EyeDecoder(CheckpointedBlocks):
     """A few convolutions on the patch of every eye.
@@ -80,7 +89,7 @@ class EyeDecoder(CheckpointedBlocks):
 
     IRIS, WHITE = 0.2, 0.12  # widths of the eye: radius of the iris, and how far the white around it gives way at least
     LID_EDGE = 0.03  # widths of the eye below a lid that do not move
-    FARTHEST = 0.085, 0.05  # widths of the eye that an iris moves to a side, and up or down: 12 and 7 degrees
+    FARTHEST = 0.078, 0.05  # widths of the eye that an iris moves to a side, and up or down: 11 and 7 degrees
 
     def __init__(self, eyes: tuple[int, ...], channels: int = 24, dilations: tuple[int, ...] = (1, 2, 4, 2, 1)):
         super().__init__()
@@ -135,10 +144,9 @@ class EyeDecoder(CheckpointedBlocks):
 
     def _turned(self, before: EyePoints, now: EyePoints) -> Tensor:
         """How far irises move along each eye's axes, (N, 2, 2) in widths of the eye."""
-        to_the_right = now.outer.new_tensor([[1, 1], [-1, 1]])  # from inwards, and back
-        turned = (now.inward(now.gaze) - before.inward(before.gaze)) * to_the_right
-        farthest = turned.new_tensor(self.FARTHEST)
-        return turned.mean(1, keepdim=True).clamp(-farthest, farthest) * to_the_right
+        farthest = now.outer.new_tensor(self.FARTHEST)
+        turned = (now.looking - before.looking).clamp(-farthest, farthest)
+        return turned[:, None] * turned.new_tensor([[1, -1], [-1, -1]])
 
     def turn(self, source: Tensor, driving: Tensor) -> Tensor:
         """What turning the eyes adds to where the moved portrait is fetched from: the iris moves as a whole, the white
@@ -158,14 +166,18 @@ class EyeDecoder(CheckpointedBlocks):
         place = pixel_grid(HEIGHT, WIDTH, like=driving) * driving.new_tensor(self.REACH)
         along, height = place.unbind(-1)
         arch = (1 - (2 * along).square()).clamp_min(0)
+        slope = torch.where(arch > 0, -8 * along, 0)
         upper, lower = (now.inward((lid - middle) / now.width[..., None]) for lid in (now.upper, now.lower))
         distance = (place - now.inward(now.gaze)[:, :, None, None]).norm(dim=-1)
         # an iris goes under the lid ahead of it; behind it the picture must not fold, nor beside it
         reach = self.WHITE + 2 * turned.norm(dim=-1)[..., None, None]
         weight = smoothstep((1 - (distance - self.IRIS) / reach).clamp(0, 1))
         for lid, side in ((upper, 1), (lower, -1)):
-            inside = side * (height - lid[..., 1, None, None] * arch)
-            edge = self.LID_EDGE + 1.6 * (side * turned[..., 1]).clamp_min(0)[..., None, None]
+            lid_height = lid[..., 1, None, None]
+            inside = side * (height - lid_height * arch)
+            down = (side * turned[..., 1, None, None]).clamp_min(0)
+            along_lid = (-side * lid_height * slope * turned[..., 0, None, None]).clamp_min(0)
+            edge = self.LID_EDGE + 1.6 * (down + along_lid)
             weight = weight * smoothstep((inside / edge).clamp(0, 1))
         shift = -weight[..., None] * turned[:, :, None, None]
         return (now.outward(shift) * now.width[:, :, None, None, None]).flatten(0, 1).movedim(-1, 1)

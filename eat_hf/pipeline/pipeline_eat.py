@@ -718,7 +718,7 @@ class EATPipeline(DiffusionPipeline):
         batch_size: int = DRIVING_BATCH,
         align: bool = True,
     ) -> HeadMotion:
-        """Head motion of a driving video, relative to its first frame.
+        """Head motion of a driving video, relative to its first frame, and its blinks and gaze if the model sees them.
 
         Args:
             align: cut out the square around the first frame's face; False takes frames of 256 x 256 as they are.
@@ -734,7 +734,7 @@ class EATPipeline(DiffusionPipeline):
             while batch := list(itertools.islice(crops, batch_size)):
                 yield to_pixel_values(torch.from_numpy(np.stack(batch)).to(self._execution_device))
 
-        return follow_driver(self.motion_estimator, batches())
+        return follow_driver(self.networks, batches())
 
 
 # `DiffusionPipeline.from_pretrained` looks up the class that model_index.json names here

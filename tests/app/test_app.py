@@ -74,12 +74,15 @@ def frames_of(video) -> np.ndarray:
 
 
 def test_a_video_says_what_it_is_and_the_code_makes_the_same(server, given, files, tmp_path, monkeypatch):
-    job = server.client().submit(**given, emotion="angry", intensity=1.2, seed=3, api_name="/animate")
+    job = server.client().submit(
+        **given, emotion="angry", intensity=1.2, seed=3, head_amount=0.5, blinks=2, api_name="/animate"
+    )
     video, code, nothing = job.result()
     assert nothing is None and Path(video).name == "angry.mp4"
     assert any(step[2] is not None for step in job.outputs()[:-1])  # frames come while it is made
     with av.open(video) as container:
         assert "AI-generated" in container.metadata["comment"]
+    assert "head_amount=0.5" in code and "blinks=2" in code and "gaze" not in code
     frames = frames_of(video)
     assert len(frames) == 10 and find_watermark(frames).marked
     for name, file in (("face.png", "face.png"), ("word.wav", "word.wav")):
@@ -102,6 +105,7 @@ def test_a_video_says_what_it_is_and_the_code_makes_the_same(server, given, file
         ({"voice": "short.wav"}, "at least 0.2 s"),
         ({"head_motion": "driving video"}, "Upload the driving video"),
         ({"face": 7}, "face"),
+        ({"gaze": 3}, "2"),
     ],
     ids=lambda value: None if isinstance(value, str) else "-".join(f"{k} {v}" for k, v in value.items()),
 )

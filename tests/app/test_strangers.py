@@ -76,6 +76,7 @@ def animate(uploads, **changed) -> list:
     inputs = {
         "portrait": uploads["face.png"], "voice": uploads["word.wav"], "emotion": "happy", "intensity": 1,
         "head_motion": "natural", "driving_video": None, "picture": "crop", "seed": 0, "face": None,
+        "head_amount": 1, "blinks": 1, "gaze": 1,
     }  # fmt: skip
     return list({**inputs, **changed}.values())
 

@@ -14,7 +14,7 @@ import pytest
 
 from eat_hf.cli import jobs
 from eat_hf.cli import main as cli
-from eat_hf.cli.jobs import claim, read_manifest, run_manifest
+from eat_hf.cli.jobs import check, claim, read_manifest, run_manifest
 from eat_hf.constants import EMOTIONS
 from eat_hf.errors import UserError
 
@@ -211,7 +211,7 @@ def test_failures_of_other_runs_stay_in_the_report(folder, runner):
 
 def test_unknown_columns_are_named_in_one_sentence(folder):
     with pytest.raises(
-        UserError, match="has columns 'mood', 'colour'; columns are audio, audio_track, emotion"
+        UserError, match="has columns 'mood', 'colour'; columns are audio, audio_track, blinks, emotion"
     ) as caught:
         read_manifest(write(folder, "image,mood,audio,output,colour", "a,b,c,d.mp4,e"))
     assert "\n" not in str(caught.value)
@@ -225,6 +225,18 @@ def test_a_line_says_what_the_options_say(folder):
     assert (first.timeline, first.intensity, first.face, first.paste_back) == ("0:sad,1:happy", "0.5", 1, True)
     assert first.image == folder / "face.png" and first.head_motion == str(folder / "turn.safetensors")
     assert (second.timeline, second.intensity, second.head_motion, second.face) == (None, "1", "still", None)
+
+
+def test_lines_say_how_much_heads_and_eyes_move(folder):
+    manifest = write(folder, "image;audio;output;head_amount;blinks;gaze",
+                     "face.png;voice.wav;a.mp4;0,5;2;0",
+                     "face.png;voice.wav;b.mp4;;much;",
+                     "face.png;voice.wav;c.mp4;3;;")  # fmt: skip
+    first, second, third = read_manifest(manifest)
+    assert (first.head_amount, first.blinks, first.gaze) == (0.5, 2, 0)
+    assert "blinks is a number, not 'much'" in second.error
+    with pytest.raises(UserError, match="head_amount must be a number from 0 to 2"):
+        check(third)
 
 
 @pytest.mark.parametrize(

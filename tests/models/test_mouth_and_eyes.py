@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny_renderers import DETAIL, KEYPOINTS
+from tiny_renderers import DETAIL, EYES, KEYPOINTS, face
 
 from eat_hf import DetailRenderer
 from eat_hf.keypoints import rotation_from_degrees
@@ -73,20 +73,6 @@ def test_a_head_from_the_side_gives_finite_maps(guide):
     assert maps.isfinite().all() and maps.abs().max() <= 2
 
 
-EYES = tuple(range(10))
-
-
-def face(openness=0.3, gaze=0.0):
-    """Keypoints (1, 10, 3) of two eyes 0.3 wide."""
-    eyes = []
-    for x in (-0.3, 0.3):
-        side = 1 if x > 0 else -1
-        eyes.append([(x + 0.15 * side, 0.0), (x - 0.15 * side, 0.0), (x, -0.15 * openness), (x, 0.15 * openness),
-                     (x + 0.3 * gaze, 0.0)])  # fmt: skip
-    points = torch.tensor(eyes).transpose(0, 1).reshape(1, 10, 2)
-    return torch.cat([points, torch.zeros(1, 10, 1)], -1)
-
-
 def test_an_eye_patch_is_seen_from_its_outer_corner():
     plane = EyeDecoder(EYES).plane(face())
     assert torch.allclose(plane.centre, torch.tensor([[-0.3, 0.0], [0.3, 0.0]]))
@@ -103,6 +89,33 @@ def test_eyes_that_stay_are_not_drawn():
         where = decoder.maps(face(), changed)[1]
         assert where.shape == (2, 1, HEIGHT, WIDTH)
         assert where[:, 0, HEIGHT // 2, WIDTH // 2].min() == 1 and where[:, 0, [0, -1]].max() == 0
+
+
+def test_an_iris_turns_as_a_whole_and_lids_stay():
+    decoder = EyeDecoder(EYES)
+    assert not decoder.turn(face(), face()).any()
+    looking = face(gaze=0.05)
+    turned = decoder.turn(face(), looking)
+    assert turned.shape == (2, 2, HEIGHT, WIDTH)
+    place = decoder.plane(looking).places(HEIGHT, WIDTH)
+    for eye, x in enumerate((-0.3, 0.3)):
+        from_pupil = (place[eye] - torch.tensor([x + 0.015, 0.0])).norm(dim=-1)
+        assert torch.allclose(turned[eye, 0][from_pupil < 0.01], torch.tensor(-0.015), atol=1e-4)
+        outside = (place[eye, ..., 1].abs() > 0.045) | ((place[eye, ..., 0] - x).abs() > 0.15)
+        assert not turned[eye][:, outside].any() and not turned[eye, 1].any()
+    assert decoder.maps(face(), looking)[1].max() == 0  # there is nothing to draw
+
+
+@pytest.mark.parametrize("gaze", [(0.1, 0.0), (0.0, 0.06), (-0.08, -0.06)])
+def test_turning_eyes_do_not_fold_the_picture_and_stay_in_it(gaze):
+    looking = face(openness=0.4)
+    looking[:, 8:, :2] += 0.3 * torch.tensor(gaze)
+    decoder = EyeDecoder(EYES)
+    turned = decoder.turn(face(openness=0.4), looking)
+    assert turned.abs().amax((0, 2, 3))[0] <= 0.3 * 0.079 and turned.abs().amax((0, 2, 3))[1] <= 0.3 * 0.051
+    where_from = decoder.plane(looking).places(HEIGHT, WIDTH).movedim(-1, 1) + turned
+    assert (where_from[:, 1].diff(dim=1) > 0).all()
+    assert (where_from[0, 0].diff(dim=1) > 0).all() and (where_from[1, 0].diff(dim=1) < 0).all()
 
 
 def test_a_fresh_decoder_keeps_the_eyes():

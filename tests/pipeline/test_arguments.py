@@ -25,6 +25,11 @@ NAN, HUGE = float("nan"), 10**5000  # more digits than Python writes
         ({"face": 0.5}, "face must be"),
         ({"audio_track": -1}, "audio_track must be a whole number from 0"),
         ({"audio_track": "1"}, "audio_track must be"),
+        ({"head_amount": -0.1}, "head_amount must be a number from 0 to 2, not -0.1"),
+        ({"blinks": 2.1}, "blinks must be a number from 0 to 2"),
+        ({"gaze": NAN}, "gaze must be a number from 0 to 2"),
+        ({"gaze": "1"}, "gaze must be a number"),
+        ({"blinks": HUGE}, "blinks must be a number"),
         ({"intensity": 1e9}, "between 0 and 1.5"),
         ({"intensity": NAN}, "between 0 and 1.5"),
         ({"intensity": HUGE}, "between 0 and 1.5"),
@@ -46,6 +51,7 @@ def test_values_out_of_range_are_one_sentence(options, words):
 def test_the_ends_of_the_ranges_are_in_them():
     assert ClipOptions(generator=2**64 - 1, batch_size=1024, face=0, intensity=1.5).seeded().initial_seed() == 2**64 - 1
     assert ClipOptions(generator=np.int64(3), batch_size=np.int32(1), intensity=0).seeded().initial_seed() == 3
+    assert ClipOptions(head_amount=0, blinks=np.float32(2), gaze=1).amounts == (0, 2, 1)
     ClipOptions(emotion={"happy": 1000, "sad": 0}, intensity=[(0, 0), (86400, 1.5)])
 
 

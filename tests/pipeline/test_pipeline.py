@@ -397,6 +397,17 @@ def test_data_that_was_cropped_before(tiny_pipeline, portrait, audio, tmp_path):
             tiny_pipeline(picture, audio, head_motion=video, align=False)
 
 
+def test_amounts_of_motion(tiny_pipeline, portrait, audio):
+    def frames(**options):
+        return tiny_pipeline(portrait, audio, generator=1, **options).frames
+
+    still, usual = frames(head_motion="still"), frames()
+    assert difference(frames(head_amount=0, blinks=0, gaze=0), still) == 0 and difference(usual, still) > 0
+    turning = HeadMotion(torch.linspace(0, 20, 6), *torch.zeros(2, 6), torch.zeros(6, 3))
+    half = HeadMotion(torch.linspace(0, 10, 6), *torch.zeros(2, 6), torch.zeros(6, 3))
+    assert difference(frames(head_motion=turning, head_amount=0.5), frames(head_motion=half)) <= 1
+
+
 def test_a_real_driving_video(tiny_pipeline, real_inputs):
     motion = tiny_pipeline.motion_from_video(real_inputs / "driving_9s.mp4", max_frames=10)
     assert len(motion) == 10 and motion.yaw.isfinite().all()

@@ -19,12 +19,12 @@ from eat_hf import (
 from eat_hf.keypoints import hull_volume
 from eat_hf.media.files import write_atomically
 from eat_hf.models.components import load_component
+from eat_hf.models.eye_decoder import DEGREE
 
 from ..data.dataset import Corpus
 from ..data.frames import FrameBank
 from ..loop.command_line import latent_folder, parse_options, run_script
 
-EYEBALL = 0.4  # its radius in widths of the eye between its corners: of people 12 of 30 mm
 LIPS = ("inner_lip_upper_middle", "inner_lip_lower_middle")
 
 
@@ -101,7 +101,7 @@ def gaze_deformation(corpus: str, exponent: float, clips: int = 400) -> list[lis
     if not causes:
         return None
     effects = np.linalg.lstsq(np.concatenate(causes), np.concatenate(found), rcond=None)[0][:2].reshape(2, -1, 3)
-    degree = EYEBALL * np.mean(widths) * np.pi / 180
+    degree = DEGREE * np.mean(widths)
     moved = [effects[0, pupils, 0].mean(), -effects[1, pupils, 1].mean()]
     if min(moved) < degree:  # hardly anybody looks about
         return None
