@@ -228,6 +228,7 @@ def test_mistakes_of_a_video_are_one_sentence(client, picture, wav):
     assert client.post("/v1/videos", files={**files, "audio": bytes(4_000_000)}).status_code == 413
 
     def endless():
+        yield b'--x\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n\r\n'
         for _ in range(50):
             yield bytes(100_000)
 
