@@ -4,8 +4,10 @@ window.eatLive = (() => {
     process([channels]) { if (channels.length) this.port.postMessage(channels[0].slice()); return true; }
   })`;
   const PIECE = 0.04; // seconds of sound in a message
-  const SLACK = 0.25, MOST = 4; // seconds that playing waits beside the server's latency, at first and at most
-  const WAITING = 120; // frames that wait for their moment, at most
+  const SLACK = 0.25, MOST = 10; // seconds: by how much more than the latency playing waits at first; how long at most
+  const STEP = 0.08; // seconds that picture and sound may be apart
+  const UNSENT = 20; // seconds of sound that the network may lag behind
+  const WAITING = 300; // frames that wait for their moment, at most
   let now = null; // the session that runs
 
   const tell = text => { document.querySelector("#live .eat-live-status").textContent = text; };
@@ -25,7 +27,7 @@ window.eatLive = (() => {
   async function start(token, source, voice) {
     stop();
     const session = now = {context: new AudioContext(), frames: [], shown: [], parts: [], length: 0, sent: 0,
-                           begin: null, delay: null, dropped: 0, ready: false, over: false};
+                           begin: null, delay: null, dropped: 0, missed: 0, ready: false, over: false};
     try {
       const node = await sound(session, source, voice);
       const module = URL.createObjectURL(new Blob([TAP], {type: "text/javascript"}));
@@ -88,22 +90,31 @@ window.eatLive = (() => {
       whole[at++] = Math.max(-32768, Math.min(32767, Math.round(32768 * value)));
     [session.parts, session.length] = [[], 0];
     session.sent += whole.length;
-    if (session.socket.readyState === WebSocket.OPEN) session.socket.send(whole.buffer);
+    if (session.socket.bufferedAmount > 2 * UNSENT * session.context.sampleRate) {
+      session.told = true;
+      tell("The connection, or the server, is too slow for live sound.");
+      close(session);
+    } else if (session.socket.readyState === WebSocket.OPEN) session.socket.send(whole.buffer);
   }
 
   async function receive(session, data) {
-    const [number, dropped, behind] = new Uint32Array(data, 0, 3);
+    const [number, dropped] = new Uint32Array(data, 0, 3);
     const picture = await createImageBitmap(new Blob([new Uint8Array(data, 12)], {type: "image/jpeg"}));
-    session.dropped = dropped;
-    session.frames.push({number, picture});
-    session.frames.sort((a, b) => a.number - b.number);
-    while (session.frames.length > WAITING) session.frames.shift().picture.close();
-    // a frame that comes too late moves the play of everything behind it
+    if (session.closed) return picture.close();
+    session.dropped = dropped + session.missed;
+    // a frame that comes too late moves the play of everything behind it, as far as may be
     const late = position(session) - number / session.fps;
     if (late > 0 && session.delay < MOST) {
       session.delay = Math.min(MOST, session.delay + late + 0.05);
       session.later.delayTime.setTargetAtTime(session.delay, session.context.currentTime, 0.05);
     }
+    if (position(session) - number / session.fps > STEP) { // and is not shown out of step
+      session.missed++;
+      return picture.close();
+    }
+    session.frames.push({number, picture});
+    session.frames.sort((a, b) => a.number - b.number);
+    while (session.frames.length > WAITING) session.frames.shift().picture.close();
   }
 
   // seconds of the sound that are played by now
@@ -123,7 +134,7 @@ window.eatLive = (() => {
       due.picture.close();
       session.shown.push({number: due.number, position: position(session)});
       if (session.shown.length > 500) session.shown.shift();
-      tell(session.dropped ? `Live. ${session.dropped} frames were left out: this server is busy.` : "Live.");
+      tell(session.dropped ? `Live. ${session.dropped} frames were left out: there was no time for them.` : "Live.");
     } else if (session.over && !session.frames.length) {
       if (!session.told) tell("The session is over.");
       close(session);

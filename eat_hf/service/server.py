@@ -105,10 +105,12 @@ class Door:
 
         async def answer(message: Message) -> None:
             nonlocal status
-            if message["type"] == "http.response.start":
-                if too_large:  # whatever has become of the exception on its way
-                    raise Refused(413, self._sentence)
-                status = message["status"]
+            if too_large and status in (0, 413):  # whatever the app makes of a body that breaks off
+                if status == 0:
+                    status = 413
+                    await JSONResponse({"detail": self._sentence}, status)(scope, receive, send)
+                return
+            status = message.get("status", status)
             await send(message)
 
         try:
