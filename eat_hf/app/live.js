@@ -27,7 +27,7 @@ window.eatLive = (() => {
   async function start(token, source, voice) {
     stop();
     const session = now = {context: new AudioContext(), frames: [], shown: [], parts: [], length: 0, sent: 0,
-                           begin: null, delay: null, dropped: 0, missed: 0, ready: false, over: false};
+                           begin: null, delay: null, dropped: 0, missed: 0, newest: -1, ready: false, over: false};
     try {
       const node = await sound(session, source, voice);
       const module = URL.createObjectURL(new Blob([TAP], {type: "text/javascript"}));
@@ -97,10 +97,8 @@ window.eatLive = (() => {
     } else if (session.socket.readyState === WebSocket.OPEN) session.socket.send(whole.buffer);
   }
 
-  async function receive(session, data) {
+  function receive(session, data) {
     const [number, dropped] = new Uint32Array(data, 0, 3);
-    const picture = await createImageBitmap(new Blob([new Uint8Array(data, 12)], {type: "image/jpeg"}));
-    if (session.closed) return picture.close();
     session.dropped = dropped + session.missed;
     // a frame that comes too late moves the play of everything behind it, as far as may be
     const late = position(session) - number / session.fps;
@@ -108,13 +106,9 @@ window.eatLive = (() => {
       session.delay = Math.min(MOST, session.delay + late + 0.05);
       session.later.delayTime.setTargetAtTime(session.delay, session.context.currentTime, 0.05);
     }
-    if (position(session) - number / session.fps > STEP) { // and is not shown out of step
-      session.missed++;
-      return picture.close();
-    }
-    session.frames.push({number, picture});
-    session.frames.sort((a, b) => a.number - b.number);
-    while (session.frames.length > WAITING) session.frames.shift().picture.close();
+    if (position(session) - number / session.fps > STEP) session.missed++; // and is not shown out of step
+    else session.frames.push({number, picture: new Blob([new Uint8Array(data, 12)], {type: "image/jpeg"})});
+    while (session.frames.length > WAITING) session.frames.shift();
   }
 
   // seconds of the sound that are played by now
@@ -125,15 +119,18 @@ window.eatLive = (() => {
     requestAnimationFrame(() => draw(session));
     if (session.begin === null) return;
     let due = null;
-    while (session.frames.length && session.frames[0].number / session.fps <= position(session)) {
-      due?.picture.close();
+    while (session.frames.length && session.frames[0].number / session.fps <= position(session))
       due = session.frames.shift();
-    }
     if (due) {
-      document.querySelector("#live canvas").getContext("2d").drawImage(due.picture, 0, 0);
-      due.picture.close();
-      session.shown.push({number: due.number, position: position(session)});
-      if (session.shown.length > 500) session.shown.shift();
+      createImageBitmap(due.picture).then(picture => {
+        if (!session.closed && due.number > session.newest) {
+          session.newest = due.number;
+          document.querySelector("#live canvas").getContext("2d").drawImage(picture, 0, 0);
+          session.shown.push({number: due.number, position: position(session)});
+          if (session.shown.length > 500) session.shown.shift();
+        }
+        picture.close();
+      });
       tell(session.dropped ? `Live. ${session.dropped} frames were left out: there was no time for them.` : "Live.");
     } else if (session.over && !session.frames.length) {
       if (!session.told) tell("The session is over.");
@@ -158,7 +155,6 @@ window.eatLive = (() => {
     session.stream?.getTracks().forEach(track => track.stop());
     session.socket?.close();
     if (session.context.state !== "closed") session.context.close();
-    session.frames.forEach(frame => frame.picture.close());
     session.frames = [];
     if (now === session) now = null;
   }

@@ -13,7 +13,8 @@ from ..animation.clip_plan import ClipPlan
 from ..media.watermark import Watermark
 from ..pipeline.live import LiveSession
 
-AT_ONCE = 5  # frames that are rendered of what was heard since the last look
+AT_ONCE = 5  # frames that are rendered at most of what was heard since the last look,
+ROUND = 0.2  # and seconds that this takes, unless a single frame takes longer
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,8 @@ class LiveFrame:
 class LiveStream:
     """Feeds a session from one thread, while another brings sound.
 
-    Whatever sound is there is heard at once; of the frames that become certain with it, up to `AT_ONCE` are rendered,
-    evenly spread, and the others left out. So a machine that is too slow shows fewer frames, and is never behind by
+    Whatever sound is there is heard at once; of the frames that become certain with it, as many are rendered as there is
+    time for, evenly spread, the newest among them, and the others left out. So a machine that is too slow shows fewer frames, and is never behind by
     more than it takes to render so many.
 
     Args:
@@ -55,6 +56,7 @@ class LiveStream:
         self.session, self.sampling_rate = session, sampling_rate
         self.made = self.dropped = 0
         self.heard = self.worked = 0.0
+        self._cost = 0.0  # seconds that a frame takes
         self._show, self._backlog = show, backlog
         self._mark = Watermark()
         self._changed = threading.Condition()
@@ -102,7 +104,7 @@ class LiveStream:
             began = time.monotonic()
             if heard and not self._stopped:
                 samples, first = np.concatenate(heard, 1), self.session.frames
-                self._make(first, self.session.hear(samples, self.sampling_rate), came, AT_ONCE)
+                self._make(first, self.session.hear(samples, self.sampling_rate), came, self._affordable)
                 self.heard += samples.shape[1] / self.sampling_rate
             if over and not self._stopped:
                 # nothing presses any more: the frames of the last moment are all made
@@ -112,13 +114,22 @@ class LiveStream:
             if over or self._stopped:
                 return
 
+    @property
+    def _affordable(self) -> int:
+        """Frames that there is time for at a time."""
+        return AT_ONCE if not self._cost else max(1, min(AT_ONCE, int(ROUND / self._cost)))
+
     def _make(self, first: int, plan: ClipPlan | None, came: float, most: int | None) -> None:
         """Render and show a plan, whose first frame is of number `first`, or as many of its frames."""
         if plan is None:
             return
-        count = len(plan)
-        chosen = range(count) if most is None or count <= most else np.linspace(0, count - 1, most).round().astype(int)
+        count, began = len(plan), time.monotonic()
+        chosen = np.arange(count)
+        if most is not None and count > most:
+            chosen = np.linspace(count - 1, 0, most)[::-1].round().astype(int)
         frames = self.session.render(plan.only([int(place) for place in chosen]))
+        cost = (time.monotonic() - began) / len(chosen)
+        self._cost = 0.5 * (self._cost + cost) if self._cost else cost
         self.dropped += count - len(chosen)
         for place, picture in zip(chosen, frames, strict=True):
             if self._stopped:
