@@ -90,10 +90,11 @@ class EmotionTrack:
             keyframes = (*before, (max(seconds, 0.0), _normalised(emotion, emotions)))
         if intensity is not None:
             value = _check_intensity(intensity)
-            now = float(np.interp(seconds, *zip(*strength, strict=True)))
+            moments, values = zip(*strength, strict=True)
+            now = float(np.interp(seconds, moments, values))
+            earlier = (entry for entry in strength if entry[0] < seconds)
             fade = (seconds, now), (seconds + CROSS_FADE, value)
-            before = (entry for entry in strength if entry[0] < seconds)
-            strength = (*before, *fade) if seconds > 0 else ((0.0, value),)
+            strength = (*earlier, *fade) if seconds > 0 else ((0.0, value),)
         return EmotionTrack(keyframes, strength)._checked(emotions)
 
     def since(self, seconds: float) -> "EmotionTrack":

@@ -1,5 +1,7 @@
 """What the service counts, for Prometheus."""
 
+from typing import Any
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 DELAYS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # seconds
@@ -12,7 +14,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        named = {"namespace": "eat_hf", "registry": self.registry}
+        named: dict[str, Any] = {"namespace": "eat_hf", "registry": self.registry}
         self.requests = Counter("requests", "Requests, by route and status", ["route", "status"], **named)
         self.under_way = Gauge("videos_under_way", "Videos that are made now, or wait for their turn", **named)
         self.live_sessions = Gauge("live_sessions", "Live sessions that are open", **named)

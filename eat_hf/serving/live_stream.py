@@ -35,9 +35,9 @@ class LiveFrame:
 class LiveStream:
     """Feeds a session from one thread, while another brings sound.
 
-    Whatever sound is there is heard at once; of the frames that become certain with it, as many are rendered as there is
-    time for, evenly spread, the newest among them, and the others left out. So a machine that is too slow shows fewer frames, and is never behind by
-    more than it takes to render so many.
+    Whatever sound is there is heard at once; of the frames that become certain with it, as many are rendered as there
+    is time for, evenly spread, the newest among them, and the others left out. So a machine that is too slow shows
+    fewer frames, and is never behind by more than it takes to render those.
 
     Args:
         session: that nobody else pushes to.
