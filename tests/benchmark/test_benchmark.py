@@ -155,7 +155,7 @@ def test_mistakes(tiny_pipeline, tiny_model, options, tmp_path, capsys):
 def test_live_frames_are_timed(live_model, options, tmp_path, capsys):
     given = ["--model", str(live_model), "--image", options.image, "--audio", options.audio, "--device", "cpu"]
     cli.main(["benchmark", "--live", "--sessions", "1,2", *given, "-o", str(tmp_path / "found")])
-    assert "sound to picture" in capsys.readouterr().out
+    assert "Live, live_model" in capsys.readouterr().out
     rows = json.loads((tmp_path / "found" / "live.json").read_text())["rows"]
     assert [(row["size"], row["sessions"]) for row in rows] == [(256, 1), (256, 2)]
     for row in rows:
