@@ -13,9 +13,9 @@ import torch
 
 from eat_hf import EATPipeline
 from eat_hf.app import build_app, launch
-from eat_hf.app.limits import Limits
 from eat_hf.app.studio import Example
-from eat_hf.app.turns import give_way
+from eat_hf.serving.limits import Limits
+from eat_hf.serving.turns import give_way
 
 HELD = int(os.environ["HELD"])  # frames of clips that can be held
 

@@ -145,6 +145,33 @@ def tiny_pipeline():
     return build_tiny_pipeline()
 
 
+def build_live_pipeline():
+    """A tiny pipeline that hears as it goes."""
+    from eat_hf import EATPipeline, StreamingSpeechEncoder
+
+    pipeline = build_tiny_pipeline(driving_centring="none", blink_deformation=[0.02] * 3 * KEYPOINTS)
+    torch.manual_seed(7)
+    encoder = StreamingSpeechEncoder(bands=16, width=12, blocks=2).eval()
+    with torch.no_grad():
+        encoder.head.weight *= 20
+    pipeline = EATPipeline(**{**pipeline.components, "speech_encoder": encoder})
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@pytest.fixture(scope="session")
+def live_pipeline():
+    return build_live_pipeline()
+
+
+@pytest.fixture(scope="session")
+def live_model(live_pipeline, tmp_path_factory) -> Path:
+    """It as a folder that `from_pretrained` reads."""
+    folder = tmp_path_factory.mktemp("live_model")
+    live_pipeline.save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tiny_pipeline, tmp_path_factory) -> Path:
     """The tiny pipeline as a folder that `from_pretrained` reads."""

@@ -75,11 +75,20 @@ class EmotionMix:
         generator: torch.Generator | None,
         device: torch.device,
     ) -> "EmotionMix":
-        """What a track asks for. Adaptations that do not show take no part: a clip is the same whatever is loaded."""
-        shown = tuple(each for each in adaptations if track.weights(frames, each.emotions).any())
-        prompts = draw_prompts(networks, shown, generator, device)
+        """What a track asks for, with noise drawn for it."""
+        return cls.of(track, range(frames), adaptations, draw_latent(networks, generator, device))
+
+    @classmethod
+    def of(cls, track: EmotionTrack, frames: range, adaptations: Sequence[Adaptation], latent: Tensor) -> "EmotionMix":
+        """What a track asks for in some frames, with the noise of `draw_latent`. Adaptations that do not show take no
+        part: a clip is the same whatever is loaded."""
+
+        def weights(emotions: Sequence[str]) -> Tensor:
+            return torch.from_numpy(track.weights(len(frames), emotions, start=frames.start)).to(latent)
+
+        shown = tuple(each for each in adaptations if weights(each.emotions).any())
         emotions = [name for adaptation in shown for name in adaptation.emotions]
-        return cls(shown, prompts, torch.from_numpy(track.weights(frames, emotions)).to(prompts))
+        return cls(shown, map_prompts(shown, latent), weights(emotions))
 
     def guidance(self) -> Tensor:
         """Guidance embedding e of the renderer: (1, width), or (1, F, width) if the emotion changes.
@@ -186,19 +195,26 @@ def draw_prompts(
     generator: torch.Generator | None = None,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Prompts of all emotions of some adaptations (emotions, prompts, width).
+    """Prompts of all emotions of some adaptations (emotions, prompts, width)."""
+    return map_prompts(adaptations, draw_latent(networks, generator, device))
 
-    Noise is drawn for all of the model's own, in their order, so that an emotion looks the same alone and in a
-    mixture. Adapters' emotions share that noise, so that nothing else depends on what is loaded.
-    """
+
+def draw_latent(networks: Networks, generator: torch.Generator | None, device: torch.device | str) -> Tensor:
+    """Noise for the prompts of a clip: (emotions of the model's own, latent), in their order, so that an emotion looks
+    the same alone and in a mixture."""
     config = networks.emotion_mapper.config
-    count = len(config.emotions)
     drawn_on = generator.device if generator is not None else "cpu"
-    latent = torch.randn(count, config.latent, generator=generator, device=drawn_on).to(device)
+    return torch.randn(len(config.emotions), config.latent, generator=generator, device=drawn_on).to(device)
+
+
+@torch.no_grad()
+def map_prompts(adaptations: Sequence[Adaptation], latent: Tensor) -> Tensor:
+    """Prompts of all emotions of some adaptations (emotions, prompts, width). Adapters' emotions share the noise of the
+    model's own, so that nothing else depends on what is loaded."""
     prompts = []
     for adaptation in adaptations:
         ids = torch.arange(len(adaptation.emotions), device=latent.device)
-        prompts.append(adaptation.emotion_mapper(latent[ids % count], ids).prompts)
+        prompts.append(adaptation.emotion_mapper(latent[ids % len(latent)], ids).prompts)
     return torch.cat(prompts)
 
 

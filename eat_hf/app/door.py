@@ -12,8 +12,9 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import UserError, shown
-from .limits import Limits
-from .notices import masked
+from ..serving.limits import Limits
+from ..serving.telling import masked
+from . import live_desk
 from .storage import Storage
 
 API = "/gradio_api"
@@ -56,18 +57,23 @@ class Door:
         limits: of requests and uploads.
         storage: of uploads.
         is_event: whether the page has an event of that number.
+        live: what answers the one WebSocket there is.
     """
 
-    def __init__(self, app: ASGIApp, limits: Limits, storage: Storage, is_event: Callable[[Any], bool]):
-        self.app, self.limits, self.storage, self.is_event = app, limits, storage, is_event
+    def __init__(self, app: ASGIApp, limits: Limits, storage: Storage, is_event: Callable[[Any], bool], live: ASGIApp):
+        self.app, self.limits, self.storage, self.is_event, self._live = app, limits, storage, is_event, live
         self._direct, self._uploads, self._waiting = asyncio.Semaphore(AT_ONCE), asyncio.Semaphore(UPLOADS), 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            if scope["type"] == "lifespan":
-                await self.app(scope, receive, send)
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
             return
-        method, path = scope["method"], scope["path"].removeprefix(scope.get("root_path", "")) or "/"
+        path = scope["path"].removeprefix(scope.get("root_path", "")) or "/"
+        if scope["type"] != "http":
+            if path == live_desk.PATH:
+                await self._live(scope, receive, send)
+            return
+        method = scope["method"]
         name = path.removeprefix(f"{API}/") if path.startswith(f"{API}/") else ""
         serve = self.app
         if method == "POST" and name.rstrip("/") == "upload":

@@ -16,11 +16,12 @@ from gradio.context import LocalContext
 from gradio.utils import get_upload_folder
 
 from ..errors import UserError, shown
+from ..serving.limits import Limits
+from ..serving.telling import masked
+from ..serving.turns import Turns
+from ..serving.watch import Watch, timed
 from .fair_queue import NETWORKS, visitor_of
-from .limits import Limits
-from .notices import masked, notice
-from .turns import Turns
-from .watch import Watch, timed
+from .notices import notice
 
 LARGEST = 2**53  # of numbers: all whole ones up to here are exact
 LONGEST_PATH = 1000

@@ -10,25 +10,27 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from ..pipeline.pipeline_eat import EATPipeline
+from ..serving.limits import Limits
+from ..serving.turns import Turns
 from .adapters_tab import adapters_tab
 from .compare_tab import compare_tab
 from .door import Door
 from .fair_queue import FairQueue
 from .gate import Gate
 from .inputs import Inputs, build_inputs
-from .limits import Limits
+from .live_tab import SCRIPT, live_tab
 from .make_video_tab import make_video_tab
 from .notices import show_input_warnings
 from .storage import Storage, own_folder
 from .studio import Example, Session, Studio, find_examples
 from .timeline_tab import timeline_tab
-from .turns import Turns
 from .words_tab import words_tab
 
 TABS: tuple[tuple[str, Callable[[Studio, Inputs], None]], ...] = (
     ("Make a video", make_video_tab),
     ("Words", words_tab),
     ("Timeline", timeline_tab),
+    ("Live", live_tab),
     ("Adapters", adapters_tab),
     ("Compare", compare_tab),
 )
@@ -58,6 +60,9 @@ CSS = """
 .eat-waveform li span { width: 10px; height: 10px; border-radius: 50%; margin-right: 6px; }
 .eat-empty { padding: 28px 12px; text-align: center; color: var(--body-text-color-subdued);
     border: 1px dashed var(--border-color-primary); border-radius: var(--radius-lg); }
+#live canvas { display: block; width: min(100%, 512px); aspect-ratio: 1; margin: 0 auto;
+    background: var(--background-fill-secondary); border-radius: var(--radius-lg); }
+#live .eat-live-status { text-align: center; margin: 8px 0; font-size: var(--text-sm); }
 #mixer .form { background: none; border: 0; display: grid;
     grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); }
 #stills .grid-wrap, #words-stills .grid-wrap { height: auto; max-height: none; min-height: 0; }
@@ -115,7 +120,13 @@ def build_app(
         default_concurrency_limit=at_once,
     )
     Gate(demo, limits, turns)
-    door = Middleware(Door, limits=limits, storage=Storage(folder, limits), is_event=lambda number: number in demo.fns)
+    door = Middleware(
+        Door,
+        limits=limits,
+        storage=Storage(folder, limits),
+        is_event=lambda number: number in demo.fns,
+        live=studio.live,
+    )
     SERVING[demo] = lambda: {
         "app_kwargs": {"middleware": [door]},
         "max_file_size": f"{limits.megabytes}mb",
@@ -137,6 +148,7 @@ def launch(demo: gr.Blocks, **options):
     given = {
         "theme": theme,
         "css": CSS,
+        "head": f"<script>{SCRIPT}</script>",
         "ssr_mode": False,
         "enable_monitoring": False,
         "run_history": False,  # would keep what a visitor sends, tokens among it, in the browser

@@ -8,7 +8,7 @@ import tempfile
 import threading
 import time
 
-from .limits import Limits
+from ..serving.limits import Limits
 
 VARIABLE = "GRADIO_TEMP_DIR"  # where Gradio keeps uploads and results
 SPARED_SECONDS = 120  # files that are younger are in use

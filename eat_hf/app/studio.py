@@ -34,10 +34,12 @@ from ..media.recordings import Recording
 from ..media.videos import VideoWriter
 from ..names import as_name, check_name
 from ..pipeline.arguments import ClipOptions
+from ..pipeline.live import LiveSession
 from ..pipeline.pipeline_eat import EATPipeline
+from ..serving.limits import Limits
+from ..serving.turns import Pace
 from ..shipped import shipped
-from .limits import Limits
-from .turns import Pace
+from .live_desk import LiveDesk
 from .waveform import keyframe_moments
 
 BATCH = 8  # frames at a time
@@ -155,6 +157,7 @@ class Studio:
         pipe.progress_bar = Pace  # type: ignore[method-assign, assignment]
         self.pipe, self.limits, self.model, self.examples = pipe, limits, model, tuple(examples)
         self._kept: dict[str, bytes] = {}  # videos of examples, by settings
+        self.live = LiveDesk(limits)
 
         # Closures, not methods: a GPU worker gets the arguments pickled, and the pipeline by being forked.
         @on_gpu(lambda adapters, request: STARTING + round(PER_SECOND * request.recording.seconds))
@@ -246,6 +249,14 @@ class Studio:
             gaze=gaze,
         )
         return Request(image, recording, options, name)
+
+    def begin_live(self, session: Session, image: np.ndarray, options: ClipOptions) -> LiveSession:
+        """A live session of a visitor.
+
+        Raises:
+            UserError: the portrait shows no face, or the model has to know the whole voice.
+        """
+        return self.pipe.with_adapters(session.adapters).live(image, options=options)
 
     # Results ---------------------------------------------------------------------------------------------------------
 

@@ -6,10 +6,10 @@ import gradio as gr
 
 from ..errors import UserError
 from ..inputs.emotions import CROSS_FADE, MAX_INTENSITY, parse_timeline
+from ..serving.telling import told
 from .components import AT_ONCE, PRIVATE, any_name
 from .fair_queue import NETWORKS
 from .inputs import Inputs, emotion_choices
-from .notices import told
 from .result import build_buttons, build_result, shown
 from .studio import Session, Studio
 from .waveform import draw_waveform

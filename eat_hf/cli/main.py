@@ -20,6 +20,7 @@ def command_line() -> "typer.Typer":
     from .info import detect_watermark, info
     from .measure import benchmark, evaluate
     from .page import app as page
+    from .serve import serve
 
     app = typer.Typer(
         name="eat-hf",
@@ -28,7 +29,10 @@ def command_line() -> "typer.Typer":
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
-    for command in (generate, page, learn_emotion, convert, convert_judge, evaluate, benchmark, detect_watermark, info):
+    commands = (
+        generate, page, serve, learn_emotion, convert, convert_judge, evaluate, benchmark, detect_watermark, info,
+    )  # fmt: skip
+    for command in commands:
         app.command()(command)
     return app
 

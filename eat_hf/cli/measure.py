@@ -16,9 +16,12 @@ from .messages import show
 
 if TYPE_CHECKING:
     from ..models.parameters import ParameterShare
+    from ..pipeline.pipeline_eat import EATPipeline
 
 WORKERS = (1, 256)
 SECONDS = 3600  # the longest sound that is measured
+SESSIONS = 16  # live, at once, at most
+LIVE_SIZES, LIVE_SECONDS = (256, 512), 2.0
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -104,6 +107,10 @@ def benchmark(
     long: Annotated[str, typer.Option(help="Seconds of sound whose memory is measured, such as 30,600.")] = "",
     curves: Annotated[bool, typer.Option(help="Plot time against length, portraits and batch.")] = True,
     compiled: Annotated[bool, typer.Option("--compile", help="Measure the compiled renderer, too.")] = False,
+    live: Annotated[
+        bool, typer.Option("--live", help="Instead, how far live frames of 256 and 512 pixels are behind their sound.")
+    ] = False,
+    sessions: Annotated[str, typer.Option(help="Live sessions at once, a comma between numbers.")] = "1,2,3,4",
     device: Annotated[str | None, typer.Option(help="Such as cuda. Default: as for generate.")] = None,
     output: Annotated[
         Path | None,
@@ -142,6 +149,9 @@ def benchmark(
             pipeline.to(device)
         except (RuntimeError, AssertionError) as error:  # of torch: no such kind of device, or none here
             raise UserError(f"The --device {device!r} cannot be used ({one_line(error)}).") from error
+    if live:
+        _benchmark_live(pipeline, place, files, seconds, sessions, output)
+        return
     options = BenchmarkOptions(str(files[0]), str(files[1]), seconds, batches, dtypes, curves, compiled, long=lengths)
     command = shlex.join(["eat-hf", *sys.argv[1:]])
     report = run_benchmark(pipeline, place, options, command)
@@ -160,6 +170,28 @@ def benchmark(
     if output is not None:
         for path in report.save(output):
             show(path)
+
+
+def _benchmark_live(
+    pipeline: "EATPipeline", place: str, files: list[Path], seconds: float, sessions: str, output: Path | None
+) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..benchmark.live import COLUMNS, run_live_benchmark
+
+    counts = _whole_numbers(sessions, "--sessions", (1, SESSIONS))
+    if not counts:
+        raise UserError("--sessions must name at least one number of sessions.")
+    largest = pipeline.repos_net.largest_frames
+    sizes = tuple(size for size in LIVE_SIZES if size <= largest)
+    report = run_live_benchmark(pipeline, str(files[0]), str(files[1]), max(seconds, LIVE_SECONDS), sizes, counts)
+    table = Table(*COLUMNS, title=f"Live, {visible(Path(place).name)}", title_justify="left")
+    for row in report.rows:
+        table.add_row(*row.cells())
+    Console().print(table)
+    if output is not None:
+        show(report.save(output))
 
 
 def _whole_numbers(text: str, option: str, limits: tuple[int, int]) -> tuple[int, ...]:

@@ -60,17 +60,64 @@ class EmotionTrack:
         keyframes = tuple((seconds, _normalised(value, emotions)) for seconds, value in timeline)
         steps = _check_timeline(intensity, "intensity") if isinstance(intensity, Sequence) else [(0.0, intensity)]
         track = cls(keyframes, tuple((seconds, _check_intensity(value)) for seconds, value in steps))
-        at_once = track.intensity == ((0.0, 1.0),) and keyframes[0][0] <= 0
+        return track._checked(emotions)
+
+    def _checked(self, emotions: Sequence[str] | None) -> "EmotionTrack":
+        at_once = all(value == 1 for _, value in self.intensity) and self.keyframes[0][0] <= 0
         if emotions is not None and NEUTRAL not in emotions and not at_once:
             raise UserError(f"This model does not know {NEUTRAL!r}, so the intensity must be 1 from the start.")
-        return track
+        return self
 
-    def weights(self, frames: int, emotions: Sequence[str], fps: float = 25) -> np.ndarray:
-        """(frames, len(emotions)) float32, each row summing to 1; above intensity 1 neutral's weight is negative."""
-        times = np.arange(frames) / fps
-        start = self.keyframes[0]
-        rows = np.tile(_vector(start[1] if start[0] <= 0 else {NEUTRAL: 1.0}, emotions), (frames, 1))
-        for seconds, weights in self.keyframes[start[0] <= 0 :]:
+    def changed(
+        self,
+        seconds: float,
+        emotion: str | Weights | None = None,
+        intensity: float | None = None,
+        emotions: Sequence[str] | None = None,
+    ) -> "EmotionTrack":
+        """The same until a moment, from which on another emotion or intensity fades in and stays.
+
+        Args:
+            seconds: the moment. At 0 they count from the very beginning.
+            emotion, intensity: as for `create`, but no timelines; None goes on as it would.
+
+        Raises:
+            UserError: as of `create`.
+        """
+        keyframes, strength = self.keyframes, self.intensity
+        if emotion is not None:
+            before = (entry for entry in keyframes if entry[0] < seconds)
+            keyframes = (*before, (max(seconds, 0.0), _normalised(emotion, emotions)))
+        if intensity is not None:
+            value = _check_intensity(intensity)
+            moments, values = zip(*strength, strict=True)
+            now = float(np.interp(seconds, moments, values))
+            earlier = (entry for entry in strength if entry[0] < seconds)
+            fade = (seconds, now), (seconds + CROSS_FADE, value)
+            strength = (*earlier, *fade) if seconds > 0 else ((0.0, value),)
+        return EmotionTrack(keyframes, strength)._checked(emotions)
+
+    def since(self, seconds: float) -> "EmotionTrack":
+        """The same from a moment on, without what no longer shows then."""
+        faded = [number for number, (start, _) in enumerate(self.keyframes) if start + 2 * CROSS_FADE <= seconds]
+        passed = [number for number, (start, _) in enumerate(self.intensity) if start <= seconds]
+        keyframes = self.keyframes
+        if faded:
+            keyframes = ((0.0, keyframes[faded[-1]][1]), *keyframes[faded[-1] + 1 :])
+        return EmotionTrack(keyframes, self.intensity[passed[-1] if passed else 0 :])
+
+    @property
+    def names(self) -> set[str]:
+        """Of the emotions in it."""
+        return {name for _, weights in self.keyframes for name in weights}
+
+    def weights(self, frames: int, emotions: Sequence[str], fps: float = 25, start: int = 0) -> np.ndarray:
+        """Of `frames` frames from the one of number `start` on: (frames, len(emotions)) float32, each row summing to 1;
+        above intensity 1 neutral's weight is negative."""
+        times = np.arange(start, start + frames) / fps
+        first = self.keyframes[0]
+        rows = np.tile(_vector(first[1] if first[0] <= 0 else {NEUTRAL: 1.0}, emotions), (frames, 1))
+        for seconds, weights in self.keyframes[first[0] <= 0 :]:
             fade = smoothstep(((times - seconds) / CROSS_FADE).clip(0, 1))[:, None]
             rows = (1 - fade) * rows + fade * _vector(weights, emotions)
         moments, values = zip(*self.intensity, strict=True)

@@ -138,15 +138,25 @@ class HeadMotion:
         moved: dict[str, Any] = {name: scale(getattr(self, name)) for name in ("yaw", "pitch", "roll", "translation")}
         return replace(self, **moved, blink=(blinks * self.blink).clamp(0, 1), gaze=gaze * self.gaze)
 
-    def resampled(self, frames: int, fps: float = FPS) -> "HeadMotion":
-        """`frames` frames at `fps`: interpolated to the rate, then played forwards and backwards as often as needed."""
+    def of(self, part: slice | Tensor) -> "HeadMotion":
+        """That of some frames, one at least."""
+        return self._map(lambda values: values[part])
+
+    def followed_by(self, later: "HeadMotion") -> "HeadMotion":
+        """This one and then another of the same kind."""
+        both = {name: torch.cat([getattr(self, name), getattr(later, name)]) for name in TRACKS}
+        return replace(self, **both)  # type: ignore[arg-type]
+
+    def resampled(self, frames: int | None, fps: float = FPS) -> "HeadMotion":
+        """`frames` frames at `fps`: interpolated to the rate, then played forwards and backwards as often as needed;
+        None is once forwards and backwards, up to the frame that would be the first again."""
         length = max(1, round((len(self) - 1) / self.fps * fps) + 1)
         position = (torch.arange(length) * self.fps / fps).clamp(max=len(self) - 1)
         before = position.floor().long()
         after = (before + 1).clamp(max=len(self) - 1)
         share = position - before
         period = max(2 * (length - 1), 1)
-        index = torch.arange(frames) % period
+        index = torch.arange(period if frames is None else frames) % period
         index = torch.where(index < length, index, period - index)
 
         def take(values: Tensor) -> Tensor:
@@ -314,30 +324,40 @@ def check_amounts(head_amount: float, blinks: float, gaze: float) -> None:
         check_number(value, name, AMOUNTS)
 
 
-def read_head_motion(
+class GivenMotion:
+    """A motion that is there already, played forwards and backwards for as long as the voice comes in."""
+
+    def __init__(self, motion: HeadMotion):
+        self._round, self._frame = motion.resampled(None), 0
+
+    def push(self, energy: Tensor) -> HeadMotion:
+        """The motion of the next frames, as many as `energy` has, (n,) of one at least; it looks at nothing else."""
+        index = (self._frame + torch.arange(len(energy))) % len(self._round)
+        self._frame = (self._frame + len(energy)) % len(self._round)
+        return self._round.of(index)
+
+
+def begin_motion(
     given: str | os.PathLike | HeadMotion,
-    frames: int,
-    energy: Tensor,
     generator: torch.Generator | None,
     follow: Callable[[str], HeadMotion],
     amounts: tuple[float, float, float] = (1.0, 1.0, 1.0),
-) -> HeadMotion:
-    """Head motion of `frames` frames, whatever form it was given in.
+) -> NaturalMotion | GivenMotion:
+    """Head motion that is made, or played, as the voice comes in, whatever form it was given in.
 
     Args:
         given: "natural", "still", the path of a driving video or of a saved motion (.safetensors), or a motion.
-        energy: (frames,) of the voice, for natural motion.
         follow: reads the head motion of a driving video.
         amounts: of head motion, blinks and gaze, see `NaturalMotion`.
     """
     if isinstance(given, str) and given == "natural":
-        return HeadMotion.natural(frames, energy, generator, *amounts)
+        return NaturalMotion(generator, *amounts)
     if isinstance(given, str) and given == "still":
-        return HeadMotion.still(frames)
+        given = HeadMotion.still(1)
     if not isinstance(given, HeadMotion):
         path = os.fspath(given)
         given = HeadMotion.load(path) if path.endswith(".safetensors") else follow(path)
-    return given.resampled(frames).scaled(*amounts)
+    return GivenMotion(given.scaled(*amounts))
 
 
 def _smooth(values: Tensor, seconds: float, fps: float = FPS) -> Tensor:

@@ -9,6 +9,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ SILENCE = 1e-8  # mean square below which a track is silent: 80 dB under full sc
 # What the sum of channels keeps of the loudest one's power: all of it, unless they cancel out. Where two do, one says
 # what the other says; more may have something to say beside.
 KEPT_OF_TWO, KEPT_OF_MORE = 0.7, 0.2
+CANCELS = "has channels that cancel out (opposite phase); only the louder one is used."
+LIVE_BALANCE = 1.0  # seconds of sound after which live sound is known to have such channels
 TAGS = ("title", "artist", "copyright")
 LONGEST_TAG = 500  # characters
 
@@ -197,6 +200,50 @@ class _TooLong(UserError):
     """There is more sound than is read."""
 
 
+class _Balance:
+    """How loud the channels of some sound are, and what their sum keeps of it.
+
+    Attributes:
+        length: samples of each channel.
+    """
+
+    def __init__(self) -> None:
+        self.length = 0
+        self._powers, self._power_of_sum = np.zeros(1), 0.0
+        self._most = self._kept = 0.0  # of every moment: the loudest channel's power, and how much of it the sum has
+
+    def add(self, piece: np.ndarray) -> None:
+        """The next moment of the sound, (channels, n), always of as many channels."""
+        now, now_of_sum = (np.square(each, dtype=np.float64).sum(-1) for each in (piece, piece.sum(0)))
+        self._powers, self._power_of_sum = self._powers + now, self._power_of_sum + now_of_sum
+        self._most, self._kept = self._most + now.max(), self._kept + min(now.max(), now_of_sum)
+        self.length += piece.shape[1]
+
+    @property
+    def channels(self) -> int:
+        return len(self._powers)
+
+    @property
+    def loudest(self) -> int:
+        return int(self._powers.argmax())
+
+    @property
+    def power(self) -> float:
+        """Mean square of the loudest channel."""
+        return float(self._powers.max() / max(self.length, 1))
+
+    @property
+    def gain(self) -> float:
+        """By which the sum of the channels is as loud as the loudest of them."""
+        return math.sqrt(self._powers.max() / self._power_of_sum) if self._power_of_sum > 0 else 1 / self.channels
+
+    @property
+    def cancels(self) -> bool:
+        """The sum lacks what is heard on a channel."""
+        share = KEPT_OF_TWO if self.channels == 2 else KEPT_OF_MORE
+        return self.channels > 1 and self.power > SILENCE and self._kept < share * self._most
+
+
 def _survey(
     pieces: Callable[[], Iterator[np.ndarray]],
     source: Path | np.ndarray,
@@ -210,38 +257,29 @@ def _survey(
     Args:
         pieces: the sound from its beginning, (channels, n) of one moment after the other.
     """
-    length, channels = 0, 0
-    powers, power_of_sum = np.zeros(0), 0.0
-    most = kept = 0.0  # of every moment: the loudest channel's power, and how much of it their sum has
+    length, balance = 0, _Balance()
 
     def checked() -> Iterator[np.ndarray]:
-        nonlocal length, channels, powers, power_of_sum, most, kept
+        nonlocal length
         for piece in pieces():
-            if not np.isfinite(piece).all():
-                raise UserError(f"{name} contains NaN or infinite samples; export it again.")
-            if length == 0:
-                channels, powers = len(piece), np.zeros(len(piece))
+            _check_finite(piece, name)
             length += piece.shape[1]
             if length > longest * rate:
                 raise _TooLong(f"{name} lasts longer than {_spoken(longest)}, the most that is read; cut it.")
             piece = _clip(piece)
-            now, now_of_sum = (np.square(each, dtype=np.float64).sum(-1) for each in (piece, piece.sum(0)))
-            powers, power_of_sum = powers + now, power_of_sum + now_of_sum
-            most, kept = most + now.max(), kept + min(now.max(), now_of_sum)
+            balance.add(piece)
             yield piece
 
     waveform: np.ndarray | None = _hear(checked(), rate)
     if length < SHORTEST_RECORDING * rate:
         raise UserError(f"{name} lasts {length / rate:.2f} s; at least {SHORTEST_RECORDING} s of sound is needed.")
-    loudest, power = int(powers.argmax()), float(powers.max() / length)
+    channels, power = balance.channels, balance.power
     mix = None
-    if channels > 1 and power > SILENCE and kept < (KEPT_OF_TWO if channels == 2 else KEPT_OF_MORE) * most:
-        mix = np.eye(channels, dtype=np.float32)[[loudest]]
-        message = f"{name} has channels that cancel out (opposite phase); only the louder one is used."
-        warnings.warn(message, InputWarning, 3)
+    if balance.cancels:
+        mix = np.eye(channels, dtype=np.float32)[[balance.loudest]]
+        warnings.warn(f"{name} {CANCELS}", InputWarning, 3)
     elif channels > 2:  # as loud as the loudest of them
-        gain = math.sqrt(powers.max() / power_of_sum) if power_of_sum > 0 else 1 / channels
-        mix = np.full((1, channels), gain, np.float32)
+        mix = np.full((1, channels), balance.gain, np.float32)
     if mix is not None:
         waveform, channels = None, 1
         if isinstance(source, np.ndarray):
@@ -284,6 +322,11 @@ def _clip(samples: np.ndarray) -> np.ndarray:
     return samples.clip(-1, 1)
 
 
+def _check_finite(samples: np.ndarray, name: str) -> None:
+    if not np.isfinite(samples).all():
+        raise UserError(f"{name} contains NaN or infinite samples; export it again.")
+
+
 def _check_samples(samples: Any, rate: int) -> tuple[np.ndarray, int]:
     samples = np.asarray(samples)
     if not SAMPLING_RATES[0] <= rate <= SAMPLING_RATES[1] or int(rate) != rate:
@@ -300,6 +343,67 @@ def _check_samples(samples: Any, rate: int) -> tuple[np.ndarray, int]:
     if samples.shape[0] > samples.shape[1]:
         samples = samples.T
     return samples, int(rate)
+
+
+class LiveSound:
+    """Sound that comes in pieces of any length, as the network hears it: of the same samples, what
+    `Recording.waveform` is.
+
+    One channel is heard as it is, of two the mean. That those cancel out is known after a second in which they are
+    heard; the louder one is taken from then on, with a warning. A change of rate or channels begins another stretch.
+    """
+
+    def __init__(self) -> None:
+        self._kind: tuple[int, int] | None = None  # channels and rate
+        self._resampler = Resampler(SAMPLING_RATE, SAMPLING_RATE)
+        self._balance = _Balance()
+        self._only: int | None = None  # the channel that is taken where they cancel out
+        self._length, self._before = 0, Fraction()  # samples of this stretch, seconds of those before it
+
+    @property
+    def seconds(self) -> Fraction:
+        """Length of all that came."""
+        return self._before + (Fraction(self._length, self._kind[1]) if self._kind else 0)
+
+    def push(self, samples: Any, sampling_rate: int) -> np.ndarray:
+        """The next samples -> those at 16 kHz that can be said by now, (n,) float32.
+
+        Args:
+            samples: (N,), (N, channels) or (channels, N), one or two channels, float in [-1, 1] or integer; N may be 0.
+
+        Raises:
+            UserError: it is something else, or not finite; then nothing has changed.
+        """
+        if np.size(samples) == 0:
+            return np.zeros(0, np.float32)
+        plain = np.ndim(samples) == 1
+        samples, rate = _check_samples(samples, sampling_rate)
+        if not plain and self._kind and len(samples) != self._kind[0] == samples.shape[1]:
+            samples = samples.T  # a sample or two of as many channels as before
+        if len(samples) > 2:
+            raise UserError(f"Live sound has one or two channels, not {len(samples)}; mix it before.")
+        _check_finite(samples, "The sound")
+        samples, kind, ended = _clip(samples), (len(samples), rate), np.zeros((1, 0), np.float32)
+        if kind != self._kind:
+            ended = self._resampler.finish()
+            self._before, self._length = self.seconds, 0
+            self._kind, self._resampler = kind, Resampler(rate, SAMPLING_RATE)
+            self._balance, self._only = _Balance(), None
+        self._length += samples.shape[1]
+        mono = self._mixed(samples, rate)
+        return np.concatenate([ended, self._resampler.push(mono)], 1)[0]
+
+    def finish(self) -> np.ndarray:
+        """The rest (n,)."""
+        return self._resampler.finish()[0]
+
+    def _mixed(self, samples: np.ndarray, rate: int) -> np.ndarray:
+        if self._only is None and len(samples) > 1:
+            self._balance.add(samples)
+            if self._balance.length >= LIVE_BALANCE * rate and self._balance.cancels:
+                self._only = self._balance.loudest
+                warnings.warn(f"The sound {CANCELS}", InputWarning, 3)
+        return samples.mean(0, keepdims=True) if self._only is None else samples[self._only : self._only + 1]
 
 
 # Files ---------------------------------------------------------------------------------------------------------------
@@ -393,27 +497,52 @@ def _fold(samples: np.ndarray, channels: int) -> np.ndarray:
     return np.repeat(samples.mean(0, keepdims=True), channels, 0)
 
 
+class Resampler:
+    """Sound of one moment after the other at another rate: pieces of any length give what the whole gives.
+
+    Args:
+        rate, new_rate: Hz.
+    """
+
+    def __init__(self, rate: int, new_rate: int):
+        self.rate, self.new_rate = rate, new_rate
+        # one resampler a channel: FFmpeg's have no layout for every number of channels
+        self._resamplers: list[Any] = []
+        self._taken = self._given = 0
+
+    def push(self, piece: np.ndarray) -> np.ndarray:
+        """The next moment (channels, n), always of as many channels -> what can be said by now, (channels, m)."""
+        if self.rate == self.new_rate or not piece.shape[1]:
+            return piece
+        if not self._resamplers:
+            self._resamplers = [av.AudioResampler(format="fltp", layout="mono", rate=self.new_rate) for _ in piece]
+        self._taken += piece.shape[1]
+        channels = []
+        for resampler, channel in zip(self._resamplers, piece, strict=True):
+            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(channel[None], np.float32), "fltp", "mono")
+            frame.rate = self.rate
+            channels.append([part.to_ndarray() for part in resampler.resample(frame)])
+        moment = self._joined(channels)
+        self._given += moment.shape[1]
+        return moment
+
+    def finish(self) -> np.ndarray:
+        """What is left (channels, m); with it, it is ceil of the exact length in all."""
+        missing = max(math.ceil(self._taken * self.new_rate / self.rate) - self._given, 0)
+        rest = self._joined([[part.to_ndarray() for part in each.resample(None)] for each in self._resamplers])
+        return np.concatenate([rest, np.zeros((len(rest), missing), np.float32)], 1)[:, :missing]
+
+    @staticmethod
+    def _joined(channels: list[list[np.ndarray]]) -> np.ndarray:
+        empty = np.zeros((1, 0), np.float32)
+        return np.concatenate([np.concatenate([empty, *parts], 1) for parts in channels or [[]]])
+
+
 def resampled(pieces: Iterable[np.ndarray], rate: int, new_rate: int) -> Iterator[np.ndarray]:
     """(channels, n) of one moment after the other, at another rate; ceil of the exact length of it in all."""
     if rate == new_rate:
         yield from pieces
         return
-    # one resampler a channel: FFmpeg's have no layout for every number of channels
-    resamplers: list[Any] = []
-    taken = given = 0
-    for piece in pieces:
-        if not resamplers:
-            resamplers = [av.AudioResampler(format="fltp", layout="mono", rate=new_rate) for _ in piece]
-        taken += piece.shape[1]
-        parts = []
-        for resampler, channel in zip(resamplers, piece, strict=True):
-            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(channel[None], np.float32), "fltp", "mono")
-            frame.rate = rate
-            parts.append([part.to_ndarray() for part in resampler.resample(frame)])
-        for moment in zip(*parts, strict=True):
-            given += moment[0].shape[1]
-            yield np.concatenate(moment)
-    missing = max(math.ceil(taken * new_rate / rate) - given, 0)
-    rest = [[part.to_ndarray() for part in resampler.resample(None)] for resampler in resamplers]
-    ending = [np.concatenate([*parts, np.zeros((1, missing), np.float32)], 1)[:, :missing] for parts in rest]
-    yield np.concatenate(ending) if ending else np.zeros((1, 0), np.float32)
+    resampler = Resampler(rate, new_rate)
+    yield from map(resampler.push, pieces)
+    yield resampler.finish()

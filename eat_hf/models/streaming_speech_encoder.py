@@ -14,8 +14,11 @@ from ..inputs.audio import SEMANTIC_RATE, SPEECH_AFTER, SPEECH_BEFORE, SPEECH_RO
 
 State = list[Tensor]
 ROWS = SEMANTIC_RATE // FPS  # rows that are heard at a time: those of one video frame
-STEP = ROWS * SPEECH_ROW  # samples from one such time to the next,
-REACH = SPEECH_BEFORE + STEP - SPEECH_ROW + SPEECH_AFTER  # and samples that are heard then
+
+
+def reach(rows: int) -> int:
+    """Samples that so many rows are made of."""
+    return SPEECH_BEFORE + (rows - 1) * SPEECH_ROW + SPEECH_AFTER
 
 
 class CausalBlock(nn.Module):
@@ -80,9 +83,13 @@ class StreamingSpeechEncoder(ModelMixin, ConfigMixin):
 
     @property
     def window_lookahead(self) -> float:
-        """Seconds of sound after a video frame's time that its window depends on."""
-        rows = self.config.window - self.config.window // 2 - 1 + self.delay
-        return (rows * SPEECH_ROW + SPEECH_AFTER) / SAMPLING_RATE
+        """Seconds of sound after a video frame's time that its window depends on; `listen` gives it then."""
+        return ((self.rows_ahead - 1) * SPEECH_ROW + SPEECH_AFTER) / SAMPLING_RATE
+
+    @property
+    def rows_ahead(self) -> int:
+        """Rows that are heard from a video frame's time on before its window is there, that of its time among them."""
+        return self.config.window - self.config.window // 2 + self.delay
 
     def features(self, waveform: Tensor) -> Tensor:
         """(N,) at 16 kHz -> rows (round(N / 320) + delay, 2 * bands) for `logits`, silence after the end."""
@@ -147,6 +154,8 @@ class Listening:
         self._encoder, self._clips = encoder, clips
         self._samples = 0  # that came
         self._read = -encoder.delay  # rows whose scores were read off; those before the clip are none
+        # rows that are heard next: at first so many that every later step completes a window
+        self._next = (encoder.rows_ahead - 1) % ROWS + 1
         self._over = False
         # made on the first sound's device: sound of which rows are still to be made, what the network remembers, and
         # the scores (B, n, classes) of which windows are still to be cut
@@ -183,11 +192,11 @@ class Listening:
         self._over = last
         self._samples += waveform.shape[1]
         points = max(1, round(self._samples / SPEECH_ROW) - 1)  # rows that `audio.semantic_windows` takes of it
-        missing = 0
-        if last:  # silence, until all rows of the clip are read off
+        missing, left = 0, points - self._read
+        if last and left > 0:  # silence, until all rows of the clip are read off
             pending = SPEECH_BEFORE if self._sound is None else self._sound.shape[1]
-            steps = math.ceil(max(0, points - self._read) / ROWS)
-            missing = max(0, (steps - 1) * STEP + REACH - pending - waveform.shape[1])
+            rows = self._next + math.ceil(max(0, left - self._next) / ROWS) * ROWS
+            missing = max(0, reach(rows) - pending - waveform.shape[1])
         self._hear(F.pad(waveform.float(), (0, missing)))
         return self._windows(points, last)
 
@@ -202,12 +211,13 @@ class Listening:
             self._scores = like.new_zeros(self._clips, config.window // 2, config.classes)  # before the clip
         sound = torch.cat([self._sound, waveform.to(self._sound.device)], 1)
         made, start = [self._scores], 0
-        while sound.shape[1] - start >= REACH:
-            rows = speech_mel(sound[:, start : start + REACH], config.bands).to(encoder.dtype)
+        while sound.shape[1] - start >= reach(self._next):
+            rows = speech_mel(sound[:, start : start + reach(self._next)], config.bands).to(encoder.dtype)
             scores, self._state = encoder.hear(rows, self._state)
             made.append(scores[:, max(0, -self._read) :])
-            self._read += ROWS
-            start += STEP
+            self._read += self._next
+            start += self._next * SPEECH_ROW
+            self._next = ROWS
         self._sound = sound[:, start:].clone()  # not a view of all that came
         self._scores = torch.cat(made, 1)
 

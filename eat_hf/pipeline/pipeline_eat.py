@@ -22,6 +22,7 @@ from ..adapters.tuning import LearningOptions, LearningStep, PracticeClip, learn
 from ..animation.clip_plan import ClipPlan, plan_clip
 from ..animation.expression import EmotionMix, SpeechFeatures, hear
 from ..animation.head_pose import DRIVING_BATCH, follow_driver
+from ..animation.live import Motion, check_live
 from ..animation.networks import Adaptation, KeypointDetector, Networks, Renderer, SpeechEncoder
 from ..animation.portrait import Portrait, read_portrait
 from ..animation.rendering import render_plan
@@ -30,7 +31,7 @@ from ..hub.cards import base_card, find_card
 from ..hub.client import explained, push_saved
 from ..inputs.emotions import Emotion, Intensity
 from ..inputs.faces import SIZE, Face, PasteBack, find_driver, find_portrait, load_face_models
-from ..inputs.head_motion import HeadMotion, read_head_motion
+from ..inputs.head_motion import HeadMotion, begin_motion
 from ..inputs.numbers import FrameSize
 from ..media.files import replaced_folder
 from ..media.pictures import read_image
@@ -47,6 +48,7 @@ from ..names import check_name
 from ..shipped import shipped_checkpoint
 from .arguments import AudioInput, ClipOptions, HeadMotionInput, ImageInput, OutputType, check_image, seeded
 from .folder import belongs_to_model, check_model, check_networks, fetch_model, loaded_folder
+from .live import LiveSession
 from .offload import offload_submodules
 from .pipeline_output import EATPipelineOutput
 from .precision import renderer_dtype, saved_dtype
@@ -538,6 +540,46 @@ class EATPipeline(DiffusionPipeline):
         finally:
             self.maybe_free_model_hooks()
 
+    def live(self, image: ImageInput, *arguments: Any, options: ClipOptions | None = None, **named: Any) -> LiveSession:
+        """Begin to talk live: sound in as it comes, frames out.
+
+        The session's `push(samples, sampling_rate)` gives frames (n, H, W, 3) uint8, those that one call gives on the
+        same sound; `set(emotion=, intensity=)` changes what is felt, `finish()` gives the last frames, `latency` says
+        how many seconds frames follow the sound. Memory does not grow with time. The portrait is encoded once, and
+        emotions are those that are there now.
+
+        Args:
+            image, arguments, named, options: as for `stream`; the sound has no tracks. A driving video is read at once,
+                and played forwards and backwards.
+
+        Raises:
+            UserError: something about the input, in one sentence; or the model has to know a whole recording before
+                its first frame, as one with the published speech encoder has.
+        """
+        options = ClipOptions.of(options, *arguments, **named)
+        check_image(image)
+        check_live(self.networks)
+
+        def motion(generator: torch.Generator | None) -> Motion:
+            return self.begin_motion(options.head_motion, generator, options.align, None, *options.amounts)
+
+        def in_words(text: str | Sequence[str], name: str) -> Adaptation:
+            return self.text_adapter(text, name).adapt(self.networks)
+
+        adaptations = self.adaptations
+        size = options.frame_size(self.repos_net.largest_frames)
+        portrait = self.prepare_portrait(image, options.face, options.align, size)
+        return LiveSession(
+            self.networks,
+            portrait,
+            motion,
+            adaptations,
+            options,
+            in_words,
+            self._execution_device,
+            self.maybe_free_model_hooks,
+        )
+
     # Steps -----------------------------------------------------------------------------------------------------------
 
     def prepare_portrait(
@@ -565,8 +607,21 @@ class EATPipeline(DiffusionPipeline):
         gaze: float = 1.0,
     ) -> HeadMotion:
         """Head motion of `frames` frames, whatever form it was given in; amounts as of `ClipOptions`."""
-        follow = lambda path: self.motion_from_video(path, frames, align=align)  # noqa: E731
-        return read_head_motion(head_motion, frames, energy, generator, follow, (head_amount, blinks, gaze))
+        return self.begin_motion(head_motion, generator, align, frames, head_amount, blinks, gaze).push(energy)
+
+    def begin_motion(
+        self,
+        head_motion: HeadMotionInput,
+        generator: torch.Generator | None = None,
+        align: bool = True,
+        max_frames: int | None = None,
+        head_amount: float = 1.0,
+        blinks: float = 1.0,
+        gaze: float = 1.0,
+    ) -> Motion:
+        """Head motion that is made, or played, as the voice comes in; of a driving video up to `max_frames` frames."""
+        follow = lambda path: self.motion_from_video(path, max_frames, align=align)  # noqa: E731
+        return begin_motion(head_motion, generator, follow, (head_amount, blinks, gaze))
 
     def motion_from_video(
         self,

@@ -23,12 +23,12 @@ from eat_hf.names import LONGEST_NAME, as_name, check_name
 
 pytest.importorskip("gradio", reason="the web demo needs the extra eat_hf[app]")
 from eat_hf.app.door import DEPTH  # noqa: E402
-from eat_hf.app.limits import Limits  # noqa: E402
-from eat_hf.app.notices import masked  # noqa: E402
 from eat_hf.app.storage import Storage  # noqa: E402
 from eat_hf.app.studio import REPOSITORY, TOKEN  # noqa: E402
-from eat_hf.app.turns import Pace, Turns  # noqa: E402
-from eat_hf.app.watch import Watch, timed  # noqa: E402
+from eat_hf.serving.limits import Limits  # noqa: E402
+from eat_hf.serving.telling import masked  # noqa: E402
+from eat_hf.serving.turns import Pace, Turns  # noqa: E402
+from eat_hf.serving.watch import Watch, timed  # noqa: E402
 
 PATHS = ("/some/where/holiday", "../up", "a\\b", "C:holiday")
 MARKUP = ("<img src=x onerror=alert(1)>", "**bold**", "[link](http://x.example)", "`code`", "&lt;")
@@ -422,7 +422,7 @@ def busy(seconds: float) -> None:
 def test_a_newcomer_goes_before_long_work_which_goes_on_afterwards(monkeypatch):
     """Of three at two places; the long ones are a generator, and a function that pauses where a bar would move. They do
     not end before the newcomer has finished."""
-    monkeypatch.setattr("eat_hf.app.turns.SLICE", 0.2)
+    monkeypatch.setattr("eat_hf.serving.turns.SLICE", 0.2)
     turns, watch, finished, started = Turns(2), Watch(), [], threading.Barrier(3)
 
     def long_work():
@@ -451,7 +451,7 @@ def test_a_newcomer_goes_before_long_work_which_goes_on_afterwards(monkeypatch):
 
 
 def test_places_are_free_again_whatever_becomes_of_work(monkeypatch):
-    monkeypatch.setattr("eat_hf.app.turns.GRACE", 0.2)
+    monkeypatch.setattr("eat_hf.serving.turns.GRACE", 0.2)
     turns, watch = Turns(1), Watch()
 
     def run(handler, seconds=PATIENCE, gone=lambda: False):

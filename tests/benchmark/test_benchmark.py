@@ -1,5 +1,6 @@
 """`eat-hf benchmark`: what it says, not how fast anything is."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -151,3 +152,20 @@ def test_mistakes(tiny_pipeline, tiny_model, options, tmp_path, capsys):
         with pytest.raises(SystemExit) as stopped:
             cli.main(["benchmark", "--model", str(tiny_model), *map(str, arguments)])
         assert stopped.value.code == 2 and words in capsys.readouterr().err
+
+
+def test_live_frames_are_timed(live_model, options, tmp_path, capsys):
+    given = ["--model", str(live_model), "--image", options.image, "--audio", options.audio, "--device", "cpu"]
+    cli.main(["benchmark", "--live", "--sessions", "1,2", *given, "-o", str(tmp_path / "found")])
+    assert "Live, live_model" in capsys.readouterr().out
+    rows = json.loads((tmp_path / "found" / "live.json").read_text())["rows"]
+    assert [(row["size"], row["sessions"]) for row in rows] == [(256, 1), (256, 2)]
+    for row in rows:
+        assert 0 < row["median"] <= row["late"] and 0 <= row["dropped"] < 1 and row["share"] > 0
+        assert 0.3 < row["latency"] < 0.5
+
+
+def test_a_model_that_is_not_live_is_not_timed(tiny_model, options):
+    given = ["--model", str(tiny_model), "--image", options.image, "--audio", options.audio]
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["benchmark", "--live", *given])

@@ -100,3 +100,41 @@ def test_parsing():
 def test_unreadable_text_is_a_user_error(parse, text):
     with pytest.raises(UserError, match="0:neutral|Expected a number"):
         parse(text)
+
+
+def test_a_stretch_of_frames_has_the_weights_of_the_whole():
+    track = EmotionTrack.create([(0.5, "happy"), (1.0, "sad")], [(0, 0.2), (2, 1.4)], EMOTIONS)
+    assert np.array_equal(track.weights(30, EMOTIONS, start=20), track.weights(100, EMOTIONS)[20:50])
+
+
+@pytest.mark.parametrize("moment", [0.0, 0.2, 1.0, 1.24])
+def test_a_change_is_an_entry_of_the_timeline(moment):
+    track = EmotionTrack.create([(0.0, "neutral"), (1.0, "happy"), (3.0, "angry")], 0.5, EMOTIONS)
+    changed = track.changed(moment, {"sad": 1, "happy": 1}, 1.2, EMOTIONS)
+    before = [entry for entry in [(0.0, "neutral"), (1.0, "happy")] if entry[0] < moment]
+    emotion = [*before, (moment, {"sad": 1, "happy": 1})]
+    intensity = 1.2 if moment == 0 else [(0.0, 0.5), (moment, 0.5), (moment + 0.4, 1.2)]
+    assert np.allclose(changed.weights(100, EMOTIONS), weights(emotion, intensity))
+    same = track.changed(moment)
+    assert np.array_equal(same.weights(100, EMOTIONS), track.weights(100, EMOTIONS))
+
+
+def test_a_change_knows_the_emotions_and_is_no_timeline():
+    track = EmotionTrack.create("neutral", 1, EMOTIONS)
+    for wrong in ({"emotion": "joy"}, {"emotion": [(0, "sad")]}, {"intensity": 2}, {"intensity": [(0, 1)]}):
+        with pytest.raises(UserError):
+            track.changed(1.0, **wrong, emotions=EMOTIONS)
+    with pytest.raises(UserError, match="does not know"):
+        EmotionTrack.create("happy", 1, ("happy",)).changed(1.0, intensity=0.5, emotions=("happy",))
+
+
+def test_what_no_longer_shows_is_forgotten():
+    track = EmotionTrack.create("happy", 1, EMOTIONS)
+    for number in range(200):
+        track = track.changed(number + 0.5, ("sad", "angry")[number % 2], 0.5 + number % 3 / 4, EMOTIONS)
+        later = track.since(number + 0.76)
+        start = round(25 * (number + 0.76))
+        assert np.allclose(later.weights(50, EMOTIONS, start=start), track.weights(50, EMOTIONS, start=start))
+        assert len(later.keyframes) <= 3 and len(later.intensity) <= 4
+        track = later
+    assert track.names <= {"sad", "angry"}

@@ -4,7 +4,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from eat_hf.errors import UserError
-from eat_hf.inputs.head_motion import TRACKS, HeadMotion, NaturalMotion
+from eat_hf.inputs.head_motion import TRACKS, GivenMotion, HeadMotion, NaturalMotion
 
 
 def motion(values, **options):
@@ -233,3 +233,14 @@ def test_files_without_gaze_are_read(tmp_path):
         save_file(tensors, tmp_path / "old.safetensors", file.metadata())
     old = HeadMotion.load(tmp_path / "old.safetensors")
     assert torch.equal(old.yaw, made.yaw) and old.gaze.shape == (3, 2) and not old.gaze.any()
+
+
+def test_a_given_motion_is_played_to_and_fro_in_pieces():
+    given = motion([0, 1, 2, 3])
+    whole, playing = given.resampled(40).yaw, GivenMotion(given)
+    played = [playing.push(torch.zeros(count)) for count in (1, 5, 20, 14)]
+    assert torch.equal(torch.cat([piece.yaw for piece in played]), whole)
+    alone = GivenMotion(motion([5]))
+    assert alone.push(torch.zeros(3)).yaw.tolist() == alone.push(torch.zeros(3)).yaw.tolist() == [5] * 3
+    first = played[0].followed_by(played[1])
+    assert torch.equal(first.yaw, whole[:6]) and torch.equal(first.of(slice(2, 4)).yaw, whole[2:4])

@@ -40,6 +40,10 @@ class Limits:
     sessions: of visitors that are remembered.
     work_seconds: of work on a request, by endpoint; an endpoint that is not listed must not be public.
     page_seconds: of what the page asks for on its own, such as drawing the voice.
+    video_seconds: of work on a video of the service.
+    live_sessions: at a time; address_live_sessions: of one address.
+    live_seconds: that a live session lasts at most.
+    live_backlog: seconds of live sound that may wait; the next is not read before there is room.
     """
 
     seconds: float = 30.0
@@ -88,6 +92,11 @@ class Limits:
         }
     )
     page_seconds: float = 60
+    video_seconds: float = 300
+    live_sessions: int = 4
+    address_live_sessions: int = 2
+    live_seconds: float = 1800
+    live_backlog: float = 5
 
     def describe(self) -> str:
         return (

@@ -1,0 +1,58 @@
+"""A portrait that talks while the visitor does."""
+
+from pathlib import Path
+
+import gradio as gr
+
+from ..inputs.emotions import MAX_INTENSITY
+from ..inputs.faces import SIZE
+from ..pipeline.arguments import DEFAULT_SIZE, ClipOptions
+from .components import PRIVATE, any_name
+from .inputs import Inputs, emotion_choices
+from .studio import Session, Studio
+
+SCRIPT = (Path(__file__).with_name("live.js")).read_text(encoding="utf8")
+FACE = """<canvas width="512" height="512" aria-label="The talking face"></canvas>
+<p class="eat-live-status" role="status">Press Start, and speak.</p>"""
+NOTE = """The face follows the sound by about a second; picture and sound are played in step. Use headphones to hear
+yourself. Frames for which this machine has no time are left out."""
+
+
+def live_tab(studio: Studio, inputs: Inputs) -> None:
+    """The microphone, or the voice as if it were live; emotions act at once."""
+    gr.HTML(FACE, elem_id="live", container=False)
+    emotion = any_name(
+        gr.Radio(emotion_choices(studio, Session()), value="neutral", label="Emotion", elem_id="live-emotion")
+    )
+    inputs.pickers.append(emotion)
+    with gr.Row():
+        intensity = gr.Slider(0, MAX_INTENSITY, value=1, step=0.05, label="Intensity", min_width=200)
+        source = gr.Radio(
+            [("Microphone", "microphone"), ("Microphone, and hear it", "heard"), ("The voice, as if live", "voice")],
+            value="microphone",
+            label="Sound",
+            min_width=260,
+            elem_id="live-source",
+        )
+    sizes = [str(side) for side in (SIZE, DEFAULT_SIZE) if side <= studio.pipe.repos_net.largest_frames]
+    size = gr.Radio(sizes, value=sizes[0], label="Size", elem_id="live-size", visible=len(sizes) > 1)
+    with gr.Row():
+        start = gr.Button("Start", variant="primary", elem_id="start-live")
+        stop = gr.Button("Stop", elem_id="stop-live")
+    gr.Markdown(NOTE, elem_classes="eat-note")
+    token = gr.Textbox(visible="hidden", elem_id="live-token")
+
+    def admit(session: Session, portrait: str | None, emotion: str, intensity: float, size: str) -> str:
+        """A token for the WebSocket."""
+        image = studio.limits.read_portrait(portrait)
+        studio.track(session, emotion, intensity)
+        options = ClipOptions(emotion, float(intensity), size=int(size))
+        return studio.live.admit(lambda: studio.begin_live(session, image, options))
+
+    settings = [inputs.session, inputs.portrait, emotion, intensity, size]
+    start.click(admit, settings, token, **PRIVATE).success(
+        None, [token, source, inputs.voice], None, js="(token, source, voice) => eatLive.start(token, source, voice)"
+    )
+    stop.click(None, None, None, js="() => eatLive.stop()")
+    emotion.input(None, [emotion], None, js="emotion => eatLive.set({emotion})")
+    intensity.release(None, [intensity], None, js="intensity => eatLive.set({intensity})")
