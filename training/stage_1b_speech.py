@@ -3,8 +3,8 @@
     accelerate launch -m training.stage_1b_speech --corpus VOICES --output_dir runs/speech
 
 Its 29 outputs are phoneme classes instead of letters, learnt from the phoneme times of a corpus: that of voices
-(`training.corpus.voices`), degraded here, or that of people, whose sound is degraded already (`--variants 0`). The class
-of the network is the configuration's: `StreamingSpeechEncoder`, or DeepSpeech's own at any size.
+(`training.corpus.voices`), degraded here, or that of people, whose sound is degraded already (`--variants 0`). What
+class the network has is the configuration's: `StreamingSpeechEncoder`, or DeepSpeech's own at any size.
 """
 
 from dataclasses import dataclass, field
@@ -46,7 +46,8 @@ class SpeechOptions(LoopOptions):
 def read(clip: Clip, model: SpeechEncoder, variants: int, seed: int) -> list[tuple[Tensor, Tensor]]:
     """Features (rows + delay, width) and phoneme classes (rows,) of a clip, or of degraded copies of it."""
     labels, waveform = clip.labels("phonemes", "phoneme_times"), clip.waveform()
-    spoken = [(str(n), *map(float, t)) for n, t in zip(labels["phonemes"], labels["phoneme_times"], strict=True)]
+    times = labels["phoneme_times"]
+    spoken = [(str(n), float(begin), float(end)) for n, (begin, end) in zip(labels["phonemes"], times, strict=True)]
     rng, found = np.random.default_rng((seed, clip.metadata["frames"], len(waveform))), []
     for _ in range(max(1, variants)):
         heard, phones = waveform, spoken
@@ -54,7 +55,7 @@ def read(clip: Clip, model: SpeechEncoder, variants: int, seed: int) -> list[tup
             heard, phones = respeed(waveform, spoken, rng.uniform(0.85, 1.18))
             heard = degrade(heard, rng)
         features = model.features(torch.from_numpy(heard))
-        names, times = [name for name, *_ in phones], np.array([time for _, *time in phones])
+        names, times = [name for name, _, _ in phones], np.array([(begin, end) for _, begin, end in phones])
         classes = frame_classes(names, times, len(features) - model.delay, SEMANTIC_RATE)
         found.append((features if not variants else features.half(), torch.from_numpy(classes)))
     return found

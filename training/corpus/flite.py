@@ -38,7 +38,8 @@ def say(text: str, voice: str, stretch: float = 1.0) -> tuple[np.ndarray, list[t
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "said.wav"
-        command = ["flite", "-voice", voice, "--setf", f"duration_stretch={stretch}", "-psdur", "-t", text, "-o", path]
+        settings = ["-voice", voice, "--setf", f"duration_stretch={stretch}", "-psdur"]
+        command = ["flite", *settings, "-t", text, "-o", str(path)]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST, check=True)
         except FileNotFoundError:

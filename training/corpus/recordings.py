@@ -4,7 +4,7 @@ pocketsphinx (``pip install pocketsphinx``, BSD licence, carries its American En
 which phone of a text is spoken, to 10 ms. Words that its dictionary lacks are pronounced as espeak-ng does.
 
 A folder of recordings is one of LJ Speech, LibriTTS or Common Voice as they are unpacked, or any folder of sound files
-with their texts: a file ``transcripts.csv`` (columns id or path, and text), or beside every ``NAME.wav`` a ``NAME.txt``.
+with their texts: a file ``transcripts.csv`` (columns id or path, and text), or a ``NAME.txt`` beside ``NAME.wav``.
 """
 
 import csv
@@ -67,7 +67,7 @@ def _listed(folder: Path) -> Iterator[Reading]:
     for name, separator, named in _LISTS:
         if not (folder / name).is_file():
             continue
-        quoting = csv.QUOTE_MINIMAL if separator == "," else csv.QUOTE_NONE
+        quoting: Any = csv.QUOTE_MINIMAL if separator == "," else csv.QUOTE_NONE
         with (folder / name).open(encoding="utf8", newline="") as file:
             rows = csv.reader(file, delimiter=separator, quoting=quoting)
             columns = [each.strip().lower() for each in next(rows, [])] if named else []

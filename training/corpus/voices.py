@@ -2,8 +2,8 @@
 
     python -m training.corpus.voices --output voices --recordings LJSPEECH LIBRITTS --unheard OTHER_READER
 
-espeak-ng speaks with many voices, flite with three that were made from recordings, and pocketsphinx aligns any folder of
-recordings with texts, see ``training.corpus.recordings``. The layout is that of ``training.corpus.build``; a clip's
+espeak-ng speaks with many voices, flite with three that were made from recordings, and pocketsphinx aligns any folder
+of recordings with texts, see ``training.corpus.recordings``. The layout is that of ``training.corpus.build``; a clip's
 line says its ``source`` and, as ``identity``, its voice. Sound is clean: the stage that learns from it degrades it.
 
 Splits: "train"; "validation", espeak's voices for that and sentences that readers of the training set were not heard
@@ -79,7 +79,8 @@ def _words() -> list[str]:
 
 def plan(options: VoicesOptions) -> list[Job]:
     """All clips, in order. Raises UserError for a folder that holds no recordings."""
-    rng, words, jobs = np.random.default_rng(options.seed), _words(), []
+    rng, words = np.random.default_rng(options.seed), _words()
+    jobs: list[Job] = []
 
     def text(split: str) -> str:
         if words and rng.random() < 0.6:

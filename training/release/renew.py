@@ -3,8 +3,9 @@
     python -m training.release.renew --model checkpoints_card/eat-demo --repos_net runs/renderer/repos_net \
         --adapters examples/adapters/crying_hard
 
-Keypoints have names and places of their own, and phonemes their classes, so the networks above them need not be trained
-again: those of stage 1a, and the speech encoder. The EAM of a new renderer is the identity, in the model and in every adapter, until stage 2 teaches it.
+Keypoints have names and places of their own, and phonemes their classes, so the networks above those of stage 1a and
+the speech encoder need not be trained again. The EAM of a new renderer is the identity, in the model and in every
+adapter, until stage 2 teaches it.
 """
 
 import contextlib
