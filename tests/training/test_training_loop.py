@@ -5,16 +5,19 @@ import re
 import shutil
 import signal
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+import training_runs
 from PIL import Image
 from safetensors.torch import load_file
 from training_runs import in_two_processes, kill_in_checkpoint, small_run, start
 
 from eat_hf.errors import InputWarning, UserError
 from training.loop import checkpoints as checkpoint_files
+from training.loop import logging
 from training.loop import trainer as loop
 
 FAST = {"learning_rate": 0.05}  # what one step does must show in the losses of the next
@@ -51,11 +54,12 @@ def assert_same_run(folder, other):
 
 
 def test_the_log_says_how_much_time_batches_took(tmp_path, monkeypatch):
-    """By a clock on which nothing takes time but sleep."""
+    """By a clock on which nothing takes time but the sleep of whoever draws batches."""
     small_run(tmp_path / "fast", steps=6, log_every=3)
     now = [0.0]
-    monkeypatch.setattr(time, "time", lambda: now[0])
-    monkeypatch.setattr(time, "sleep", lambda seconds: now.append(now.pop() + seconds))
+    clock = SimpleNamespace(time=lambda: now[0], sleep=lambda seconds: now.append(now.pop() + seconds))
+    for module in (loop, logging, training_runs):  # not everybody's: other threads sleep, too
+        monkeypatch.setattr(module, "time", clock)
     small_run(tmp_path / "slow", steps=6, log_every=3, slow=0.1)
     logs = [(tmp_path / name / "log.jsonl").read_text().splitlines() for name in ("slow", "fast")]
     slow, fast = (json.loads(lines[-1]) for lines in logs)
