@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import create_autospec
 
+import click
+import numpy as np
 import pytest
 import scipy.io.wavfile
 import typer
@@ -123,8 +125,8 @@ def understand(words, monkeypatch):
         case ["hf", *rest]:
             from huggingface_hub.cli.hf import app as command
 
-            while hasattr(command, "commands"):
-                command = command.commands[rest[0]]
+            while hasattr(command, "get_command"):
+                command = command.get_command(click.Context(command), rest[0])
                 rest = rest[1:]
             command.make_context("hf", rest)
         case ["git", "push", address, "HEAD:main"]:
@@ -168,7 +170,7 @@ def stand_ins(monkeypatch):
     monkeypatch.setattr(eat_hf, "EATPipeline", kind)
     for name in ("build_app", "launch"):
         monkeypatch.setattr(app, name, create_autospec(getattr(app, name)))
-    return {"pipe": loaded}
+    return {"pipe": loaded, "microphone": [(np.zeros(800), 16000)], "show": print}
 
 
 NOTED = [

@@ -35,4 +35,4 @@ def test_the_script_runs(name, portrait_file, recording_file, tmp_path, monkeypa
     for video in tmp_path.glob("*.mp4"):
         assert video.name in said
         with av.open(str(video)) as container:
-            assert container.streams.video[0].frames == 13 and container.streams.audio
+            assert container.streams.video[0].frames == 8 and container.streams.audio
