@@ -17,7 +17,7 @@ from eat_hf.app.studio import Example
 from eat_hf.serving.limits import Limits
 from eat_hf.serving.turns import give_way
 
-HELD = int(os.environ["HELD"])  # frames of clips that can be held
+HELD = int(os.environ.get("HELD", "0"))  # frames of clips that can be held
 
 
 class HeldPipeline(EATPipeline):

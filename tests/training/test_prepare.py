@@ -386,7 +386,7 @@ def test_training_reads_the_corpus(mead, tiny_pipeline):
 def test_what_is_missing_is_said_in_one_sentence(mead, films, tiny_pipeline, tmp_path):
     (clip, *_) = Corpus(mead.output).clips()
     with pytest.raises(UserError, match="no label 'phonemes': only the synthetic corpus knows"):
-        read(clip)
+        read(clip, tiny_pipeline.speech_encoder, 0, 0)
     with pytest.raises(UserError, match="no label 'arkit': .* --unit_weight 0"):
         mouth_units(clip)
     with pytest.raises(UserError, match="no clips with pictures in its split validation"):
