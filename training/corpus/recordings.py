@@ -29,6 +29,8 @@ SOUND = (".wav", ".flac", ".mp3", ".ogg", ".m4a", ".opus")
 HOP = SAMPLING_RATE // 100
 # the aligner's windows are 25.6 ms long and begin every 10 ms: what it calls the start of a phone is later in the sound
 SHIFT = 0.0128 - 0.005
+# hundredths of a second around the voice: where it cannot be aligned in one place, it often can a little aside
+MARGINS = (5, 8, 12, 20, 40)
 MOST_SECONDS = 40.0  # of a sentence; longer ones are seldom what their text says
 # lists of texts: name of the file, separator, whether it begins with names of columns
 _LISTS = (("transcripts.csv", ",", True), ("metadata.csv", "|", False), ("validated.tsv", "\t", True))
@@ -136,28 +138,30 @@ class Aligner:
         if not words or quiet.all():
             return None
         first, last = np.flatnonzero(~quiet)[[0, -1]]
-        begin, end = max(0, first - 5) * HOP, (last + 6) * HOP
-        samples = np.clip(np.round(waveform[begin:end] * 32767), -32768, 32767).astype(np.int16).tobytes()
-        decoder = self._decoder
+        for margin in MARGINS:
+            begin, end = max(0, first - margin) * HOP, min(len(quiet), last + 1 + margin) * HOP
+            phones = self._phones(waveform[begin:end], " ".join(words))
+            if phones is not None:
+                names = [SILENCE, *(from_arpabet(name) for name, _ in phones), SILENCE]
+                starts = [begin / SAMPLING_RATE + start * 0.01 + SHIFT for _, start in phones]
+                edges = np.array([0.0, *starts, end / SAMPLING_RATE, len(waveform) / SAMPLING_RATE])
+                return _with_pauses(names, edges, quiet)
+        return None
+
+    def _phones(self, waveform: np.ndarray, words: str) -> list[tuple[str, int]] | None:
+        """ARPAbet's name and the first hundredth of a second of every phone, or None."""
+        samples = np.clip(np.round(waveform * 32767), -32768, 32767).astype(np.int16).tobytes()
         try:
-            decoder.set_align_text(" ".join(words))
+            self._decoder.set_align_text(words)
             self._hear(samples)
-            if decoder.hyp() is None:
+            if self._decoder.hyp() is None:
                 return None
-            decoder.set_alignment()  # of the phones, inside the words that were found
+            self._decoder.set_alignment()  # of the phones, inside the words that were found
             self._hear(samples)
-            alignment = decoder.get_alignment()
-        except RuntimeError:  # the sound is something else
+            alignment = self._decoder.get_alignment()
+        except RuntimeError:  # no way through the text fits the sound
             return None
-        if alignment is None:
-            return None
-        names, edges = [SILENCE], [0.0]
-        for phone in (phone for word in alignment for phone in word):
-            names.append(from_arpabet(phone.name))
-            edges.append(begin / SAMPLING_RATE + phone.start * 0.01 + SHIFT)
-        names.append(SILENCE)
-        edges.append(end / SAMPLING_RATE)
-        return _with_pauses(names, np.array([*edges, len(waveform) / SAMPLING_RATE]), quiet)
+        return alignment and [(phone.name, phone.start) for word in alignment for phone in word]
 
     def _hear(self, samples: bytes) -> None:
         self._decoder.start_utt()
