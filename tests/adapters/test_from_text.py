@@ -245,6 +245,7 @@ def test_tuning_makes_frames_more_alike_to_the_text(pipe, crop, aligned, tmp_pat
     assert pipe.emotions[-1] == "grin"
 
 
+@pytest.mark.slow
 def test_a_learnt_emotion_is_for_other_portraits_too(pipe, crop, aligned, tmp_path, monkeypatch):
     adapter = learn(pipe, crop)
     adapter.save(tmp_path / "grin")

@@ -526,7 +526,7 @@ def test_a_reload_in_the_middle_harms_nothing(visit, files, server):
         eventually(lambda: server.leftovers() == [])  # what was being made is given up, and its file deleted
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_on_a_phone_nothing_sticks_out(visit, scheme):
     page = visit(viewport={"width": 390, "height": 844}, color_scheme=scheme, has_touch=True, is_mobile=True)
     for name in ("Make a video", "Words", "Timeline", "Live", "Adapters", "Compare"):

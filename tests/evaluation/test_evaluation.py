@@ -145,6 +145,7 @@ def test_the_report_names_judges_and_counts_emotions(evaluation):
     assert min(curve.offsets) == -15 and max(curve.offsets) == 15
 
 
+@pytest.mark.slow
 def test_workers_and_runs_change_no_number(evaluation, folders, judges):
     threads = torch.get_num_threads()
     again = evaluate(*folders, **judges, fid_backbone="dlib_resnet", workers=1, progress=False)

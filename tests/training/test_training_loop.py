@@ -73,6 +73,7 @@ def test_two_processes_learn_what_one_does(whole, tmp_path):
     assert_same_run(tmp_path, whole)
 
 
+@pytest.mark.slow
 def test_batch_norm_on_several_cpus_sees_the_share_of_each(tmp_path):
     """The losses of the first step, before anything is learnt, are means over what each share has by itself."""
     options = {"batch_norm": True, "steps": 1, **FAST}
@@ -194,6 +195,7 @@ def test_no_checkpoint_is_removed_where_none_can_be_read(tmp_path):
     assert checkpoints(tmp_path) == ["checkpoint_12", "checkpoint_9"]
 
 
+@pytest.mark.slow
 def test_a_run_continues_on_fewer_processes(whole, tmp_path):
     options = {"checkpoint_every": 3, **FAST}
     in_two_processes(tmp_path, kill_in_checkpoint, tmp_path, 9, **options)
@@ -209,6 +211,7 @@ def test_checkpoints_rotate(tmp_path):
         small_run(tmp_path, keep_checkpoints=1)
 
 
+@pytest.mark.slow
 def test_an_infinite_loss_stops_all_processes(whole, tmp_path):
     """Only the second process has the bad sample. What was learnt before is not lost."""
     options = {"checkpoint_every": 3, **FAST}
