@@ -1,10 +1,8 @@
 """Live sessions of the page: admitted by an event with all its checks, then served over a WebSocket."""
 
 import secrets
-import sys
 import threading
 import time
-import traceback
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,13 +11,10 @@ from urllib.parse import urlsplit
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
-from starlette.websockets import WebSocketDisconnect as Disconnect
 
-from ..errors import UserError
 from ..pipeline.live import LiveSession
 from ..serving.limits import Limits
-from ..serving.live_socket import STRANGE, Places, Refused, SoundFormat, attend, first_message, last_words
-from ..serving.telling import masked, told
+from ..serving.live_socket import Places, Refused, SoundFormat, attend, first_message, mistakes_told
 
 PATH = "/live"
 WAITING_SECONDS = 60.0  # in which who was admitted must begin
@@ -77,18 +72,10 @@ class LiveDesk:
             await socket.close(1008)
             return
         await socket.accept()
-        try:
+        async with mistakes_told(socket):
             given = await first_message(socket)
             admitted = self._take(given.get("token"))
             with self._places.one(socket.client.host if socket.client else ""):
                 sound = SoundFormat.of(given)
                 session = await run_in_threadpool(admitted.begin)
                 await attend(socket, session, sound, self.limits)
-        except Disconnect:
-            return
-        except (UserError, Refused) as error:
-            sentence = error.sentence if isinstance(error, Refused) else told(str(error))
-            await last_words(socket, sentence, 1008)
-        except Exception:
-            print(masked(traceback.format_exc()), file=sys.stderr)
-            await last_words(socket, STRANGE, 1011)

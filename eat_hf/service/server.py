@@ -9,17 +9,14 @@ import binascii
 import contextlib
 import secrets
 import shutil
-import sys
 import tempfile
 import threading
-import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 from fastapi import FastAPI, Form, Request, Response, UploadFile, WebSocket
-from fastapi import WebSocketDisconnect as Disconnect
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -44,10 +41,10 @@ from ..serving.live_socket import (
     check_words,
     first_message,
     jpeg,
-    last_words,
+    mistakes_told,
 )
 from ..serving.live_stream import LiveFrame
-from ..serving.telling import masked, told
+from ..serving.telling import told
 from ..serving.turns import Pace, Turns
 from ..serving.watch import Watch, timed
 from ..version import __version__
@@ -361,16 +358,8 @@ def build_service(pipe: EATPipeline, limits: Limits | None = None, key: str | No
     @app.websocket("/v1/live")
     async def live(socket: WebSocket) -> None:
         await socket.accept()
-        try:
+        async with mistakes_told(socket):
             await service.talk(socket)
-        except Disconnect:
-            return
-        except (UserError, Refused) as error:
-            sentence = error.sentence if isinstance(error, Refused) else told(str(error))
-            await last_words(socket, sentence, 1008)
-        except Exception:
-            print(masked(traceback.format_exc()), file=sys.stderr)
-            await last_words(socket, STRANGE, 1011)
 
     return app
 

@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 import json
 import struct
+import sys
 import threading
 import time
+import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +25,7 @@ from ..media.containers import SAMPLING_RATES
 from ..pipeline.live import LiveSession
 from .limits import Limits
 from .live_stream import LiveFrame, LiveStream
+from .telling import masked, told
 
 QUALITY = 90  # of JPEG
 FIRST_SECONDS = 30.0  # until a session must have been described
@@ -210,8 +213,26 @@ def check_words(wishes: dict[str, Any], limits: Limits) -> None:
         raise UserError(f"emotion_text is a text of up to {limits.words} characters.")
 
 
-async def last_words(socket: WebSocket, sentence: str, code: int) -> None:
-    """Tell a client what is wrong, if it is still there, and close."""
+@contextlib.asynccontextmanager
+async def mistakes_told(socket: WebSocket) -> AsyncIterator[None]:
+    """Whatever ends a session before its time is told to its client, if it is still there, and the socket closed.
+
+    A user's mistake is told as it is; what is wrong with us goes to the log.
+    """
+    try:
+        yield
+    except Disconnect:
+        return
+    except Refused as error:
+        await _last_words(socket, error.sentence, 1008)
+    except UserError as error:
+        await _last_words(socket, told(str(error)), 1008)
+    except Exception:
+        print(masked(traceback.format_exc()), file=sys.stderr)
+        await _last_words(socket, STRANGE, 1011)
+
+
+async def _last_words(socket: WebSocket, sentence: str, code: int) -> None:
     with contextlib.suppress(RuntimeError, Disconnect):
         await socket.send_json({"type": "error", "detail": sentence})
         await socket.close(code)
