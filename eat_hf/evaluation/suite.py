@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from itertools import repeat
-from multiprocessing import get_context
+from multiprocessing import get_all_start_methods, get_context
+from multiprocessing.context import BaseContext
 from pathlib import Path
 
 import cv2
@@ -72,10 +73,20 @@ def keep_freed_memory() -> Iterator[None]:
             del os.environ[name]
 
 
+def _starting() -> BaseContext:
+    """How workers start: torch and dlib hold threads that do not survive a fork of this process, so they are forks of
+    one that has only imported what they need, once for all of them. A system without such starts each anew."""
+    if "forkserver" not in get_all_start_methods():
+        return get_context("spawn")
+    context = get_context("forkserver")
+    context.set_forkserver_preload([score_pair.__module__])
+    return context
+
+
 @contextmanager
 def _workers(count: int) -> Iterator[ProcessPoolExecutor]:
     """Processes that score clips. On any error, and on Ctrl-C, they are ended: nobody waits for what they still do."""
-    with ProcessPoolExecutor(count, get_context("spawn"), _prepare_worker) as pool:
+    with ProcessPoolExecutor(count, _starting(), _prepare_worker) as pool:
         try:
             with keep_freed_memory():
                 for _ in range(count):
@@ -136,8 +147,7 @@ def evaluate(
     generated, reference = Path(generated), Path(reference)
     pairs, rejected = pair_clips(generated, reference)
     scores: list[PairScores] = []
-    # spawn: torch and dlib hold threads that do not survive a fork. Even one worker is a process of its own, so that
-    # the caller's torch keeps its number of threads.
+    # even one worker is a process of its own, so that the caller's torch keeps its number of threads
     count = min(workers or os.cpu_count() or 1, len(pairs))
     with _workers(count) as pool:
         settings = _settings(tuple(protocols), syncnet, emotion_judge, fid_backbone, perceptual_backbone, device)

@@ -13,6 +13,7 @@ import torch
 from conftest import voice
 
 from eat_hf import EmotionFAN, SyncNet
+from eat_hf.cli import main as cli
 from eat_hf.errors import UserError
 from eat_hf.evaluation import evaluate
 from eat_hf.evaluation.clips import emotion_in, pair_clips, read_labels
@@ -283,34 +284,32 @@ def test_chips_are_dlibs(face):
 # Command line --------------------------------------------------------------------------------------------------------
 
 
-def run(*arguments) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "eat_hf.cli", "evaluate", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
-
-
-def test_the_command_writes_report_and_page(folders, judges, tmp_path):
-    generated, reference = folders
+def test_the_command_writes_report_and_page(folders, judges, tmp_path, capsys):
+    few = [tmp_path / folder.name for folder in folders]
+    for target, source in zip(few, folders, strict=True):
+        target.mkdir()
+        for name in ("M003_hap_1_001", "M003_sur_1_005"):
+            (target / f"{name}.mp4").write_bytes((source / f"{name}.mp4").read_bytes())
+    arguments = ["--generated", few[0], "--reference", few[1], "--protocol", "standard"]
+    networks = ["--syncnet", judges["syncnet"], "--emotion-judge", judges["emotion_judge"]]
     target = tmp_path / "report.json"
-    arguments = ["--generated", generated, "--reference", reference, "--protocol", "standard", "-o", target]
-    done = run(
-        *arguments,
-        "--syncnet",
-        judges["syncnet"],
-        "--emotion-judge",
-        judges["emotion_judge"],
-        "--fid-backbone",
-        "dlib_resnet",
-    )
+    command = [sys.executable, "-m", "eat_hf.cli", "evaluate", *arguments, *networks]
+    done = subprocess.run(
+        [*map(str, command), "--fid-backbone", "dlib_resnet", "--workers", "1", "-o", str(target)],
+        capture_output=True, text=True,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "ground truth" in done.stdout and "6 of 9 clips rejected" in done.stdout
+    assert "ground truth" in done.stdout and "1 of 2 clips rejected" in done.stdout
     assert json.loads(target.read_text())["report"]["methods"][0]["name"] == "ground truth"
     assert "M003_hap_1_001" in (tmp_path / "report.html").read_text()
     for wrong, words in (
-        (["--generated", tmp_path / "nowhere", "--reference", reference], "There is no folder"),
+        (["--generated", tmp_path / "nowhere", "--reference", few[1]], "There is no folder"),
         ([*arguments[:4], "-o", tmp_path / "report.txt"], "The report is a .json file"),
     ):
-        failed = run(*wrong)
-        assert failed.returncode == 2 and words in failed.stderr and len(failed.stderr.splitlines()) == 1
+        with pytest.raises(SystemExit, match="2"):
+            cli.main(["evaluate", *map(str, wrong)])
+        said = capsys.readouterr().err
+        assert words in said and len(said.splitlines()) == 1
 
 
 def test_sound_may_lie_beside_the_video(face, tmp_path):

@@ -77,7 +77,7 @@ def test_words_of_an_option_may_have_either_dash_between_them(dash):
 
 
 def test_a_mistake_is_one_line_and_status_2():
-    command = [sys.executable, "-m", "training.stage_1b_pca", "--corpus", "nowhere", "--clips", "few"]
+    command = [sys.executable, "-m", "training.corpus.build", "--output", "nowhere", "--identities", "few"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr == "error: Argument --clips: invalid int value: 'few'; --help shows what there is.\n"
+    assert done.stderr == "error: Argument --identities: invalid int value: 'few'; --help shows what there is.\n"

@@ -10,7 +10,7 @@ from training.loop.command_line import CONFIGS, Recipe
 from training.release import train_all
 
 STEPS = {
-    "sheet": {"run": "experiments.text", "arguments": "--help"},
+    "sheet": {"run": "corpus.pack_assets", "arguments": "--help"},
     "people": {
         "run": "corpus.build",
         "arguments": "--output {work}/people --identities 1 --speech-clips 0 --latent-clips 0 --range-frames 2",
@@ -38,7 +38,7 @@ def test_every_step_once(config, tmp_path, capfd):
     with pytest.raises(UserError, match="people ended with status 2"):
         train_all.main(["--config", config(people="--nonsense"), *line])
     done = json.loads((work / "steps.json").read_text())
-    assert list(done) == ["sheet"] and done["sheet"]["command"] == ["-m", "training.experiments.text", "--help"]
+    assert list(done) == ["sheet"] and done["sheet"]["command"] == ["-m", "training.corpus.pack_assets", "--help"]
     train_all.main(["--config", config(), *line])
     assert (work / "people" / "metadata.jsonl").read_text().count("\n") == 1
     made = (work / "people" / "corpus.json").stat().st_mtime_ns

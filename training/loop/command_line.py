@@ -10,7 +10,6 @@ import yaml
 from simple_parsing import ArgumentGenerationMode, ArgumentParser, DashVariant
 
 from eat_hf.errors import UserError
-from eat_hf.models.components import build_component
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -79,6 +78,8 @@ class Recipe:
                 if unknown:
                     raise UserError(f"{component} needs the keypoints {', '.join(unknown)}, which the corpus lacks.")
                 settings[name] = tuple(keypoint_names.index(each) for each in value)
+        from eat_hf.models.components import build_component  # takes seconds to import, which few scripts need
+
         return build_component(settings, **more)
 
 
