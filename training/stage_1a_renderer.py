@@ -58,6 +58,7 @@ class RendererOptions(LoopOptions):
         default=0.6,
         metadata={"help": "Share of pairs whose source is near neutral and near frontal, as portraits are."},
     )
+    evaluation_pairs: int = field(default=96, metadata={"help": "Held-out pairs to measure on."})
 
 
 def open_mouths(bank: FrameBank, inner_mouth: Sequence[int]) -> np.ndarray:
@@ -167,7 +168,7 @@ class RendererTask(nn.Module):
 
 
 @torch.no_grad()
-def evaluate(model: DetailRenderer, bank: FrameBank, pairs: int = 96) -> dict[str, float]:
+def evaluate(model: DetailRenderer, bank: FrameBank, pairs: int) -> dict[str, float]:
     """PSNR on held-out heads with exact keypoints: of the frame, of the warp alone, of the source; of what is drawn
     between the lips and of the eyes, where it shows."""
     rng = np.random.default_rng(0)
@@ -239,7 +240,7 @@ def main(argv: list[str] | None = None) -> None:
         lambda rng, count: task.augment(draw(bank, rng, count, options.calm_share, wanted)),
         options,
         {"repos_net": model},
-        lambda: evaluate(model, held_out),
+        lambda: evaluate(model, held_out, options.evaluation_pairs),
         lambda: show(model, held_out),
     )
 

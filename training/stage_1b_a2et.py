@@ -91,7 +91,7 @@ def main(argv: list[str] | None = None) -> None:
         lambda rng, count: weigh_pictures(data.draw(rng, count, options.frames, pool)),
         options,
         {"a2et": model},
-        lambda: evaluate(model, basis, held_out, pool_held_out[:40]),
+        lambda: evaluate(model, basis, held_out, pool_held_out[: options.evaluation_clips]),
     )
 
 

@@ -71,6 +71,7 @@ class EmotionOptions(A2ETOptions):
     )
     base: str = field(default="checkpoints_card/eat-demo", metadata={"help": "What an adapter is for: folder, Hub id."})
     start: str = field(default="neutral", metadata={"help": "Emotion of the base whose head of M an adapter copies."})
+    evaluation_clips: int = field(default=80, metadata={"help": "Held-out clips to measure on."})
 
 
 class EmotionTask(nn.Module):
@@ -129,7 +130,7 @@ def choose_share(pools: list[list[int]], share: float, seed: int) -> list[list[i
 
 
 @torch.no_grad()
-def evaluate(model: EmotionalA2ET, data: MotionData, pools: list[list[int]], clips: int = 80) -> dict[str, float]:
+def evaluate(model: EmotionalA2ET, data: MotionData, pools: list[list[int]], clips: int) -> dict[str, float]:
     """On held-out clips: keypoint error, opening correlation, and how many clips are nearest to their own emotion.
 
     `pools`: numbers of the clips of each emotion, the first of which are measured.
@@ -172,7 +173,7 @@ def clips_of(emotion: str, corpus_dir: str, split: str) -> list[int]:
 
 @torch.no_grad()
 def evaluate_adapter(
-    model: EmotionalA2ET, before: EmotionalA2ET, start: int, data: MotionData, pool: list[int], clips: int = 40
+    model: EmotionalA2ET, before: EmotionalA2ET, start: int, data: MotionData, pool: list[int], clips: int
 ) -> dict[str, float]:
     """How well a new emotion is shown in whole clips.
 
@@ -251,11 +252,11 @@ def train_adapter(options: EmotionOptions) -> None:
 
     def evaluate_splits() -> dict[str, float]:
         before.to(model.a2et.device).eval()
-        start = own.emotions.index(options.start)
+        given = model, before, own.emotions.index(options.start)
         return {
             f"{split}_{name}": value
             for split, found in splits.items()
-            for name, value in evaluate_adapter(model, before, start, found, pools[split]).items()
+            for name, value in evaluate_adapter(*given, found, pools[split], options.evaluation_clips).items()
         }
 
     task = EmotionTask(model, LatentTerms(data.keypoint_names, options.latent_weight, options.closure_weight), pictures)
@@ -320,7 +321,7 @@ def main(argv: list[str] | None = None) -> None:
         draw,
         options,
         components,
-        lambda: evaluate(model, held_out, pools_held_out),
+        lambda: evaluate(model, held_out, pools_held_out, options.evaluation_clips),
     )
 
 

@@ -50,6 +50,8 @@ PUBLISHED: dict[str, dict[str, Any]] = {  # networks of the paper, each in its p
 }
 PACKAGES = ("torch", "diffusers", "transformers", "numpy", "av")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# what peaks are measured on: side of square matrices; number and side of maps of 512 channels
+PEAK_SIZES = {"cuda": (8192, 64, 64), "cpu": (2048, 1, 64)}
 PLAIN_FRAMES = 4  # of the plain way, which is slow and the same for every frame
 COMPILED = ", compiled"
 
@@ -111,9 +113,9 @@ def matrix_peak(device: torch.device, dtype: torch.dtype, repeats: int) -> float
 
     They come from different libraries, which do not know all processors equally well.
     """
-    size, count = (8192, 64) if device.type == "cuda" else (2048, 1)
+    size, count, side = PEAK_SIZES["cuda" if device.type == "cuda" else "cpu"]
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    pixels = torch.randn(count, 512, 64, 64, device=device).to(dtype)
+    pixels = torch.randn(count, 512, side, side, device=device).to(dtype)
     kernel = torch.randn(512, 512, 3, 3, device=device).to(dtype)
     rates = [2 * size**3 / fastest(lambda: a @ b, 3 * repeats)]
     for layout in (torch.contiguous_format, torch.channels_last):

@@ -101,14 +101,16 @@ def test_generate_in_half_precision(tiny_model, portrait_file, recording_file, t
     assert run.returncode == 2 and "'float32', 'bfloat16', 'float16'" in run.stderr and "Traceback" not in run.stderr
 
 
-def test_a_full_disk_is_one_line_and_no_file(tiny_model, portrait_file, recording_file, tmp_path):
-    run = eat_hf(
-        *("generate", "--image", portrait_file, "--audio", recording_file, "--model", tiny_model),
-        *("-o", tmp_path / "out.mp4"),
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)),
-    )
-    assert run.returncode == 2 and "Traceback" not in run.stderr
-    assert "No space left" in run.stderr.strip().splitlines()[-1]
+def test_a_full_disk_is_one_line_and_no_file(in_process, tiny_model, portrait_file, recording_file, tmp_path):
+    given = ("generate", "--image", portrait_file, "--audio", recording_file, "--model", tiny_model)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))  # of one file; the video is larger
+    try:
+        status, out, err = in_process(*given, "-o", tmp_path / "out.mp4")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (status, out) == (2, "") and "Traceback" not in err
+    assert "No space left" in err.strip().splitlines()[-1]
     assert os.listdir(tmp_path) == []
 
 
@@ -165,19 +167,10 @@ def test_a_mistake_is_one_line_and_status_2(in_process, monkeypatch, inputs, tin
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ("--image {portrait} --audio {recording} --head-motion {folder}/damaged.mp4", "damaged.mp4"),
-        ("--image {portrait} --audio {recording} --louder", "--louder"),
-    ],
-)
-def test_a_process_ends_with_one_line_and_status_2(inputs, tiny_model, tmp_path, arguments, words):
+def test_a_process_ends_with_one_line_and_status_2(tmp_path):
     # the package is found from other folders, installed or not
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), MODEL_VARIABLE: str(tiny_model)}
-    run = eat_hf("generate", *arguments.format(**inputs).split(), cwd=tmp_path, env=environment)
-    assert run.returncode == 2 and run.stdout == ""
-    assert re.search(words, one_line(run.stderr))
+    run = eat_hf("generate", "--louder", cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert run.returncode == 2 and run.stdout == "" and "--louder" in one_line(run.stderr)
     assert os.listdir(tmp_path) == []
 
 

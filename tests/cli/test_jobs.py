@@ -73,7 +73,7 @@ def test_two_processes_share_the_jobs_and_one_that_fails_stops_none(folder, tiny
     assert not list(folder.glob(".*"))  # nothing half-written
 
 
-def test_killed_it_goes_on_where_it_was(folder, tiny_model):
+def test_killed_it_goes_on_where_it_was(folder, tiny_model, runner):
     """Killed in the middle of a video that takes longer than anybody waits; the next run finds a short one."""
     lines = "face.png,voice.wav,0.mp4", "face.png,long.wav,1.mp4", "face.png,voice.wav,2.mp4"
     manifest = write(folder, "image,audio,output", *lines)
@@ -85,7 +85,7 @@ def test_killed_it_goes_on_where_it_was(folder, tiny_model):
     made = {path.name: path.stat().st_mtime_ns for path in folder.glob("?.mp4")}
     assert made.keys() == {"0.mp4"}
     shutil.copy(folder / "voice.wav", folder / "long.wav")
-    assert launch(1, manifest, tiny_model).wait(300) == 0
+    assert runner(manifest) == (["1.mp4", "2.mp4"], [])
     assert not list(folder.glob(".*"))  # what the killed one left
     assert {path.name for path in folder.glob("?.mp4")} == {"0.mp4", "1.mp4", "2.mp4"}
     assert (folder / "0.mp4").stat().st_mtime_ns == made["0.mp4"]
@@ -192,13 +192,16 @@ def test_the_claim_of_a_killed_run_is_taken_over(folder, runner):
     assert runner(manifest) == (["a.mp4"], []) and not list(folder.glob(".*"))
 
 
-def test_two_runs_share_a_manifest(folder, tiny_model):
+def test_two_runs_share_a_manifest(folder, tiny_model, runner):
+    """One here, which begins when the other has made its first video."""
     manifest = write(folder, "image,audio,output", *(f"face.png,voice.wav,{n}.mp4" for n in range(6)))
-    runs = [launch(1, manifest, tiny_model) for _ in range(2)]
-    found = [run.communicate(timeout=300) for run in runs]
-    assert [run.returncode for run in runs] == [0, 0], found
-    made = [Path(line).name for out, _ in found for line in out.splitlines()]
-    assert sorted(made) == [f"{n}.mp4" for n in range(6)]  # each once
+    other = launch(1, manifest, tiny_model)
+    first = other.stdout.readline()
+    made, failed = runner(manifest)
+    out, err = other.communicate(timeout=300)
+    assert other.returncode == 0 and failed == [], err
+    theirs = [Path(line).name for line in (first + out).splitlines()]
+    assert sorted([*made, *theirs]) == [f"{n}.mp4" for n in range(6)]  # each once
     assert not list(folder.glob(".*"))
 
 

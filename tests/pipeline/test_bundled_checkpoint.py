@@ -60,9 +60,11 @@ def test_it_fits_the_repository():
 
 
 def test_lips_move_with_speech_and_rest_in_silence(pipe, speech):
-    talking = pipe(PORTRAIT, (speech[: 2 * SECOND], SECOND), generator=0, head_motion="still", size=256).frames
-    silent = pipe(PORTRAIT, (np.zeros(SECOND, np.float32), SECOND), generator=0, head_motion="still", size=256).frames
-    assert len(talking) == 50 and len(silent) == 25
+    said, silence = speech[: 5 * SECOND // 4], np.zeros(SECOND // 2, np.float32)
+    talking, silent = (
+        pipe(PORTRAIT, (sound, SECOND), generator=0, head_motion="still", size=256).frames for sound in (said, silence)
+    )
+    assert len(talking) == 32 and len(silent) == 13
     gap, rest = (opening(read_keypoints(pipe, frames)) for frames in (talking, silent))
     assert gap.max() > rest.mean() + 4
     assert rest.max() < 0.5 * gap.max()
@@ -70,7 +72,7 @@ def test_lips_move_with_speech_and_rest_in_silence(pipe, speech):
 
 
 def test_emotions_differ_in_the_right_direction(pipe, speech):
-    sound = speech[SECOND : 2 * SECOND], SECOND
+    sound = speech[SECOND : 7 * SECOND // 5], SECOND
     clips = {
         emotion: read_keypoints(pipe, pipe(PORTRAIT, sound, emotion, generator=0, head_motion="still", size=256).frames)
         for emotion in ("happy", "sad", "angry", "surprised")
@@ -82,7 +84,7 @@ def test_emotions_differ_in_the_right_direction(pipe, speech):
 
 
 def test_the_background_stays(pipe, speech):
-    frames = pipe(PORTRAIT, (speech[:SECOND], SECOND), "happy", generator=0).frames.astype(np.float32)
+    frames = pipe(PORTRAIT, (speech[: SECOND // 2], SECOND), "happy", generator=0).frames.astype(np.float32)
     corners = np.concatenate([frames[:, :24, :24], frames[:, :24, -24:]], 2)
     assert np.abs(np.diff(corners, axis=0)).mean() < 0.5
 
@@ -93,6 +95,7 @@ def test_half_precision_shows_no_difference(pipe, speech):
     half = EATPipeline.from_pretrained(MODEL, torch_dtype=torch.bfloat16)
     half.set_progress_bar_config(disable=True)
     assert half.repos_net.dtype == torch.bfloat16 and half.a2et.dtype == torch.float32
-    sound = speech[SECOND // 2 : SECOND], SECOND
-    whole, drawn = (p(PORTRAIT, sound, "happy", generator=0).frames.astype(float) for p in (pipe, half))
+    sound = speech[SECOND : 6 * SECOND // 5], SECOND
+    given = {"generator": 0, "size": 256, "batch_size": 1}  # of the first frame: processors are slow at this
+    whole, drawn = (next(p.stream(PORTRAIT, sound, "happy", **given)).astype(float) for p in (pipe, half))
     assert 10 * np.log10(255**2 / np.square(whole - drawn).mean()) > 40

@@ -60,7 +60,8 @@ def test_a_dtype_is_the_renderers(tiny_model, portrait, expected, name, asked):
     pipe = load(tiny_model, **{name: asked})
     found = dtypes(pipe)
     assert found.pop("repos_net") == torch.bfloat16 and set(found.values()) == {torch.float32}
-    assert np.corrcoef(frames(pipe, portrait).ravel(), expected.ravel())[0, 1] > 0.9
+    if asked == "bfloat16":  # the others have the same networks; processors are slow at this
+        assert np.corrcoef(frames(pipe, portrait).ravel(), expected.ravel())[0, 1] > 0.9
 
 
 def test_auto_is_as_saved(tiny_model, tmp_path):
@@ -125,8 +126,11 @@ def test_offloaded_networks_make_the_same_frames(tiny_model, portrait, expected,
         assert difference(frames(pipe, portrait), expected) <= 1
 
 
-@pytest.mark.parametrize("how", OFFLOADS)
-def test_offloaded_networks_know_their_adapters(tiny_model, portrait, how):
+MIXTURE = {"smirk": 0.6, "sad": 0.4}
+
+
+def smirking(tiny_model):
+    """The tiny pipeline with an adapter that shows."""
     pipe = load(tiny_model)
     adapter = EmotionAdapter.create(pipe.base, ["smirk"], "happy")
     with torch.no_grad():
@@ -134,11 +138,23 @@ def test_offloaded_networks_know_their_adapters(tiny_model, portrait, how):
             for parameter in part.parameters():
                 parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3)))
     pipe.add_adapter(adapter)
-    mixture = {"smirk": 0.6, "sad": 0.4}
-    plain = frames(pipe, portrait, "smirk"), frames(pipe, portrait, mixture)
-    assert difference(plain[0], frames(pipe, portrait)) > 3
+    return pipe
+
+
+@pytest.fixture(scope="module")
+def smirks(tiny_model, portrait, expected):
+    """Frames of the adapter alone, and in a mixture."""
+    pipe = smirking(tiny_model)
+    alone, mixed = frames(pipe, portrait, "smirk"), frames(pipe, portrait, MIXTURE)
+    assert difference(alone, expected) > 3
+    return alone, mixed
+
+
+@pytest.mark.parametrize("how", OFFLOADS)
+def test_offloaded_networks_know_their_adapters(tiny_model, portrait, smirks, how):
+    pipe = smirking(tiny_model)
     OFFLOADS[how](pipe)
-    for found, wish in zip(plain, ("smirk", mixture), strict=True):
+    for found, wish in zip(smirks, ("smirk", MIXTURE), strict=True):
         assert difference(frames(pipe, portrait, wish), found) <= 1
 
 

@@ -17,6 +17,7 @@ from eat_hf.constants import FPS
 from eat_hf.errors import InputWarning, UserError
 
 RATE = 16_000
+pytestmark = pytest.mark.usefixtures("faces_found_once")
 
 
 def swaying(frames=30):

@@ -23,7 +23,7 @@ from eat_hf.media.files import replaced_folder
 from eat_hf.pipeline.folder import check_model
 diffusers.utils.logging.disable_progress_bar()
 torch.set_num_threads(1)
-root, inside = Path(sys.argv[1]), sys.argv[3] == "inside"
+root = Path(sys.argv[1])
 old, new = build_tiny_pipeline(), build_tiny_pipeline()
 for number, pipe in enumerate((old, new)):
     for component in pipe.components.values():
@@ -41,7 +41,7 @@ def who(folder):
     found = {int(load_file(folder / name / FILE)[first].reshape(-1)[0]) for name, first in FIRST.items()}
     return ("old", "new")[found.pop()] if len(found) == 1 else "mixed"
 
-def child(folder, at):
+def child(folder, at, inside):
     left = [at]
     def step(event, arguments):
         if event in STEPS and str(root) in str(arguments[:2]):
@@ -54,47 +54,40 @@ def child(folder, at):
     new.save_pretrained("." if inside else folder)
     os._exit(0)
 
-found, at = [], 1
-while True:
-    folder = root / f"model{at}"
-    old.save_pretrained(folder)
-    (folder / "README.md").write_text("mine")
-    (folder / ".git" / "refs").mkdir(parents=True)
-    process = os.fork()
-    if process == 0:
-        child(folder, at)
-    killed = os.WIFSIGNALED(os.waitpid(process, 0)[1])
-    found.append(who(folder))
-    assert (folder / "README.md").read_text() == "mine" and (folder / ".git" / "refs").is_dir()
-    if not killed:
-        break
-    with replaced_folder(root / "swept", "x") as swept:  # the next run sweeps
-        pass
-    at += int(sys.argv[4])
-assert not [name for name in os.listdir(root) if name.startswith(".")], os.listdir(root)
-print(*found)
+for place in ("beside", "inside"):
+    found, at = [], 1
+    while True:
+        folder = root / f"{place}{at}"
+        old.save_pretrained(folder)
+        (folder / "README.md").write_text("mine")
+        (folder / ".git" / "refs").mkdir(parents=True)
+        process = os.fork()
+        if process == 0:
+            child(folder, at, place == "inside")
+        killed = os.WIFSIGNALED(os.waitpid(process, 0)[1])
+        found.append(who(folder))
+        assert (folder / "README.md").read_text() == "mine" and (folder / ".git" / "refs").is_dir()
+        if not killed:
+            break
+        with replaced_folder(root / "swept", "x") as swept:  # the next run sweeps
+            pass
+        at += int(sys.argv[3])
+    assert not [name for name in os.listdir(root) if name.startswith(".")], os.listdir(root)
+    print(place, *found)
 """
 
 
-@pytest.mark.parametrize(("place", "step"), [("beside", 9), ("inside", 9)])
-def test_a_killed_save_leaves_the_older_model_or_the_newer_one(place, step, tmp_path):
-    _kill_at_every(place, step, tmp_path)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("place", ["beside", "inside"])
-def test_a_save_that_is_killed_at_any_step(place, tmp_path):
-    _kill_at_every(place, 1, tmp_path)
-
-
-def _kill_at_every(place, step, tmp_path):
+@pytest.mark.parametrize("step", [9, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_killed_save_leaves_the_older_model_or_the_newer_one(step, tmp_path):
+    """Saved from beside the folder, and from inside it; killed at every so many steps."""
     tests = Path(__file__).resolve().parents[1]
-    command = [sys.executable, "-c", KILLS, str(tmp_path), str(tests), place, str(step)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    command = [sys.executable, "-c", KILLS, str(tmp_path), str(tests), str(step)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr[-3000:]
-    found = done.stdout.split()
-    assert found[0] == "old" and found[-1] == "new" and len(found) > 5
-    assert set(found) <= {"old", "new", *(["refused"] if place == "inside" else [])}
+    beside, inside = (line.split() for line in done.stdout.splitlines())
+    for place, *found in (beside, inside):
+        assert found[0] == "old" and found[-1] == "new" and len(found) > 5
+        assert set(found) <= {"old", "new", *(["refused"] if place == "inside" else [])}
 
 
 def test_what_is_not_the_models_stays_and_what_was_its_goes(tiny_pipeline, tmp_path):

@@ -160,16 +160,17 @@ def test_terms_are_means_over_the_samples_with_pictures(pipeline):
     def take(rows, **changed):
         return {name: value[rows] for name, value in (weigh_pictures(batch | changed)).items()}
 
-    alone = [
-        terms(weigh_pictures({k: v[n : n + 1] for k, v in batch.items()}), expression[n : n + 1]) for n in range(4)
-    ]
     partly = torch.tensor([1.0, 0.0, 1.0, 1.0])
     whole = terms(take(slice(0, 4), has_pictures=partly), expression)
-    shares = [terms(take(part, has_pictures=partly), expression[part]) for part in (slice(0, 2), slice(2, 4))]
-    none = terms(take(slice(0, 4), has_pictures=0 * partly), expression)
+    with torch.no_grad():
+        alone = [
+            terms(weigh_pictures({k: v[n : n + 1] for k, v in batch.items()}), expression[n : n + 1]) for n in (0, 2, 3)
+        ]
+        shares = [terms(take(part, has_pictures=partly), expression[part]) for part in (slice(0, 2), slice(2, 4))]
+        none = terms(take(slice(0, 1), has_pictures=0 * partly), expression[:1])
     assert set(whole) == {"face", "sync"} == set(none)
     for name, value in whole.items():
-        expected = sum(alone[n][name] for n in (0, 2, 3)) / 3
+        expected = sum(each[name] for each in alone) / 3
         torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close((shares[0][name] + shares[1][name]) / 2, expected, rtol=1e-4, atol=1e-5)
         assert none[name] == 0

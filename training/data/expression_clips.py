@@ -26,6 +26,7 @@ class A2ETOptions(PictureOptions):
     latent_weight: float = field(default=200.0, metadata={"help": "Of the keypoint term of Eq. 6."})
     pca_weight: float = field(default=10.0, metadata={"help": "Of the coefficient term of Eq. 6."})
     closure_weight: float = field(default=0.0, metadata={"help": "Of lips that touch, beyond the paper's losses."})
+    evaluation_clips: int = field(default=40, metadata={"help": "Held-out clips to measure on."})
 
 
 def load_data(options: A2ETOptions, recipe: Recipe, pose_size: int) -> tuple[MotionData, MotionData]:
