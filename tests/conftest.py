@@ -16,14 +16,23 @@ KEYPOINTS, COEFFICIENTS, WIDTH, LAYERS = 6, 5, 16, 2
 ROOT = Path(__file__).parent
 # Files that take longest, which a process each begins with: with `--dist loadfile` one that begins last ends alone.
 LONGEST = (
-    "training/test_training_stages.py",
     "app/test_app.py",
     "app/test_strangers.py",
-    "cli/test_cli.py",
-    "pipeline/test_pipeline.py",
+    "app/test_live_tab.py",
+    "service/test_service.py",
     "adapters/test_from_text.py",
-    "training/test_training_loop.py",
+    "cli/test_cli.py",
+    "cli/test_jobs.py",
+    "training/test_training_stages.py",
+    "pipeline/test_pipeline.py",
+    "pipeline/test_live.py",
     "evaluation/test_evaluation.py",
+    "cli/test_process.py",
+    "models/test_parity.py",
+    "benchmark/test_benchmark.py",
+    "pipeline/test_bundled_checkpoint.py",
+    "hub/test_hub.py",
+    "training/test_training_loop.py",
 )
 _FOUND: dict[bytes, list] = {}
 

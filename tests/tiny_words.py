@@ -26,7 +26,7 @@ SIZES = {
 
 def make_tiny_clip() -> CLIP:
     torch.manual_seed(0)
-    tokenizer = make_tokenizer(0, 560)
+    tokenizer = make_tokenizer(0, 560, 1000)
     processor = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
     model = make_clip(SIZES, tokenizer).eval()
     for name, parameter in model.named_parameters():  # a fresh one embeds all pictures alike

@@ -60,8 +60,9 @@ def test_a_dtype_is_the_renderers(tiny_model, portrait, expected, name, asked):
     pipe = load(tiny_model, **{name: asked})
     found = dtypes(pipe)
     assert found.pop("repos_net") == torch.bfloat16 and set(found.values()) == {torch.float32}
-    if asked == "bfloat16":  # the others have the same networks; processors are slow at this
-        assert np.corrcoef(frames(pipe, portrait).ravel(), expected.ravel())[0, 1] > 0.9
+    if (name, asked) == ("dtype", "bfloat16"):  # the others have the same networks; many processors are slow at this
+        frame = next(pipe.stream(portrait, AUDIO, "happy", generator=1, batch_size=1))
+        assert np.corrcoef(frame.ravel(), expected[0].ravel())[0, 1] > 0.9
 
 
 def test_auto_is_as_saved(tiny_model, tmp_path):

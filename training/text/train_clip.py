@@ -64,12 +64,12 @@ class CLIPOptions(LoopOptions):
     places_weight: float = field(default=1.0, metadata={"help": "Of telling which patch a keypoint lies in."})
 
 
-def make_tokenizer(seed: int, size: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE, learnt from captions and from the corpus' training sentences.
+def make_tokenizer(seed: int, size: int, captions: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE, learnt from so many captions and from the corpus' training sentences.
 
     A word begins with its space, where CLIP's marks its end: that would number the marked letters by chance."""
     rng = np.random.default_rng(seed)
-    texts = [say_wish(sample_wish(rng), rng).lower() for _ in range(20_000)] + [s.lower() for s in sentences("train")]
+    texts = [say_wish(sample_wish(rng), rng).lower() for _ in range(captions)] + [s.lower() for s in sentences("train")]
     tokenizer = Tokenizer(models.BPE(unk_token=END))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
@@ -290,7 +290,7 @@ def main(argv: list[str] | None = None) -> None:
             for split in ("train", "validation")
         )
     torch.manual_seed(options.seed)
-    tokenizer = make_tokenizer(options.seed, sizes["vocabulary"])
+    tokenizer = make_tokenizer(options.seed, sizes["vocabulary"], sizes["captions"])
     preprocessing = CLIPImageProcessorPil(size={"shortest_edge": edge}, crop_size={"height": side, "width": side})
     clip = CLIP("clip", make_clip(sizes, tokenizer), tokenizer, json.loads(preprocessing.to_json_string()))
     labels = captions[0].bank.labels
