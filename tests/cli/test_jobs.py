@@ -77,7 +77,7 @@ def test_killed_it_goes_on_where_it_was(folder, tiny_model, runner):
     """Killed in the middle of a video that takes longer than anybody waits; the next run finds a short one."""
     lines = "face.png,voice.wav,0.mp4", "face.png,long.wav,1.mp4", "face.png,voice.wav,2.mp4"
     manifest = write(folder, "image,audio,output", *lines)
-    scipy.io.wavfile.write(folder / "long.wav", 16000, voice(60))
+    scipy.io.wavfile.write(folder / "long.wav", 16000, voice(30))
     run = launch(1, manifest, tiny_model)
     assert run.stdout.readline().strip().endswith("0.mp4")
     os.killpg(run.pid, signal.SIGKILL)
