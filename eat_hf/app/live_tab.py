@@ -19,8 +19,8 @@ SOURCES = [
 ]
 FACE = """<canvas width="512" height="512" aria-label="The talking face"></canvas>
 <p class="eat-live-status" role="status">Press Start, and speak.</p><p class="eat-live-figures eat-note"></p>"""
-NOTE = """Use headphones to hear yourself. The face follows the sound by about a second; frames for which this machine has no
-time are left out."""
+NOTE = """Use headphones to hear yourself. The face follows the sound by about a second; frames for which this machine
+has no time are left out."""
 
 
 def live_tab(studio: Studio, inputs: Inputs) -> None:

@@ -139,21 +139,19 @@ def spoken(sent, rate):
     return [(loud[a], loud[b - 1]) for a, b in itertools.pairwise([*begins, len(loud)])]
 
 
-def look(frame):
-    """How far the mouth is open and how wide it is, in distances of the outer eye corners, on the canvas."""
-    picture = cv2.imdecode(np.frombuffer(base64.b64decode(frame["picture"]), np.uint8), cv2.IMREAD_COLOR_RGB)
-    if not look.__dict__:
-        look.five = five_points(detect_faces(picture)[0].landmarks)
-    points = read_landmarks(picture, look.five).landmarks
-    eyes, upper, lower, left, right = (points[[36, 62, 66, 48, 54][n]] for n in range(5))
-    unit = np.linalg.norm(eyes - points[45])
-    return np.linalg.norm(upper - lower) / unit, np.linalg.norm(left - right) / unit
-
-
 def mouths(frames, *moments, most=6):
-    """(n, 2) how open and wide it is in some of the frames of moments (from, to)."""
+    """How far the mouth is open and how wide it is on the canvas, (n, 2) in distances of the outer eye corners, in some
+    of the frames of moments (from, to)."""
     found = [frame for frame in frames if any(a <= frame["number"] / FPS <= b for a, b in moments)]
-    return np.array([look(found[n]) for n in np.linspace(0, len(found) - 1, min(most, len(found))).astype(int)])
+    measured, five = [], None
+    for place in np.linspace(0, len(found) - 1, min(most, len(found))).astype(int):
+        file = np.frombuffer(base64.b64decode(found[place]["picture"]), np.uint8)
+        picture = cv2.imdecode(file, cv2.IMREAD_COLOR_RGB)
+        five = five_points(detect_faces(picture)[0].landmarks) if five is None else five
+        eye, other, left, right, upper, lower = read_landmarks(picture, five).landmarks[[36, 45, 48, 54, 62, 66]]
+        lengths = np.linalg.norm([upper - lower, left - right], axis=1)
+        measured.append(lengths / np.linalg.norm(eye - other))
+    return np.array(measured).reshape(-1, 2)
 
 
 # Tests ----------------------------------------------------------------------------------------------------------------
@@ -166,7 +164,7 @@ def test_the_mouth_follows_the_microphone_in_step_and_the_face_the_click(chromiu
         for cycle in itertools.count(1):  # a busy machine shows few frames
             sent, frames = seen_until(page, cycle * PERIOD)
             times = spoken(sent, RATE)
-            before = mouths(frames, *((begin - 1, begin - 0.2) for begin, _ in times))
+            before = mouths(frames, *((begin - 1, begin - 0.3) for begin, _ in times))
             while_speaking = mouths(frames, *((begin, begin + 1) for begin, _ in times), most=12)
             after = mouths(frames, *((end + 0.3, end + 1) for _, end in times))
             if min(map(len, (before, while_speaking, after))) >= 3:
