@@ -10,7 +10,7 @@ from torch import Tensor
 from .. import keypoints as kp
 from ..inputs.head_motion import HeadMotion
 from ..models.expression_basis import ExpressionBasis
-from .expression import EmotionMix, SpeechFeatures, move_eyes, predict_expression
+from .expression import EmotionMix, SpeechFeatures, SpeechTokens, move_eyes, predict_expression
 from .head_pose import HeadPose, pose_head
 from .networks import Networks
 from .portrait import Portrait
@@ -71,6 +71,7 @@ def plan_clip(
     mix: EmotionMix | None,
     batch_size: int,
     watch: Callable[[Sequence[Tensor]], Iterable[Tensor]] = iter,
+    tokens: SpeechTokens | None = None,
 ) -> ClipPlan:
     """The plan of a clip, whose expressions are computed where and when its frames are asked for.
 
@@ -78,13 +79,14 @@ def plan_clip(
 
     Args:
         watch: shows how work that is done at once goes on; it passes pieces on.
+        tokens: of speech that were made already.
     """
     basis = networks.expression_basis
     pose, eyes = pose_head(portrait, motion), move_eyes(basis, portrait, motion)
     everything = torch.arange(len(motion), device=speech.mel.device)
 
     def express(index: Tensor) -> Tensor:
-        return predict_expression(networks, portrait, speech, pose, mix, batch_size, index) + eyes[index]
+        return predict_expression(networks, portrait, speech, pose, mix, batch_size, index, tokens) + eyes[index]
 
     def drive(index: Tensor) -> Tensor:
         return drive_keypoints(basis, portrait, pose.of(index), express(index))

@@ -1,8 +1,8 @@
 """Speech and emotion become the expression of every frame (paper sections 3.1 and 3.2)."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -59,11 +59,13 @@ class EmotionMix:
         adaptations: those whose emotions show.
         prompts: (emotions, prompts, width) of all their emotions, in order.
         weights: (F, emotions), each row summing to 1.
+        deformations: what was asked for of each emotion, see `deformation`.
     """
 
     adaptations: tuple[Adaptation, ...]
     prompts: Tensor
     weights: Tensor
+    deformations: dict[int, tuple[Tensor, Tensor | float]] = field(default_factory=dict)
 
     @classmethod
     def draw(
@@ -79,16 +81,41 @@ class EmotionMix:
         return cls.of(track, range(frames), adaptations, draw_latent(networks, generator, device))
 
     @classmethod
-    def of(cls, track: EmotionTrack, frames: range, adaptations: Sequence[Adaptation], latent: Tensor) -> "EmotionMix":
+    def of(
+        cls,
+        track: EmotionTrack,
+        frames: range,
+        adaptations: Sequence[Adaptation],
+        latent: Tensor,
+        before: "EmotionMix | None" = None,
+    ) -> "EmotionMix":
         """What a track asks for in some frames, with the noise of `draw_latent`. Adaptations that do not show take no
-        part: a clip is the same whatever is loaded."""
+        part: a clip is the same whatever is loaded.
+
+        Args:
+            before: the mix of other frames of the clip, whose prompts serve again if the same adaptations show.
+        """
 
         def weights(emotions: Sequence[str]) -> Tensor:
             return torch.from_numpy(track.weights(len(frames), emotions, start=frames.start)).to(latent)
 
         shown = tuple(each for each in adaptations if weights(each.emotions).any())
         emotions = [name for adaptation in shown for name in adaptation.emotions]
+        if before is not None and before.adaptations == shown:
+            return replace(before, weights=weights(emotions))
         return cls(shown, map_prompts(shown, latent), weights(emotions))
+
+    @property
+    def owners(self) -> list[Adaptation]:
+        """The adaptation of each emotion."""
+        return [adaptation for adaptation in self.adaptations for _ in adaptation.emotions]
+
+    def deformation(self, portrait: Portrait, emotion: int) -> tuple[Tensor, Tensor | float]:
+        """`emotional_deformation` of an emotion, computed once: a mix belongs to one portrait."""
+        if emotion not in self.deformations:
+            prompt = self.prompts[emotion, None]
+            self.deformations[emotion] = emotional_deformation(portrait, self.owners[emotion], prompt)
+        return self.deformations[emotion]
 
     def guidance(self) -> Tensor:
         """Guidance embedding e of the renderer: (1, width), or (1, F, width) if the emotion changes.
@@ -218,33 +245,72 @@ def map_prompts(adaptations: Sequence[Adaptation], latent: Tensor) -> Tensor:
     return torch.cat(prompts)
 
 
+@dataclass
+class SpeechTokens:
+    """Tokens of what is said in the frames of a clip, each made once: windows of ten others have it, too.
+
+    Attributes:
+        made: (width,) each, by the number of the frame in the clip.
+        first: the clip's number of the first frame at hand.
+    """
+
+    made: dict[int, Tensor] = field(default_factory=dict)
+    first: int = 0
+
+    def of(self, frames: Tensor, make: Callable[[Tensor], Tensor]) -> Tensor:
+        """Those of frames at hand (n,), (n, width); `make` makes those of frames that are missing."""
+        numbers = [self.first + frame for frame in frames.tolist()]
+        known = {number: self.made[number] for number in numbers if number in self.made}
+        missing = [place for place, number in enumerate(numbers) if number not in known]
+        if missing:
+            known |= zip((numbers[place] for place in missing), make(frames[missing]), strict=True)
+            self.made.update(known)
+        return torch.stack([known[number] for number in numbers])
+
+    def since(self, first: int, before: int) -> "SpeechTokens":
+        """For frames at hand that begin with number `first`; tokens from `before` frames ahead of it on are kept."""
+        for number in [number for number in self.made if number < first - before]:
+            del self.made[number]
+        return SpeechTokens(self.made, first)
+
+
 def read_windows(
-    a2et: A2ET, speech: SpeechFeatures, pose: HeadPose, batch_size: int = 8, index: Tensor | None = None
+    a2et: A2ET,
+    speech: SpeechFeatures,
+    pose: HeadPose,
+    batch_size: int = 8,
+    index: Tensor | None = None,
+    tokens: SpeechTokens | None = None,
 ) -> SpeechWindows:
-    """What A2ET reads around frames of some numbers (n,), or all; the same for all emotions."""
+    """What A2ET reads around frames of some numbers (n,), or all; the same for all emotions.
+
+    Args:
+        tokens: where those that were made are, and are left.
+    """
     window, frames = a2et.config.window, len(speech.mel)
     index = torch.arange(frames, device=speech.mel.device) if index is None else index
     offsets = torch.arange(window, device=index.device)
     # tokens once for each frame, and for those thought around the clip
     needed, places = (index[:, None] + offsets).unique(return_inverse=True)
+
+    def make(frame: Tensor) -> Tensor:
+        inside = frame.clamp(0, frames - 1)
+        said = speech.semantic[inside.clamp(max=len(speech.semantic) - 1)]
+        semantic = torch.where((frame != inside)[:, None, None], a2et.semantic_padding.to(said), said)
+        near = pose.of(inside)
+        rotation = kp.pose_picture_rotation(*(kp.logits_from_degrees(angle) for angle in near.angles))
+        parts = torch.arange(len(frame), device=index.device).split(TOKENS * batch_size)
+        pictures = (pose_pictures(rotation[part], near.translation[part]) for part in parts)
+        return torch.cat([a2et.encode_speech(semantic[part], seen) for part, seen in zip(parts, pictures, strict=True)])
+
     frame = needed - window // 2
     inside = frame.clamp(0, frames - 1)
-    outside = (frame != inside)[:, None]
-    said = speech.semantic[inside.clamp(max=len(speech.semantic) - 1)]
-    semantic = torch.where(outside[:, None], a2et.semantic_padding.to(said), said)
-    mel = torch.where(outside, a2et.mel_padding.to(speech.mel), speech.mel[inside])
-    near = pose.of(inside)
-    rotation = kp.pose_picture_rotation(*(kp.logits_from_degrees(angle) for angle in near.angles))
-    tokens = torch.cat(
-        [
-            a2et.encode_speech(semantic[part], pose_pictures(rotation[part], near.translation[part]))
-            for part in torch.arange(len(needed), device=index.device).split(TOKENS * batch_size)
-        ]
-    )
+    mel = torch.where((frame != inside)[:, None], a2et.mel_padding.to(speech.mel), speech.mel[inside])
+    spoken = make(frame) if tokens is None else tokens.of(frame, make)
     own = pose.of(index)
     angles = [kp.logits_from_degrees(angle) for angle in own.angles]
     return SpeechWindows(
-        speech=tokens[places],
+        speech=spoken[places],
         mel=mel[places],
         head_pose=a2et.head_pose_token(*angles, own.translation),
     )
@@ -284,24 +350,25 @@ def predict_expression(
     mix: EmotionMix | None,
     batch_size: int = 8,
     index: Tensor | None = None,
+    tokens: SpeechTokens | None = None,
 ) -> Tensor:
     """E' of frames of some numbers (n,), or of all: (n, 3K). A2ET and EDN for each emotion that shows, mixed by weight.
 
-    Without a mix, A2ET alone, as it was before emotional adaptation.
+    Without a mix, A2ET alone, as it was before emotional adaptation. `tokens` are those of `read_windows`.
     """
     index = torch.arange(len(speech.mel), device=speech.mel.device) if index is None else index
-    windows = read_windows(networks.a2et, speech, pose, batch_size, index)
+    windows = read_windows(networks.a2et, speech, pose, batch_size, index, tokens)
     expression = speech.mel.new_zeros(len(index), 3 * portrait.canonical.shape[1])
-    if mix is None:
-        owners, shares = [networks.own], speech.mel.new_ones(len(index), 1)
-    else:
-        owners = [adaptation for adaptation in mix.adaptations for _ in adaptation.emotions]
-        shares = mix.weights[index]
-    for emotion in (shares != 0).any(0).nonzero()[:, 0]:
-        prompt = None if mix is None else mix.prompts[emotion, None]
-        face, emotional = emotional_deformation(portrait, owners[emotion], prompt)
+    shares = speech.mel.new_ones(len(index), 1) if mix is None else mix.weights[index]
+    for emotion in (shares != 0).any(0).nonzero()[:, 0].tolist():
+        if mix is None:
+            owner, prompt = networks.own, None
+            face, emotional = emotional_deformation(portrait, owner, prompt)
+        else:
+            owner, prompt = mix.owners[emotion], mix.prompts[emotion, None]
+            face, emotional = mix.deformation(portrait, emotion)
         for part in shares[:, emotion].nonzero()[:, 0].split(batch_size):
-            spoken = speech_deformation(networks.expression_basis, windows, part, owners[emotion], face, prompt)
+            spoken = speech_deformation(networks.expression_basis, windows, part, owner, face, prompt)
             expression[part] += shares[part, emotion, None] * (spoken + emotional)
     return expression * networks.expression_basis.scale(portrait.canonical)
 

@@ -12,7 +12,7 @@ from ..errors import UserError
 from ..inputs.emotions import EmotionTrack
 from ..inputs.head_motion import HeadMotion
 from .clip_plan import ClipPlan, plan_clip
-from .expression import EmotionMix, SpeechFeatures, SpeechInPieces
+from .expression import EmotionMix, SpeechFeatures, SpeechInPieces, SpeechTokens
 from .networks import Adaptation, Networks
 from .portrait import Portrait
 
@@ -74,6 +74,9 @@ class LiveClip:
         self._first = 0
         self._heard: SpeechFeatures | None = None
         self._moved: HeadMotion | None = None
+        # what frames share with those before
+        self._tokens = SpeechTokens()
+        self._mixed: EmotionMix | None = None
 
     @property
     def latency(self) -> float:
@@ -97,8 +100,10 @@ class LiveClip:
         wanted = range(self.frames - self._first, known if last else known - self._radius)
         if not wanted:
             return None
-        mix = self._mix(range(self._first, self._first + known))
-        plan = plan_clip(self._networks, self._portrait, self._heard, self._moved, mix, self._batch_size).only(wanted)
+        self._tokens = self._tokens.since(self._first, self._radius)
+        self._mixed = self._mix(range(self._first, self._first + known))
+        clip = self._networks, self._portrait, self._heard, self._moved, self._mixed, self._batch_size
+        plan = plan_clip(*clip, tokens=self._tokens).only(wanted)
         self.frames += len(wanted)
         past = max(0, self.frames - self._radius - self._first)  # what no frame to come looks back to
         self._first += past
@@ -108,7 +113,7 @@ class LiveClip:
     def _mix(self, frames: range) -> EmotionMix | None:
         if self.track is None or self._latent is None:
             return None
-        return EmotionMix.of(self.track, frames, self.adaptations, self._latent)
+        return EmotionMix.of(self.track, frames, self.adaptations, self._latent, self._mixed)
 
 
 def _features(speech: SpeechFeatures, part: slice) -> SpeechFeatures:

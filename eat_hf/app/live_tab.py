@@ -12,34 +12,35 @@ from .inputs import Inputs, emotion_choices
 from .studio import Session, Studio
 
 SCRIPT = (Path(__file__).with_name("live.js")).read_text(encoding="utf8")
+SOURCES = [
+    ("Microphone", "microphone"),
+    ("Microphone, and hear it", "heard"),
+    ("The voice, as if live", "voice"),
+]
 FACE = """<canvas width="512" height="512" aria-label="The talking face"></canvas>
-<p class="eat-live-status" role="status">Press Start, and speak.</p>"""
-NOTE = """The face follows the sound by about a second; picture and sound are played in step. Use headphones to hear
-yourself. Frames for which this machine has no time are left out."""
+<p class="eat-live-status" role="status">Press Start, and speak.</p><p class="eat-live-figures eat-note"></p>"""
+NOTE = """Use headphones to hear yourself. The face follows the sound by about a second; frames for which this machine
+has no time are left out."""
 
 
 def live_tab(studio: Studio, inputs: Inputs) -> None:
     """The microphone, or the voice as if it were live; emotions act at once."""
-    gr.HTML(FACE, elem_id="live", container=False)
-    emotion = any_name(
-        gr.Radio(emotion_choices(studio, Session()), value="neutral", label="Emotion", elem_id="live-emotion")
-    )
-    inputs.pickers.append(emotion)
-    with gr.Row():
-        intensity = gr.Slider(0, MAX_INTENSITY, value=1, step=0.05, label="Intensity", min_width=200)
-        source = gr.Radio(
-            [("Microphone", "microphone"), ("Microphone, and hear it", "heard"), ("The voice, as if live", "voice")],
-            value="microphone",
-            label="Sound",
-            min_width=260,
-            elem_id="live-source",
+    with gr.Column(elem_id="live-tab"):
+        gr.HTML(FACE, elem_id="live", container=False, padding=False)
+        with gr.Row():
+            start = gr.Button("Start", variant="primary", elem_id="start-live")
+            stop = gr.Button("Stop", elem_id="stop-live")
+        emotion = any_name(
+            gr.Radio(emotion_choices(studio, Session()), value="neutral", label="Emotion", elem_id="live-emotion")
         )
-    sizes = [str(side) for side in (SIZE, DEFAULT_SIZE) if side <= studio.pipe.repos_net.largest_frames]
-    size = gr.Radio(sizes, value=sizes[0], label="Size", elem_id="live-size", visible=len(sizes) > 1)
-    with gr.Row():
-        start = gr.Button("Start", variant="primary", elem_id="start-live")
-        stop = gr.Button("Stop", elem_id="stop-live")
-    gr.Markdown(NOTE, elem_classes="eat-note")
+        intensity = gr.Slider(0, MAX_INTENSITY, value=1, step=0.05, label="Intensity")
+        with gr.Row():
+            source = gr.Radio(SOURCES, value="microphone", label="Sound", min_width=260, elem_id="live-source")
+            sizes = [str(side) for side in (SIZE, DEFAULT_SIZE) if side <= studio.pipe.repos_net.largest_frames]
+            visible = len(sizes) > 1
+            size = gr.Radio(sizes, value=sizes[0], label="Size", min_width=160, elem_id="live-size", visible=visible)
+        gr.Markdown(NOTE, elem_classes="eat-note")
+    inputs.pickers.append(emotion)
     token = gr.Textbox(visible="hidden", elem_id="live-token")
 
     def admit(session: Session, portrait: str | None, emotion: str, intensity: float, size: str) -> str:

@@ -60,9 +60,17 @@ CSS = """
 .eat-waveform li span { width: 10px; height: 10px; border-radius: 50%; margin-right: 6px; }
 .eat-empty { padding: 28px 12px; text-align: center; color: var(--body-text-color-subdued);
     border: 1px dashed var(--border-color-primary); border-radius: var(--radius-lg); }
-#live canvas { display: block; width: min(100%, 512px); aspect-ratio: 1; margin: 0 auto;
-    background: var(--background-fill-secondary); border-radius: var(--radius-lg); }
-#live .eat-live-status { text-align: center; margin: 8px 0; font-size: var(--text-sm); }
+#live canvas { display: block; width: min(100%, 512px, max(256px, 46vh)); aspect-ratio: 1; margin: 0 auto;
+    border-radius: var(--radius-lg); }
+#live p { text-align: center; margin: 8px 0 0; }
+#live .eat-live-figures { min-height: 1.5em; margin: 0; }
+#live-tab:not([data-state=live]) .eat-live-status { padding: 28px 12px; color: var(--body-text-color-subdued);
+    border: 1px dashed var(--border-color-primary); border-radius: var(--radius-lg); }
+#live-tab[data-state=wrong] .eat-live-status { color: var(--error-text-color); border-color: var(--error-border-color);
+    background: var(--error-background-fill); }
+#live-tab:not([data-state=live]) :is(canvas, .eat-live-figures),
+#live-tab:is([data-state=waiting], [data-state=live]) #start-live,
+#live-tab:not([data-state=waiting], [data-state=live]) #stop-live { display: none; }
 #mixer .form { background: none; border: 0; display: grid;
     grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); }
 #stills .grid-wrap, #words-stills .grid-wrap { height: auto; max-height: none; min-height: 0; }

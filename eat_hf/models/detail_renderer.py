@@ -192,12 +192,14 @@ class DetailRenderer(ModelMixin, ConfigMixin):
         guidance: Tensor | None = None,
         motion: AffineMotion | None = None,
         teeth: Tensor | None = None,
+        turned: Tensor | None = None,
     ) -> list[Drawing]:
         """What is drawn of every frame: the eyes, if they are, and the mouth. Arguments are those of `render`.
 
         Args:
             motion: of the frames, if it is known already.
             teeth: points of the arches (N, P, 3), if they are known; else they follow from the keypoints.
+            turned: what turning the eyes adds, see `EyeDecoder.turn`, if it is known.
         """
         count = driving_keypoints.shape[1]
         driving, own = driving_keypoints.flatten(0, 1).float(), repeat_per_frame(source_keypoints, count).float()
@@ -208,8 +210,8 @@ class DetailRenderer(ModelMixin, ConfigMixin):
             plane, (maps, where) = self.eye_decoder.plane(driving), self.eye_decoder.maps(own, driving)
             places = plane.places(eye_decoder.HEIGHT, eye_decoder.WIDTH)
             where_from = _fetched_from(motion, places.unflatten(0, (-1, 2)).flatten(1, 2))
-            turned = self.eye_decoder.turn(own, driving).movedim(1, -1).unflatten(0, (-1, 2)).flatten(1, 2)
-            moved = sample(picture, where_from + turned)
+            turned = self.eye_decoder.turn(own, driving) if turned is None else turned
+            moved = sample(picture, where_from + turned.movedim(1, -1).unflatten(0, (-1, 2)).flatten(1, 2))
             moved = moved.unflatten(2, (2, -1)).movedim(2, 1).flatten(0, 1)
             drawings.append(Drawing(plane, places, moved, self.eye_decoder(moved, maps), where))
 
@@ -246,9 +248,10 @@ class DetailRenderer(ModelMixin, ConfigMixin):
         clips, count = driving_keypoints.shape[:2]
         own, driving = repeat_per_frame(source_keypoints, count), driving_keypoints.flatten(0, 1)
         motion, picture = self._motion(source, own, driving), repeat_per_frame(source.picture, count)
-        warped = warp_picture(picture, motion.displacement, self._turn_eyes(own, driving, picture))
+        turned = None if self.eye_decoder is None else self.eye_decoder.turn(own.float(), driving.float())
+        warped = warp_picture(picture, motion.displacement, self._turn_eyes(driving, picture, turned))
         frames = warped
-        for drawing in self.draw(source, source_keypoints, driving_keypoints, guidance, motion):
+        for drawing in self.draw(source, source_keypoints, driving_keypoints, guidance, motion, turned=turned):
             frames = drawing.paste(frames)
         output = {**motion, "frames": frames, "warped_picture": warped}
         return DetailRendererOutput(**{name: value.unflatten(0, (clips, count)) for name, value in output.items()})
@@ -259,11 +262,12 @@ class DetailRenderer(ModelMixin, ConfigMixin):
         seen = repeat_per_frame(seen, len(driving_keypoints) // len(seen))
         return self.move(seen, source_keypoints, driving_keypoints)
 
-    def _turn_eyes(self, own: Tensor, driving: Tensor, picture: Tensor) -> Tensor | None:
-        """What turning eyes add to the displacement of pictures (N, C, H, W): (N, 2, H, W); keypoints (N, K, 3)."""
-        if self.eye_decoder is None:
+    def _turn_eyes(self, driving: Tensor, picture: Tensor, turned: Tensor | None) -> Tensor | None:
+        """What turning eyes, on their patches, add to the displacement of pictures (N, C, H, W): (N, 2, H, W);
+        keypoints (N, K, 3)."""
+        if self.eye_decoder is None or turned is None:
             return None
-        plane, turned = self.eye_decoder.plane(driving.float()), self.eye_decoder.turn(own.float(), driving.float())
+        plane = self.eye_decoder.plane(driving.float())
         flow = turned.new_zeros(len(driving), 2, *picture.shape[2:])
         for eye in range(2):
             one, patches = PatchPlane(plane.centre[eye::2], plane.axes[eye::2]), turned[eye::2]
