@@ -157,6 +157,7 @@ def mouths(frames, *moments, most=6):
 # Tests ----------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # in real time: needs a core of its own
 def test_the_mouth_follows_the_microphone_in_step_and_the_face_the_click(chromium, address, folder):
     with visited(chromium, address) as page:
         page.locator("#live-source input[value=heard]").check()
@@ -192,6 +193,7 @@ def test_the_mouth_follows_the_microphone_in_step_and_the_face_the_click(chromiu
         assert "Press Start" in page.inner_text("#live .eat-live-status")
 
 
+@pytest.mark.slow  # in real time: needs a core of its own
 def test_without_sound_the_mouth_stays_shut(launched, address):
     with visited(launched("silence.wav"), address) as page:
         page.locator("#start-live").click()
