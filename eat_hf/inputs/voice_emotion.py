@@ -25,11 +25,11 @@ LABELS = {
 }  # fmt: skip
 """How models that hear emotions call them, by the emotion. Letters' case and all that is no letter say nothing."""
 
-WINDOW, HOP = 3.0, 0.5  # seconds of sound that are classified at a time, and from one to the next
+WINDOW, HOP = 2.0, 0.5  # seconds of sound that are classified at a time, and from one to the next
 BELOW = 30.0  # decibels below the loudest window, where nobody speaks
 FLOOR = 1e-4  # root mean square below which there is no voice at all
 BELL = 1.0  # windows: deviation of the bell that smooths probabilities
-SHORTEST = 2.0  # seconds that an emotion lasts, at least: windows are no finer
+SHORTEST = 1.5  # seconds that an emotion lasts, at least: windows are no finer
 LEAST = 0.1  # weight of an emotion in a mixture
 
 

@@ -25,7 +25,7 @@ TONE = 0.3  # what of a voice is no tone, at most, where it has a pitch
 LOWEST_SHARE = 20  # per cent of a speaker's pitches that lie below what it rises from
 SYLLABLES = 100  # loudness a second in which syllables are counted
 SYLLABLE, PROMINENCE = 0.03, 2.0  # seconds and decibels: bell that smooths it, and how far a syllable stands out
-TOLERANCE = 0.02  # of the timeline, against the curve
+TOLERANCE = 0.05  # of the timeline, against the curve
 
 
 def voice_intensity(waveform: np.ndarray) -> list[tuple[float, float]]:

@@ -1,7 +1,9 @@
 """Speech networks of transformers, from folders and the Hub: bounded before they are made, and safetensors alone."""
 
+import json
 import math
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +12,7 @@ import torch
 
 from ..errors import RepositoryError, shown
 from ..hub.client import fetch_folder, quiet
-from ..media.bounded import StoredTensor, read_headers, read_json
+from ..media.bounded import INDEX_BYTES, StoredTensor, read_headers, read_json, read_text
 from ..media.files import one_line
 from .checked import check_numbers, expected_tensors
 
@@ -91,12 +93,13 @@ def make_config(settings: Mapping[str, Any]) -> "PretrainedConfig":
     return config
 
 
-def load_pretrained(folder: Path, kind: Any, config: "PretrainedConfig") -> "PreTrainedModel":
+def load_pretrained(folder: Path, kind: Any, config: "PretrainedConfig", part: str = "") -> "PreTrainedModel":
     """The network of a folder, frozen, in evaluation mode and float32.
 
     Args:
         kind: its class, or one of transformers' Auto classes.
         config: made by `make_config`.
+        part: of the folder's network, such as "encoder"; empty for all of it.
 
     Raises:
         RepositoryError: its settings and weights do not fit each other, or are not numbers.
@@ -112,15 +115,34 @@ def load_pretrained(folder: Path, kind: Any, config: "PretrainedConfig") -> "Pre
         raise RepositoryError(f"{path} describes a network of {expected:,} numbers, but its weights are {stored:,}.")
     try:
         with quiet():
+            place, weights = (None, _read_part(folder, part)) if part else (folder, None)
             model, loaded = kind.from_pretrained(
-                folder, config=config, use_safetensors=True, output_loading_info=True, local_files_only=True
-            )
+                place, config=config, state_dict=weights, use_safetensors=True, output_loading_info=True,
+                local_files_only=True,
+            )  # fmt: skip
     except Exception as error:  # of many kinds: whatever a stranger's weights are
         raise RepositoryError(f"The weights of {folder} cannot be used: {one_line(error)[:200]}.") from error
     for missing in sorted(name for name in loaded["missing_keys"] if name.rpartition(".")[2] not in UNUSED)[:1]:
         raise RepositoryError(f"{folder} lacks the tensor {missing}, so it is no {type(model).__name__}.")
     check_numbers(model, folder)
     return model.to(torch.float32).eval().requires_grad_(False)
+
+
+def _read_part(folder: Path, part: str) -> dict[str, torch.Tensor]:
+    """Weights whose names say that they are of a part, under their names within it."""
+    from safetensors import safe_open
+
+    index, found = folder / "model.safetensors.index.json", {}
+    shards = {"model.safetensors"}
+    if index.exists():
+        shards = set(json.loads(read_text(index, INDEX_BYTES))["weight_map"].values())
+    for shard in shards:
+        with safe_open(folder / shard, "pt") as stored:
+            for name in stored.keys():
+                before, within, own = name.partition(f"{part}.")
+                if within and before in ("", "model."):
+                    found[own] = stored.get_tensor(name)
+    return found
 
 
 def _size(tensors: Mapping[str, StoredTensor]) -> int:
@@ -146,13 +168,15 @@ def make_extractor(folder: Path, config: "PretrainedConfig") -> Any:
         raise RepositoryError(f"{path}: this network hears sound at {settings['sampling_rate']} Hz, not at 16000.")
     family = config.model_type
     try:
-        if family == "whisper":
-            return WhisperFeatureExtractor(feature_size=config.num_mel_bins)
-        if family == "audio-spectrogram-transformer":
-            own = {name: settings[name] for name in ("mean", "std", "do_normalize") if name in settings}
-            return ASTFeatureExtractor(num_mel_bins=config.num_mel_bins, max_length=config.max_length, **own)
-        if family == "wav2vec2-bert":
-            return SeamlessM4TFeatureExtractor()
-        return Wav2Vec2FeatureExtractor(do_normalize=settings.get("do_normalize", True) is not False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of transformers, about bands that are empty, and are so in training, too
+            if family == "whisper":
+                return WhisperFeatureExtractor(feature_size=config.num_mel_bins)
+            if family == "audio-spectrogram-transformer":
+                own = {name: settings[name] for name in ("mean", "std", "do_normalize") if name in settings}
+                return ASTFeatureExtractor(num_mel_bins=config.num_mel_bins, max_length=config.max_length, **own)
+            if family == "wav2vec2-bert":
+                return SeamlessM4TFeatureExtractor()
+            return Wav2Vec2FeatureExtractor(do_normalize=settings.get("do_normalize", True) is not False)
     except (ValueError, TypeError, ImportError) as error:
         raise RepositoryError(f"{path} cannot be used: {one_line(error)[:200]}.") from error

@@ -1,7 +1,6 @@
 """Emotions that a classifier of transformers hears in a voice."""
 
 import os
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -84,9 +83,7 @@ class VoiceEmotionModel:
             RepositoryError: the model does not hear them, or what it says is no number.
         """
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of transformers, about bands that are empty
-                read = self.extractor(list(sounds), sampling_rate=SAMPLING_RATE, return_tensors="pt")
+            read = self.extractor(list(sounds), sampling_rate=SAMPLING_RATE, return_tensors="pt")
             inputs = {name: value.to(self.model.device) for name, value in read.items() if name.startswith("input_")}
             logits = self.model(**inputs, return_dict=True).logits.float()
         except Exception as error:  # of many kinds: whatever a stranger's settings make of it

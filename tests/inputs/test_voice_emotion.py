@@ -69,34 +69,34 @@ def test_labels_as_typed():
 def test_windows_lie_inside_the_sound():
     assert window_starts(2 * RATE).tolist() == [0]
     starts = window_starts(10 * RATE)
-    assert starts[0] == 0 and starts[-1] == 7 * RATE and np.allclose(np.diff(starts), RATE / 2)
+    assert starts[0] == 0 and starts[-1] == 8 * RATE and np.allclose(np.diff(starts), RATE / 2)
     sound = np.concatenate([np.ones(4 * RATE), np.zeros(6 * RATE)]) * 0.1
-    assert heard_windows(sound).tolist() == [True] * 8 + [False] * 7
+    assert heard_windows(sound).tolist() == [True] * 8 + [False] * 9
 
 
 def timeline(*spans, heard=None, extra=()):
     """Of a classifier that is sure: (label, how many windows) one after the other."""
     names = ["happy", "sad", None, *extra]
     said = np.eye(len(names))[[names.index(label) for label, count in spans for _ in range(count)]]
-    samples = round((3 + 0.5 * (len(said) - 1)) * RATE)
+    samples = round((2 + 0.5 * (len(said) - 1)) * RATE)
     return emotion_timeline(said, np.ones(len(said), bool) if heard is None else heard, samples, names)
 
 
 def test_each_emotion_fades_in_where_it_begins():
-    # windows 9 and 10 are centred on 6 s and 6.5 s; the fade of 0.4 s has its middle between them
-    assert timeline(("happy", 10), ("sad", 10)) == [(0.0, {"happy": 1.0}), (6.05, {"sad": 1.0})]
+    # windows 9 and 10 are centred on 5.5 s and 6 s; the fade of 0.4 s has its middle between them
+    assert timeline(("happy", 10), ("sad", 10)) == [(0.0, {"happy": 1.0}), (5.55, {"sad": 1.0})]
 
 
 def test_moments_are_no_emotions():
     assert [seconds for seconds, _ in timeline(("happy", 10), ("sad", 2), ("happy", 10))] == [0.0]
-    assert len(timeline(*[("happy", 1), ("sad", 1)] * 20)) == 1
+    assert len(timeline(*[("happy", 1), ("sad", 1)] * 20)) <= 2
 
 
 def test_mixtures_are_kept_and_small_shares_dropped():
     said = np.tile([0.62, 0.33, 0.05], (5, 1))
-    track = emotion_timeline(said, np.ones(5, bool), 5 * RATE, ["happy", "neutral", "sad"])
+    track = emotion_timeline(said, np.ones(5, bool), 4 * RATE, ["happy", "neutral", "sad"])
     assert track == [(0.0, {"happy": 0.65, "neutral": 0.35})]
-    assert emotion_timeline(said, np.ones(5, bool), 5 * RATE, ["happy", "happy", "sad"]) == [(0.0, {"happy": 1.0})]
+    assert emotion_timeline(said, np.ones(5, bool), 4 * RATE, ["happy", "happy", "sad"]) == [(0.0, {"happy": 1.0})]
 
 
 def test_what_is_said_of_silence_does_not_count():
