@@ -19,6 +19,8 @@ from .models.motion_estimator import MotionEstimator as MotionEstimator
 from .models.repos_net import RePosNet as RePosNet
 from .models.speech_encoder import DeepSpeechEncoder as DeepSpeechEncoder
 from .models.streaming_speech_encoder import StreamingSpeechEncoder as StreamingSpeechEncoder
+from .models.transformers_speech_encoder import TransformersSpeechEncoder as TransformersSpeechEncoder
+from .models.voice_emotion_model import VoiceEmotionModel as VoiceEmotionModel
 from .pipeline.live import LiveSession as LiveSession
 from .pipeline.pipeline_eat import EATPipeline as EATPipeline
 from .pipeline.pipeline_output import EATPipelineOutput as EATPipelineOutput

@@ -3,6 +3,7 @@
 import re
 import unicodedata
 
+from .constants import VOICE
 from .errors import UserError, shown
 
 LONGEST_NAME = 64  # characters
@@ -23,6 +24,8 @@ def check_name(name: object, what: str = "An emotion") -> str:
     """
     if not isinstance(name, str) or not _is_name(name):
         raise UserError(f"{what} cannot be called {shown(name)}: {RULE}; give another name.")
+    if name == VOICE:
+        raise UserError(f"{what} cannot be called {name!r}, which means what the voice feels; give another name.")
     return name
 
 

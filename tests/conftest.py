@@ -95,7 +95,7 @@ def build_tiny_pipeline(**settings):
         emotion_mapper=EmotionMapper(hidden=16, prompts=1 + LAYERS, width=WIDTH),
         a2et=A2ET(
             **transformer,
-            semantic_widths=(29, 8, 8, 8, 8),
+            **{"semantic_widths": (29, 8, 8, 8, 8)} | own("semantic_widths"),
             keypoints=KEYPOINTS,
             depth=4,
             map_size=16,

@@ -4,10 +4,13 @@
 
 Its 29 outputs are phoneme classes instead of letters, learnt from the phoneme times of a corpus: that of voices
 (`training.corpus.voices`), degraded here, or that of people, whose sound is degraded already (`--variants 0`). What
-class the network has is the configuration's: `StreamingSpeechEncoder`, or DeepSpeech's own at any size.
+class the network has is the configuration's: `StreamingSpeechEncoder`, or DeepSpeech's own at any size. A network of
+transformers (`TransformersSpeechEncoder`, as in the config official_hubert) has learnt elsewhere: it is fetched and put
+where the later stages look for it, and no corpus is needed.
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,8 +19,7 @@ from joblib import Parallel, delayed
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from eat_hf import StreamingSpeechEncoder
-from eat_hf.animation.networks import SpeechEncoder
+from eat_hf import DeepSpeechEncoder, StreamingSpeechEncoder, TransformersSpeechEncoder
 from eat_hf.inputs.audio import SEMANTIC_RATE
 
 from .corpus.conditions import degrade, respeed
@@ -28,6 +30,8 @@ from .data.dataset import Clip, Corpus
 from .loop.command_line import parse_options, run_script
 from .loop.options import Batch, LoopOptions, Losses
 from .loop.trainer import train
+
+TrainedEncoder = DeepSpeechEncoder | StreamingSpeechEncoder
 
 # how often clips of a source are drawn: few real readers are worth many synthetic ones
 SHARES = {"recording": 3.0, "flite": 2.0, "espeak": 2.0, "silence": 0.4}
@@ -43,7 +47,7 @@ class SpeechOptions(LoopOptions):
     processes: int = field(default=2, metadata={"help": "That read and degrade clips."})
 
 
-def read(clip: Clip, model: SpeechEncoder, variants: int, seed: int) -> list[tuple[Tensor, Tensor]]:
+def read(clip: Clip, model: TrainedEncoder, variants: int, seed: int) -> list[tuple[Tensor, Tensor]]:
     """Features (rows + delay, width) and phoneme classes (rows,) of a clip, or of degraded copies of it."""
     labels, waveform = clip.labels("phonemes", "phoneme_times"), clip.waveform()
     times = labels["phoneme_times"]
@@ -61,7 +65,9 @@ def read(clip: Clip, model: SpeechEncoder, variants: int, seed: int) -> list[tup
     return found
 
 
-def load(corpus: Corpus, split: str, model: SpeechEncoder, options: SpeechOptions) -> list[list[tuple[Tensor, Tensor]]]:
+def load(
+    corpus: Corpus, split: str, model: TrainedEncoder, options: SpeechOptions
+) -> list[list[tuple[Tensor, Tensor]]]:
     """For every source of clips, all it gives."""
     clips = corpus.clips(split=split, kind="speech")
     counts = {source: sum(_source(clip) == source for clip in clips) for source in map(_source, clips)}
@@ -86,7 +92,7 @@ def _source(clip: Clip) -> str:
 class SpeechTask(nn.Module):
     """Cross-entropy of the phoneme class of every row."""
 
-    def __init__(self, model: SpeechEncoder):
+    def __init__(self, model: TrainedEncoder):
         super().__init__()
         self.model = model
 
@@ -97,9 +103,14 @@ class SpeechTask(nn.Module):
 
 def main(argv: list[str] | None = None) -> None:
     options, recipe = parse_options(SpeechOptions, "speech", argv)
-    corpus = Corpus(options.corpus)
     torch.manual_seed(options.seed)
     model = recipe.build("speech_encoder")
+    if isinstance(model, TransformersSpeechEncoder):
+        folder = Path(options.output_dir) / "speech_encoder"
+        model.save_pretrained(folder)
+        print(f"{folder}: rows of {model.config.classes}, as they are; there is nothing to train.")
+        return
+    corpus = Corpus(options.corpus)
     by_source = load(corpus, "train", model, options)
     names = list(dict.fromkeys(_source(clip) for clip in corpus.clips(split="train", kind="speech")))
     shares = np.array([SHARES.get(name, 1.0) for name in names])

@@ -21,12 +21,13 @@ from ..models.motion_estimator import MotionEstimator
 from ..models.repos_net import RePosNet
 from ..models.speech_encoder import DeepSpeechEncoder
 from ..models.streaming_speech_encoder import StreamingSpeechEncoder
+from ..models.transformers_speech_encoder import TransformersSpeechEncoder
 
 Parts = dict[str, nn.Module]
 # what does the same work, as published or as the bundled model has it; a model's configuration names the class
 KeypointDetector = CanonicalKeypointDetector | LandmarkDetector
 Renderer = RePosNet | DetailRenderer
-SpeechEncoder = DeepSpeechEncoder | StreamingSpeechEncoder
+SpeechEncoder = DeepSpeechEncoder | StreamingSpeechEncoder | TransformersSpeechEncoder
 Module = TypeVar("Module", bound=nn.Module)
 
 

@@ -6,10 +6,12 @@ One pipeline serves everybody. What belongs to a visitor, the adapters, is in a 
 import contextvars
 import hashlib
 import json
+import os
 import re
 import tempfile
 import threading
 import time
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,10 +25,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..adapters.emotion_adapter import CONFIG, WEIGHTS, EmotionAdapter
 from ..adapters.tuning import LearningOptions, LearningStep
-from ..errors import RepositoryError, UserError, shown
+from ..constants import VOICE_EMOTION_VARIABLE
+from ..errors import InputWarning, RepositoryError, UserError, shown
 from ..hub.cards import slug
 from ..hub.client import fetch_small_files
-from ..inputs.emotions import CROSS_FADE, EmotionTrack
+from ..inputs.emotions import CROSS_FADE, EmotionTrack, Intensity, is_voice
 from ..inputs.faces import SIZE, Face, choose_face, detect_faces
 from ..inputs.numbers import FrameSize
 from ..media.bounded import JSON_BYTES
@@ -190,6 +193,11 @@ class Studio:
 
             yield from _reached(run, running)
 
+        @on_gpu(lambda adapters, recording: STARTING + round(recording.seconds))
+        def feel(adapters, recording: Recording) -> list[tuple[float, dict[str, float]]]:
+            return pipe.with_adapters(adapters).emotion_from_voice(recording)
+
+        self._feel = feel
         self._render, self._render_some, self._render_grid, self._learn = render, render_some, render_grid, learn
 
     # Requests --------------------------------------------------------------------------------------------------------
@@ -197,17 +205,20 @@ class Studio:
     def emotions(self, session: Session) -> tuple[str, ...]:
         return self.pipe.with_adapters(session.adapters).emotions
 
-    def track(self, session: Session, emotion: Any, intensity: float = 1.0) -> EmotionTrack:
+    def track(self, session: Session, emotion: Any, intensity: Intensity = 1.0) -> EmotionTrack:
         """What is felt over time.
 
         Raises:
             UserError: an emotion is unknown, a number makes no sense, or there are too many keyframes.
         """
+        self._check_keyframes(emotion)
+        return EmotionTrack.create(emotion, intensity, self.emotions(session))
+
+    def _check_keyframes(self, emotion: Any) -> None:
         if isinstance(emotion, list) and len(emotion) > self.limits.keyframes:
             raise UserError(
                 f"This timeline has {len(emotion)} emotions; up to {self.limits.keyframes} are allowed here."
             )
-        return EmotionTrack.create(emotion, float(intensity), self.emotions(session))
 
     def request(
         self,
@@ -215,7 +226,7 @@ class Studio:
         portrait: str | None,
         voice: str | None,
         emotion: Any,
-        intensity: float = 1.0,
+        intensity: Intensity = 1.0,
         head_motion: str = "natural",
         driving_video: str | None = None,
         full_picture: bool = False,
@@ -234,7 +245,8 @@ class Studio:
             UserError: about the first thing that is wrong.
         """
         image, recording = self.limits.read_portrait(portrait), self.limits.read_voice(voice)
-        self.track(session, emotion, intensity)
+        self._check_keyframes(emotion)
+        EmotionTrack.check(emotion, intensity, self.emotions(session))
         if head_motion == "driving video":
             head_motion = self.limits.check_driving_video(driving_video)
         elif head_motion not in ("natural", "still"):
@@ -242,13 +254,34 @@ class Studio:
         face = None if face is None else int(face)
         head_amount, blinks, gaze = map(float, amounts)
         options = ClipOptions(
-            *(emotion, float(intensity), head_motion, int(seed or 0), BATCH, face, bool(full_picture)),
+            *(emotion, intensity, head_motion, int(seed or 0), BATCH, face, bool(full_picture)),
             size=size,
             head_amount=head_amount,
             blinks=blinks,
             gaze=gaze,
         )
         return Request(image, recording, options, name)
+
+    def from_voice(
+        self, session: Session, voice: str | None
+    ) -> tuple[list[tuple[float, dict[str, float]]] | None, list[tuple[float, float]]]:
+        """What a voice feels and how lively it is, over time; no emotions, with a warning, where no model hears them.
+
+        Raises:
+            UserError: about the voice, or the model that hears emotions.
+        """
+        recording = self.limits.read_voice(voice)
+        emotion = None
+        if os.environ.get(VOICE_EMOTION_VARIABLE):
+            emotion = self._feel(session.adapters, recording)
+        else:
+            warnings.warn(
+                "Only the intensity was heard: whoever runs this page has to name a model that hears emotions in "
+                f"{VOICE_EMOTION_VARIABLE}.",
+                InputWarning,
+                2,
+            )
+        return emotion, self.pipe.intensity_from_voice(recording)
 
     def begin_live(self, session: Session, image: np.ndarray, options: ClipOptions) -> LiveSession:
         """A live session of a visitor.
@@ -451,18 +484,19 @@ class Studio:
     ) -> str:
         """The same video, without this page; with `emotion_text` in place of the emotion, if there is one."""
         lines = ["from eat_hf import EATPipeline", "", f'pipe = EATPipeline.from_pretrained("{self.model}")']
-        shown = {name for _, mixture in self.track(session, request.options.emotion).keyframes for name in mixture}
+        felt = "neutral" if is_voice(request.options.emotion) else request.options.emotion
+        shown = {name for _, mixture in self.track(session, felt).keyframes for name in mixture}
         for name, adapter in session.adapters.items():
             if shown & set(adapter.config.emotions) and emotion_text is None:
                 lines.append(f"pipe.load_adapter({_quoted(session.places[name])}, {_quoted(name)})")
         options = request.options
-        motion, emotion = str(options.head_motion), options.emotion
+        motion, emotion, intensity = str(options.head_motion), options.emotion, options.intensity
         emotion = f"emotion={_quoted(emotion) if isinstance(emotion, str) else repr(emotion)}"
         arguments = [
             _quoted(Path(portrait or "portrait.png").name),
             _quoted(Path(voice or "voice.wav").name),
             emotion if emotion_text is None else f"emotion_text=[{', '.join(map(_quoted, emotion_text))}]",
-            f"intensity={options.intensity:g}",
+            f"intensity={f'{intensity:g}' if isinstance(intensity, int | float) else repr(intensity)}",
             f"head_motion={_quoted(motion if motion in ('natural', 'still') else Path(motion).name)}",
             f"generator={options.generator}",
         ]

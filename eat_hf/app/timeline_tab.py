@@ -5,7 +5,14 @@ from html import escape
 import gradio as gr
 
 from ..errors import UserError
-from ..inputs.emotions import CROSS_FADE, MAX_INTENSITY, parse_timeline
+from ..inputs.emotions import (
+    CROSS_FADE,
+    MAX_INTENSITY,
+    parse_intensity,
+    parse_timeline,
+    write_intensity,
+    write_timeline,
+)
 from ..serving.telling import told
 from .components import AT_ONCE, PRIVATE, any_name
 from .fair_queue import NETWORKS
@@ -27,7 +34,8 @@ element.addEventListener('click', event => {
 
 
 def timeline_tab(studio: Studio, inputs: Inputs) -> None:
-    """Keyframes as text, `0:neutral, 1.5:happy`, or by clicks; endpoints /timeline and /preview_timeline."""
+    """Keyframes as text, `0:neutral, 1.5:happy`, by clicks, or from the voice; endpoints /timeline, /preview_timeline
+    and /from_voice."""
     waveform = gr.HTML(EMPTY, js_on_load=CLICKED, elem_id="waveform", container=False)
     with gr.Row(equal_height=True):
         moment = gr.Slider(
@@ -51,16 +59,22 @@ def timeline_tab(studio: Studio, inputs: Inputs) -> None:
             )
         )
         inputs.pickers.append(emotion)
-    with gr.Row():
+    with gr.Row(equal_height=True):
         add = gr.Button("Set emotion from here", min_width=160)
         remove = gr.Button("Remove the nearest", min_width=140)
+        listen = gr.Button("From the voice", min_width=140, elem_id="from-voice")
     timeline = gr.Textbox(
         FIRST,
         label="Timeline",
         info=f"seconds:emotion, cross-faded over {CROSS_FADE} s; mixtures are written 2:happy=0.7+surprised=0.3",
         elem_id="timeline",
     )
-    intensity = gr.Slider(0, MAX_INTENSITY, value=1, step=0.05, label="Intensity")
+    intensity = gr.Textbox(
+        "1",
+        label="Intensity",
+        info=f"0 to {MAX_INTENSITY}, 1 as trained; or by time, 0:0.5, 2:1.2, linear in between",
+        elem_id="timeline-intensity",
+    )
     look = gr.Button("Preview frames")
     stills = gr.Gallery(
         label="Preview", columns=4, height=None, visible=False, format="jpeg", elem_id="stills", object_fit="contain"
@@ -68,13 +82,13 @@ def timeline_tab(studio: Studio, inputs: Inputs) -> None:
     start, stop = build_buttons("Make the video", "start-timeline")
     result = build_result("timeline")
 
-    def draw(session: Session, voice: str | None, timeline: str):
+    def draw(session: Session, voice: str | None, timeline: str, intensity: str):
         """HTML of the voice coloured by the timeline, or what is wrong with it; and the time slider's length."""
         if not voice:
             return EMPTY, gr.skip()
         try:
             recording = studio.limits.read_voice(voice)
-            track = studio.track(session, parse_timeline(timeline))
+            track = studio.track(session, parse_timeline(timeline), parse_intensity(intensity))
         except UserError as error:  # in place: a notice for each letter that is typed would be too much
             return f'<div class="eat-empty" role="alert">{escape(told(str(error)))}</div>', gr.skip()
         seconds = max(round(recording.seconds - 0.05, 1), 0.1)
@@ -109,12 +123,12 @@ def timeline_tab(studio: Studio, inputs: Inputs) -> None:
         portrait: str | None,
         voice: str | None,
         timeline: str = FIRST,
-        intensity: float = 1.0,
+        intensity: str = "1",
         progress=gr.Progress(),  # noqa: B008
     ):
         """A frame of every keyframe, with captions."""
         progress(0.1, desc="A frame of every emotion")
-        request = studio.request(session, portrait, voice, parse_timeline(timeline), intensity)
+        request = studio.request(session, portrait, voice, parse_timeline(timeline), parse_intensity(intensity))
         return studio.keyframes(session, request)
 
     def film(
@@ -122,19 +136,26 @@ def timeline_tab(studio: Studio, inputs: Inputs) -> None:
         portrait: str | None,
         voice: str | None,
         timeline: str = FIRST,
-        intensity: float = 1.0,
+        intensity: str = "1",
         progress=gr.Progress(),  # noqa: B008
     ):
         """A video whose emotion follows the timeline, the Python code that makes the same, and nothing."""
         progress(0, desc="Reading the portrait and the voice")
-        request = studio.request(session, portrait, voice, parse_timeline(timeline), intensity, name="timeline.mp4")
+        felt = parse_timeline(timeline), parse_intensity(intensity)
+        request = studio.request(session, portrait, voice, *felt, name="timeline.mp4")
         code = studio.python_code(session, portrait, voice, request)
         yield from shown(studio.make_video(session, request), code)
 
+    def hear(session: Session, voice: str | None, timeline: str = FIRST, progress=gr.Progress()):  # noqa: B008
+        """The timeline of what the voice feels, where a model hears that, and of how lively it is."""
+        progress(0.1, desc="Listening to the voice")
+        emotion, strength = studio.from_voice(session, voice)
+        return timeline if emotion is None else write_timeline(emotion), write_intensity(strength)
+
     gr.on(
-        [inputs.voice.change, timeline.change],
+        [inputs.voice.change, timeline.change, intensity.change],
         draw,
-        [inputs.session, inputs.voice, timeline],
+        [inputs.session, inputs.voice, timeline, intensity],
         [waveform, moment],
         trigger_mode="always_last",
         **AT_ONCE,
@@ -142,6 +163,13 @@ def timeline_tab(studio: Studio, inputs: Inputs) -> None:
     waveform.select(pick, inputs.voice, moment, **PRIVATE)
     add.click(put, [timeline, moment, emotion], timeline, **PRIVATE)
     remove.click(take_away, [timeline, moment], timeline, **PRIVATE)
+    listen.click(
+        hear,
+        [inputs.session, inputs.voice, timeline],
+        [timeline, intensity],
+        api_name="from_voice",
+        concurrency_id=NETWORKS,
+    )
     settings = [*inputs.given, timeline, intensity]
     look.click(lambda: gr.Gallery(visible=True), None, stills, **AT_ONCE).then(
         preview, settings, stills, api_name="preview_timeline", concurrency_id=NETWORKS

@@ -5,7 +5,7 @@ from html import escape
 import numpy as np
 
 from ..constants import FPS
-from ..inputs.emotions import EmotionTrack
+from ..inputs.emotions import MAX_INTENSITY, EmotionTrack
 from ..media.recordings import Recording
 
 BARS = 150
@@ -31,7 +31,8 @@ def colours(emotions: tuple[str, ...]) -> dict[str, str]:
 
 
 def draw_waveform(recording: Recording, track: EmotionTrack, emotions: tuple[str, ...]) -> str:
-    """HTML with an SVG as wide as the page allows: a bar for each moment, and the keyframes below.
+    """HTML with an SVG as wide as the page allows: a bar for each moment, a line for the intensity where it changes,
+    and the keyframes below.
 
     Colours cross-fade as the emotions do.
     """
@@ -55,16 +56,36 @@ def draw_waveform(recording: Recording, track: EmotionTrack, emotions: tuple[str
         if seconds < recording.seconds
     )
     told = [(seconds, _name(mixture), _main(mixture)) for seconds, mixture in track.keyframes]
+    changes = sorted(value for _, value in track.intensity)
+    spread = "" if changes[0] == changes[-1] else f", intensity {changes[0]:.2f} to {changes[-1]:.2f}"
     chips = "".join(
         f'<li><span style="background:{palette[main]}"></span>{seconds:.1f} s&ensp;{escape(name)}</li>'
         for seconds, name, main in told
     )
-    spoken = escape(", ".join(f"{name} from {seconds:.1f} s" for seconds, name, _ in told), quote=True)
+    if spread:
+        chips += f"<li>&#8213;&ensp;{spread[2:]}</li>"
+    spoken = escape(", ".join(f"{name} from {seconds:.1f} s" for seconds, name, _ in told) + spread, quote=True)
     return (
         f'<div class="eat-waveform"><svg width="100%" height="{HEIGHT}" role="img" '
-        f'aria-label="The voice, {recording.seconds:.1f} s: {spoken}">{bars}{marks}</svg>'
+        f'aria-label="The voice, {recording.seconds:.1f} s: {spoken}">{bars}{marks}{_line(recording, track)}</svg>'
         f'<div class="eat-times"><span>0 s</span><span>{recording.seconds / 2:.1f} s</span>'
         f"<span>{recording.seconds:.1f} s</span></div><ul>{chips}</ul></div>"
+    )
+
+
+def _line(recording: Recording, track: EmotionTrack) -> str:
+    """The intensity over time as an SVG's line, 0 at the bottom and 1.5 at the top; nothing where it is a number."""
+    moments, values = zip(*track.intensity, strict=True)
+    if len(moments) == 1:
+        return ""
+    times = np.linspace(0, recording.seconds, BARS + 1)
+    heights = np.interp(times, moments, values) / MAX_INTENSITY
+    places = zip(100 * times / recording.seconds, HEIGHT - 3 - (HEIGHT - 6) * heights, strict=True)
+    points = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+    return (
+        f'<svg x="0" y="0" width="100%" height="{HEIGHT}" viewBox="0 0 100 {HEIGHT}" preserveAspectRatio="none">'
+        f'<polyline points="{points}" fill="none" stroke="currentColor" stroke-width="2" '
+        'vector-effect="non-scaling-stroke"/></svg>'
     )
 
 

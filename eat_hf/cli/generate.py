@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from ..constants import VOICE_EMOTION_VARIABLE
 from ..errors import UserError
 from ..inputs.numbers import SEEDS, check_whole_number
 from ..media.files import existing_file
@@ -43,14 +44,35 @@ def generate(
     ] = None,
     emotion: Annotated[
         str | None,
-        typer.Option(help="A name, or a mixture: happy=0.7,surprised=0.3. Default: the first adapter's, else neutral."),
+        typer.Option(
+            help="A name, a mixture: happy=0.7,surprised=0.3, or voice, what --voice-emotion hears. Default: the first "
+            "adapter's, else neutral."
+        ),
     ] = None,
     timeline: Annotated[
         str | None, typer.Option(help="Emotions by time in seconds: 0:neutral,1.5:happy.", show_default=False)
     ] = None,
     intensity: Annotated[
-        str, typer.Option(help="0 neutral, 1 as trained, up to 1.5; a number, or by time: 0:0.2,2:1.")
+        str,
+        typer.Option(
+            help="0 neutral, 1 as trained, up to 1.5; a number, by time: 0:0.2,2:1, or voice, how lively the voice is."
+        ),
     ] = "1",
+    voice_emotion: Annotated[
+        str | None,
+        typer.Option(
+            help="Model that hears the emotions of --emotion voice: folder or Hub id of one of transformers for audio "
+            f"classification. Default: ${VOICE_EMOTION_VARIABLE}.",
+            show_default=False,
+        ),
+    ] = None,
+    voice_labels: Annotated[
+        str | None,
+        typer.Option(
+            help="What its labels mean, where their names do not say it: LABEL_0=happy,LABEL_1=sad.",
+            show_default=False,
+        ),
+    ] = None,
     head_motion: Annotated[
         str, typer.Option(help="natural, still, a driving video, or a saved .safetensors motion.")
     ] = "natural",
@@ -120,7 +142,7 @@ def generate(
         if any(
             given is not None
             for given in (image, audio, emotion, timeline, emotion_text, face, seed, audio_track, size)
-            + (head_amount, blinks, gaze)
+            + (head_amount, blinks, gaze, voice_emotion, voice_labels)
         ):
             raise UserError("With --manifest, what a video is made of stands in its line, not in other options.")
         model_place = find_model(model)
@@ -139,6 +161,8 @@ def generate(
         head_amount=head_amount,
         blinks=blinks,
         gaze=gaze,
+        voice_emotion=voice_emotion,
+        voice_labels=voice_labels,
     )
     # everything that can be wrong and is quick to see comes before the model is loaded
     check(job)

@@ -2,7 +2,7 @@
 
 A manifest is a CSV file with a line for each video: columns `image`, `audio` and `output`, and any of `emotion`,
 `timeline`, `emotion_text`, `intensity`, `head_motion`, `face`, `seed`, `paste_back`, `audio_track`, `size`,
-`head_amount`, `blinks` and `gaze`, written as the options of `eat-hf generate`.
+`head_amount`, `blinks`, `gaze`, `voice_emotion` and `voice_labels`, written as the options of `eat-hf generate`.
 Paths are relative to the manifest, which is read as `spreadsheet` says.
 """
 
@@ -46,6 +46,7 @@ class Job:
         image, audio, output: files.
         emotion, timeline, emotion_text: at most one of them.
         head_amount, blinks, gaze: None is as usual.
+        voice_emotion, voice_labels: the model that hears emotions, and what its labels mean, of the emotion "voice".
         line: of the manifest, if it is of one.
     """
 
@@ -65,6 +66,8 @@ class Job:
     head_amount: float | None = None
     blinks: float | None = None
     gaze: float | None = None
+    voice_emotion: str | None = None
+    voice_labels: str | None = None
     line: int = 0
 
 
@@ -96,10 +99,16 @@ def check(job: Job, emotions: Sequence[str] | None = None) -> tuple["Emotion", "
     Raises:
         UserError: about the first thing that is wrong.
     """
+    from ..inputs.emotions import is_voice
     from ..media.videos import check_video_target
 
     known = None if emotions is None else tuple(emotions)
     found = _read_emotion(job.emotion, job.timeline, job.emotion_text, job.intensity, known)
+    _labels(job)
+    if is_voice(found[0]):
+        from ..pipeline.voice import find_voice_emotion
+
+        find_voice_emotion(job.voice_emotion)
     for value, name, limits in ((job.seed, "The seed", SEEDS), (job.face, "face", FACES)):
         if value is not None:
             check_whole_number(value, name, limits)
@@ -124,6 +133,12 @@ def _amounts(job: Job) -> dict[str, Any]:
     return {name: amount for name, amount in said.items() if amount is not None}
 
 
+def _labels(job: Job) -> dict[str, str] | None:
+    from ..inputs.voice_emotion import parse_labels
+
+    return None if job.voice_labels is None else parse_labels(job.voice_labels)
+
+
 @functools.lru_cache(1000)  # most lines of a manifest say the same
 def _read_emotion(
     emotion: str | None, timeline: str | None, text: str | None, intensity: str, emotions: tuple[str, ...] | None
@@ -138,7 +153,7 @@ def _read_emotion(
     elif emotion is not None:
         felt = parse_emotion(emotion)
     strength = parse_intensity(intensity)
-    EmotionTrack.create(felt, strength, None if emotion is timeline is None else emotions)
+    EmotionTrack.check(felt, strength, None if emotion is timeline is None else emotions)
     return felt, strength
 
 
@@ -178,6 +193,8 @@ def prepare(job: Job, emotions: Sequence[str] | None = None) -> ReadyJob:
         paste_back=job.paste_back,
         emotion_text=job.emotion_text,
         size=parse_size(job.size),
+        voice_emotion=job.voice_emotion,
+        voice_labels=_labels(job),
         **_amounts(job),
     )
     says_emotion = any(given is not None for given in (job.emotion, job.timeline, job.emotion_text))
@@ -280,6 +297,9 @@ def _job(manifest: Path, row: Row, decimal_comma: bool) -> Job | FailedJob:
             parsed[name] = _path(manifest, values[name], where)
         if values.get("head_motion", "still") not in ("natural", "still"):
             parsed["head_motion"] = str(_path(manifest, values["head_motion"], where))
+        if "voice_emotion" in values and "\0" not in values["voice_emotion"]:
+            beside = manifest.parent / values["voice_emotion"]  # or else the name of a repository
+            parsed["voice_emotion"] = str(beside) if beside.exists() else values["voice_emotion"]
         for name in ("face", "seed", "audio_track"):
             if name in values:
                 parsed[name] = _whole(values[name], where)

@@ -19,7 +19,10 @@ def app(
     host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
     port: Annotated[int | None, typer.Option(help="Default: the first free one from 7860.", show_default=False)] = None,
 ) -> None:
-    """Open the page in which videos are made, in a browser of this machine or another."""
+    """Open the page in which videos are made, in a browser of this machine or another.
+
+    EAT_HF_VOICE_EMOTION in the environment names the model that hears emotions in voices.
+    """
     if port is not None:
         check_whole_number(port, "--port", PORTS)
     with needs("app"):

@@ -65,19 +65,24 @@ def explained(
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep what diffusers says inside to errors, and its bars to terminals; afterwards it speaks as it did before."""
-    from diffusers.utils import logging  # takes seconds to import, which not every use of the Hub needs
+    """Keep what diffusers and transformers say inside to errors, and their bars to terminals; afterwards they speak as
+    they did before."""
+    from diffusers.utils import logging as diffusers_logging  # seconds to import, which not every use of the Hub needs
+    from transformers.utils import logging as transformers_logging
 
-    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    if not sys.stderr.isatty():
-        logging.disable_progress_bar()
+    libraries = (diffusers_logging, transformers_logging)
+    before = [(each, each.get_verbosity(), each.is_progress_bar_enabled()) for each in libraries]
+    for library in libraries:
+        library.set_verbosity_error()
+        if not sys.stderr.isatty():
+            library.disable_progress_bar()
     try:
         yield
     finally:
-        logging.set_verbosity(before)
-        if bars:
-            logging.enable_progress_bar()
+        for library, verbosity, bars in before:
+            library.set_verbosity(verbosity)
+            if bars:
+                library.enable_progress_bar()
 
 
 def _explain(error: BaseException, place: str, revision: str | None, purpose: str, local: bool) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..constants import NEUTRAL
+from ..constants import NEUTRAL, VOICE
 from ..easing import smoothstep
 from ..errors import UserError, shown
 
@@ -24,7 +24,7 @@ MAX_POINTS = 1000  # of a timeline; each costs a pass over all frames
 
 Weights = Mapping[str, float]
 Emotion = str | Weights | Sequence[tuple[float, "str | Weights"]]
-Intensity = float | Sequence[tuple[float, float]]
+Intensity = float | str | Sequence[tuple[float, float]]  # a text is VOICE
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,16 @@ class EmotionTrack:
         else:
             timeline = _check_timeline(emotion, "emotion")
         keyframes = tuple((seconds, _normalised(value, emotions)) for seconds, value in timeline)
-        steps = _check_timeline(intensity, "intensity") if isinstance(intensity, Sequence) else [(0.0, intensity)]
+        over_time = isinstance(intensity, Sequence) and not isinstance(intensity, str)
+        steps = _check_timeline(intensity, "intensity") if over_time else [(0.0, intensity)]
         track = cls(keyframes, tuple((seconds, _check_intensity(value)) for seconds, value in steps))
         return track._checked(emotions)
+
+    @classmethod
+    def check(cls, emotion: Emotion, intensity: Intensity, emotions: Sequence[str] | None = None) -> None:
+        """Look at what the pipeline is given before the voice is heard, which either may follow; as `create`."""
+        known = None if is_voice(emotion) else emotions
+        cls.create([(0.0, NEUTRAL)] if is_voice(emotion) else emotion, 1.0 if is_voice(intensity) else intensity, known)
 
     def _checked(self, emotions: Sequence[str] | None) -> "EmotionTrack":
         at_once = all(value == 1 for _, value in self.intensity) and self.keyframes[0][0] <= 0
@@ -127,6 +134,11 @@ class EmotionTrack:
         return rows.astype(np.float32)
 
 
+def is_voice(value: Any) -> bool:
+    """Whether an emotion or an intensity is the voice's own."""
+    return isinstance(value, str) and value == VOICE
+
+
 def _vector(weights: Weights, emotions: Sequence[str]) -> np.ndarray:
     return np.array([weights.get(name, 0.0) for name in emotions])
 
@@ -172,7 +184,7 @@ def _check_timeline(value: Any, what: str) -> list[tuple[float, Any]]:
 
 def _check_intensity(value) -> float:
     if not (_is_number(value) and 0 <= value <= MAX_INTENSITY):
-        raise UserError(f"The intensity must be between 0 and {MAX_INTENSITY}, not {shown(value)}.")
+        raise UserError(f"The intensity must be between 0 and {MAX_INTENSITY}, or {VOICE!r}, not {shown(value)}.")
     return float(value)
 
 
@@ -185,7 +197,7 @@ def _is_number(value) -> bool:
         return False
 
 
-# Text, as typed on a command line ------------------------------------------------------------------------------------
+# Text, as typed on a command line, and written for one ---------------------------------------------------------------
 
 
 def parse_emotion(text: str) -> str | dict[str, float]:
@@ -216,8 +228,10 @@ def parse_timeline(text: str) -> list[tuple[float, str | dict[str, float]]]:
     return timeline
 
 
-def parse_intensity(text: str) -> float | list[tuple[float, float]]:
-    """ "0.8" -> 0.8; "0:0,2:1.2" -> [(0.0, 0.0), (2.0, 1.2)]."""
+def parse_intensity(text: str) -> float | str | list[tuple[float, float]]:
+    """ "0.8" -> 0.8; "0:0,2:1.2" -> [(0.0, 0.0), (2.0, 1.2)]; "voice" -> "voice"."""
+    if text.strip() == VOICE:
+        return VOICE
     if ":" not in text:
         return _number(text, "the intensity")
     timeline = []
@@ -226,6 +240,24 @@ def parse_intensity(text: str) -> float | list[tuple[float, float]]:
         where = f"in {shown(part.strip())}"
         timeline.append((_number(seconds, f"the time {where}"), _number(value, f"the intensity {where}")))
     return timeline
+
+
+def write_timeline(timeline: Sequence[tuple[float, str | Weights]]) -> str:
+    """What `parse_timeline` reads."""
+    return ", ".join(f"{seconds:g}:{_written(emotion)}" for seconds, emotion in timeline)
+
+
+def _written(emotion: str | Weights) -> str:
+    if isinstance(emotion, str):
+        return emotion
+    if len(emotion) == 1:
+        return next(iter(emotion))
+    return "+".join(f"{name}={weight:g}" for name, weight in emotion.items())
+
+
+def write_intensity(timeline: Sequence[tuple[float, float]]) -> str:
+    """What `parse_intensity` reads."""
+    return ", ".join(f"{seconds:g}:{value:g}" for seconds, value in timeline)
 
 
 def _parts(text: str, what: str) -> list[str]:

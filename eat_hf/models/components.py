@@ -28,11 +28,15 @@ def build_component(section: Mapping[str, Any], **more: Any) -> ModelMixin:
     """A new network.
 
     Args:
-        section: its settings, and under "class" that of the network.
+        section: its settings, and under "class" that of the network; under "pretrained", for a class that wraps one of
+            transformers, the folder or Hub id of that.
         more: settings beside those, or in place of them.
     """
     settings = {**section, **more}
-    return component_class(settings.pop("class"))(**settings)
+    kind: Any = component_class(settings.pop("class"))
+    if "pretrained" in settings:
+        return kind.from_transformers(settings.pop("pretrained"), **settings)
+    return kind(**settings)
 
 
 def load_component(folder: str | os.PathLike) -> ModelMixin:

@@ -1,18 +1,17 @@
 """The speech recogniser whose outputs tell A2ET what is being said (DeepSpeech 0.1, paper section 3.1)."""
 
 import torch
-from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-from ..constants import SAMPLING_RATE
-from ..inputs.audio import DEEPSPEECH_FEATURES, deepspeech_features, semantic_windows
+from ..inputs.audio import DEEPSPEECH_FEATURES, deepspeech_features
+from .base_speech_encoder import BaseSpeechEncoder
 
 RELU_CEILING = 20.0
 BLOCK = 2048  # rows, 41 s of sound; longer recordings are heard in such blocks
 
 
-class DeepSpeechEncoder(ModelMixin, ConfigMixin):
+class DeepSpeechEncoder(BaseSpeechEncoder):
     """Speech at 16 kHz -> windows of character (or phoneme) scores around every video frame.
 
     Three dense layers, a bidirectional LSTM and two dense layers, with ReLUs clipped at 20.
@@ -93,14 +92,10 @@ class DeepSpeechEncoder(ModelMixin, ConfigMixin):
         return torch.cat(scores, 1)
 
     @torch.no_grad()
-    def forward(self, waveform: Tensor) -> Tensor:
-        """waveform (B, N) at 16 kHz in [-1, 1] -> semantic features (B, T, 16, classes), 25 a second.
-
-        Each clip is standardised by itself, so a batch gives what its clips give one by one. Neighbouring windows
-        share memory: do not write to them.
-        """
+    def rows(self, waveform: Tensor) -> Tensor:
+        """See `BaseSpeechEncoder`; each clip is standardised by itself."""
         logits = []
         for clip in waveform.float().cpu():
             features = self.features(clip)[None].to(waveform.device, self.dtype)
             logits.append(self.logits(features) if features.shape[1] <= BLOCK else self._logits_of_long(features))
-        return semantic_windows(torch.cat(logits), waveform.shape[-1] / SAMPLING_RATE, self.config.window)
+        return torch.cat(logits)

@@ -4,13 +4,13 @@ import math
 
 import torch
 import torch.nn.functional as F
-from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from ..constants import FPS, SAMPLING_RATE
 from ..inputs.audio import SEMANTIC_RATE, SPEECH_AFTER, SPEECH_BEFORE, SPEECH_ROW, speech_mel
+from .base_speech_encoder import BaseSpeechEncoder
 
 State = list[Tensor]
 ROWS = SEMANTIC_RATE // FPS  # rows that are heard at a time: those of one video frame
@@ -37,7 +37,7 @@ class CausalBlock(nn.Module):
         return seen[:, :, middle : middle + x.shape[2]] + found, seen[:, :, x.shape[2] :]
 
 
-class StreamingSpeechEncoder(ModelMixin, ConfigMixin):
+class StreamingSpeechEncoder(BaseSpeechEncoder):
     """Speech at 16 kHz -> windows of phoneme scores around every video frame, whole or piece by piece.
 
     Log-mel rows go through residual convolutions and an LSTM, all of which look back only; the scores of a row are read
@@ -103,6 +103,11 @@ class StreamingSpeechEncoder(ModelMixin, ConfigMixin):
         What was heard before them counts as nothing at all, which `features` of no sound would not.
         """
         return self.hear(features, self.silence(len(features), features))[0][:, self.delay :]
+
+    @torch.no_grad()
+    def rows(self, waveform: Tensor) -> Tensor:
+        """See `BaseSpeechEncoder`; `forward` and `listen` go through the same sums in steps of one video frame."""
+        return torch.cat([self.logits(self.features(clip)[None].to(self.dtype)) for clip in waveform])
 
     def silence(self, clips: int, like: Tensor) -> State:
         """What is remembered before the first row; on the device and with the type of `like`."""

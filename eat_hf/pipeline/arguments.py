@@ -1,7 +1,7 @@
 """What a clip is asked for with: the arguments that every way to make one shares, written once."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from ..inputs.faces import SIZE, Face
 from ..inputs.head_motion import HeadMotion, check_amounts
 from ..inputs.numbers import BATCHES, FACES, SEEDS, TRACKS, FrameSize, check_size, check_whole_number
 from ..media.recordings import Recording
+from .voice import VoiceEmotionInput
 
 ImageInput = str | os.PathLike | Image.Image | np.ndarray
 AudioInput = str | os.PathLike | tuple[np.ndarray, int] | Recording
@@ -30,9 +31,10 @@ class ClipOptions:
 
     Attributes:
         emotion: a name; weights {"happy": 0.7, "surprised": 0.3}; or a timeline [(0.0, "neutral"), (1.5, "happy")] in
-            seconds, cross-faded. None is the talking head before emotional adaptation (stage 1 of the paper): no
-            prompts, no EDN, no EAM.
-        intensity: 0 neutral, 1 as trained, up to 1.5 exaggerated; a number or a timeline [(seconds, value)].
+            seconds, cross-faded; or "voice", what a model hears in the voice. None is the talking head before
+            emotional adaptation (stage 1 of the paper): no prompts, no EDN, no EAM.
+        intensity: 0 neutral, 1 as trained, up to 1.5 exaggerated; a number or a timeline [(seconds, value)]; or
+            "voice", how lively the voice is, against its own calm.
         head_motion: "natural", "still", the path of a driving video or of a saved `HeadMotion` (.safetensors), or a
             `HeadMotion`.
         generator: a `torch.Generator`, or its seed, 0 to 2**64 - 1; the same seed gives the same frames.
@@ -49,6 +51,9 @@ class ClipOptions:
         audio_track: which of a sound file's tracks, counted from 0; None is the first that is not silent.
         head_amount, blinks, gaze: 0 to 2, how much the head moves, how often (in natural motion) or how far lids shut,
             and how far eyes move; 1 is as usual, or as in the video or `HeadMotion`.
+        voice_emotion: of emotion="voice", a model of transformers for audio classification: folder, Hub id, or a
+            `VoiceEmotionModel`. Default: the folder or id in $EAT_HF_VOICE_EMOTION.
+        voice_labels: emotions by its labels, such as {"LABEL_0": "happy"}, where their names do not say enough.
 
     Raises:
         UserError: a value that can be judged without the model makes no sense.
@@ -68,6 +73,8 @@ class ClipOptions:
     head_amount: float = 1.0
     blinks: float = 1.0
     gaze: float = 1.0
+    voice_emotion: VoiceEmotionInput | None = None
+    voice_labels: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
         check_whole_number(self.batch_size, "batch_size", BATCHES)
@@ -75,8 +82,7 @@ class ClipOptions:
             check_whole_number(self.face, "face", FACES)
         if self.audio_track is not None:
             check_whole_number(self.audio_track, "audio_track", TRACKS)
-        if self.emotion is not None:
-            EmotionTrack.create(self.emotion, self.intensity)
+        self.check_emotion()
         if not isinstance(self.head_motion, str | os.PathLike | HeadMotion):
             kind = type(self.head_motion).__name__
             raise UserError(f"head_motion must be 'natural', 'still', a path or a HeadMotion, not {kind}.")
@@ -101,8 +107,21 @@ class ClipOptions:
             raise TypeError("Give ready options, or single ones, by position; not both.")
         return replace(options, **named)
 
+    def check_emotion(self, emotions: Sequence[str] | None = None) -> None:
+        """Look at emotion and intensity before the voice is heard.
+
+        Args:
+            emotions: that a model knows; None while nobody knows them.
+
+        Raises:
+            UserError: as of `track`.
+        """
+        if self.emotion is not None:
+            EmotionTrack.check(self.emotion, self.intensity, emotions)
+
     def track(self, emotions: Sequence[str]) -> EmotionTrack | None:
-        """What is felt over time, in emotions that a model knows; None before emotional adaptation.
+        """What is felt over time, in emotions that a model knows; None before emotional adaptation. The voice, where
+        it is followed, was heard before: see `EATPipeline.emotion_from_voice`.
 
         Raises:
             UserError: an emotion is unknown, or a number makes no sense.

@@ -16,12 +16,21 @@ from ..animation.portrait import Portrait
 from ..animation.rendering import render_plan
 from ..constants import FPS
 from ..errors import UserError
-from ..inputs.emotions import Weights
+from ..inputs.emotions import Weights, is_voice
 from ..inputs.faces import PasteBack
 from ..media.recordings import SHORTEST_RECORDING, LiveSound
 from .arguments import ClipOptions
 
 IN_WORDS = "in words"  # emotions that sentences ask for: this, and a number
+
+
+def refuse_voice(*felt: Any) -> None:
+    """Raise a UserError for an emotion or intensity that is heard in a whole recording."""
+    if any(map(is_voice, felt)):
+        raise UserError(
+            "What the voice feels, and how lively it is, is measured on the whole recording, which live sound has not; "
+            "name an emotion and a number."
+        )
 
 
 class LiveSession:
@@ -122,6 +131,7 @@ class LiveSession:
         Raises:
             UserError: there is no such emotion or intensity, or the session shows none; then nothing has changed.
         """
+        refuse_voice(emotion, intensity)
         with self._lock:
             if self._clip.track is None:
                 raise UserError("This session has no emotions (emotion=None); begin another with one.")

@@ -1,7 +1,7 @@
 """The whole path: a portrait and a recording become a talking, emotional video (paper section 3, Fig. 2)."""
 
 import os
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,11 @@ from ..animation.rendering import render_plan
 from ..errors import UserError, explain_memory
 from ..hub.cards import base_card, find_card
 from ..hub.client import explained, push_saved
-from ..inputs.emotions import Emotion, Intensity
+from ..inputs.emotions import Emotion, Intensity, is_voice
 from ..inputs.faces import SIZE, Face, PasteBack, find_driver, find_portrait, load_face_models
 from ..inputs.head_motion import HeadMotion, begin_motion
 from ..inputs.numbers import FrameSize
+from ..inputs.voice_intensity import voice_intensity
 from ..media.files import replaced_folder
 from ..media.pictures import read_image
 from ..media.recordings import Recording, read_audio
@@ -46,10 +47,11 @@ from ..shipped import shipped_checkpoint
 from .adaptable import AdaptablePipeline
 from .arguments import AudioInput, ClipOptions, HeadMotionInput, ImageInput, OutputType, check_image, seeded
 from .folder import belongs_to_model, check_model, check_networks, fetch_model, loaded_folder
-from .live import LiveSession
+from .live import LiveSession, refuse_voice
 from .offload import offload_submodules
 from .pipeline_output import EATPipelineOutput
 from .precision import renderer_dtype, saved_dtype
+from .voice import VoiceEmotionInput, VoiceEmotionModels
 
 IN_WORDS = "in words"  # the emotion that `emotion_text` asks for, within one clip
 
@@ -86,6 +88,7 @@ class EATPipeline(AdaptablePipeline):
         expression_basis: ExpressionBasis,
     ):
         super().__init__()
+        self._voice_emotion_models = VoiceEmotionModels()  # shared with views
         given = locals()
         components = {name: given[name] for name in self.component_names()}
         self.register_modules(**components)
@@ -302,6 +305,54 @@ class EATPipeline(AdaptablePipeline):
         motion = self.prepare_motion(head_motion, voice.num_frames, speech.energy, generator)
         return PracticeClip.of(self.a2et, portrait, speech, motion, voice.waveform)
 
+    # The voice's own feeling -----------------------------------------------------------------------------------------
+
+    def emotion_from_voice(
+        self,
+        audio: AudioInput,
+        voice_emotion: VoiceEmotionInput | None = None,
+        voice_labels: Mapping[str, str] | None = None,
+        audio_track: int | None = None,
+    ) -> list[tuple[float, dict[str, float]]]:
+        """The timeline of emotions that `emotion="voice"` is, to look at and to edit: [(seconds, {emotion: weight})].
+
+        Args:
+            audio, audio_track: as for `__call__`.
+            voice_emotion, voice_labels: see `ClipOptions`.
+
+        Raises:
+            UserError: no model is named, it cannot be had, or its labels are not known; or something about the audio.
+        """
+        return self._hear_emotions(read_audio(audio, audio_track), voice_emotion, voice_labels, self.emotions)
+
+    def _hear_emotions(
+        self,
+        recording: Recording,
+        voice_emotion: VoiceEmotionInput | None,
+        labels: Mapping[str, str] | None,
+        emotions: Sequence[str],
+    ) -> list[tuple[float, dict[str, float]]]:
+        model = self._voice_emotion_models.get(voice_emotion, labels, self._execution_device)
+        return model.timeline(recording.waveform, emotions, self.progress_bar)
+
+    @staticmethod
+    def intensity_from_voice(audio: AudioInput, audio_track: int | None = None) -> list[tuple[float, float]]:
+        """The timeline of intensity that `intensity="voice"` is, to look at and to edit: [(seconds, value)].
+
+        Raises:
+            UserError: something about the audio, in one sentence.
+        """
+        return voice_intensity(read_audio(audio, audio_track).waveform)
+
+    def _follow_voice(self, options: ClipOptions, recording: Recording, emotions: Sequence[str]) -> ClipOptions:
+        """The same with the timelines of the voice, where it is followed."""
+        emotion, intensity = options.emotion, options.intensity
+        if is_voice(emotion):
+            emotion = self._hear_emotions(recording, options.voice_emotion, options.voice_labels, emotions)
+        if is_voice(intensity):
+            intensity = voice_intensity(recording.waveform)
+        return replace(options, emotion=emotion, intensity=intensity)
+
     # Generation ------------------------------------------------------------------------------------------------------
 
     def __call__(
@@ -323,6 +374,8 @@ class EATPipeline(AdaptablePipeline):
         head_amount: float = 1.0,
         blinks: float = 1.0,
         gaze: float = 1.0,
+        voice_emotion: VoiceEmotionInput | None = None,
+        voice_labels: Mapping[str, str] | None = None,
         return_dict: bool = True,
         callback_on_chunk_end: Callable[["EATPipeline", int, dict[str, Any]], dict[str, Any] | None] | None = None,
     ) -> Any:
@@ -332,8 +385,8 @@ class EATPipeline(AdaptablePipeline):
             image: path, PIL picture or uint8 RGB array with a face in it.
             audio: path of anything FFmpeg reads, or (samples, sampling_rate).
             emotion, intensity, head_motion, generator, batch_size, face, paste_back, align, emotion_text, size,
-                audio_track, head_amount, blinks, gaze: how it shall talk, see `ClipOptions`. Emotions are those of
-                `emotions`.
+                audio_track, head_amount, blinks, gaze, voice_emotion, voice_labels: how it shall talk, see
+                `ClipOptions`. Emotions are those of `emotions`.
             output_type: "np", "pil" or "pt".
             return_dict: False gives a tuple of the output's values in its place.
             callback_on_chunk_end: called with the pipeline, the number of the chunk and {"frames": (n, H, W, 3) uint8}
@@ -350,7 +403,7 @@ class EATPipeline(AdaptablePipeline):
             raise ValueError(f"output_type must be 'np', 'pil' or 'pt', not {output_type!r}.")
         options = ClipOptions(
             *(emotion, intensity, head_motion, generator, batch_size, face, paste_back, align, emotion_text, size),
-            *(audio_track, head_amount, blinks, gaze),
+            *(audio_track, head_amount, blinks, gaze, voice_emotion, voice_labels),
         )
         recording = read_audio(audio, audio_track)
         chunks = []
@@ -392,10 +445,12 @@ class EATPipeline(AdaptablePipeline):
             in_words = self.text_adapter(options.emotion_text, IN_WORDS).adapt(self.networks)
             options = replace(options, emotion=IN_WORDS, emotion_text=None)
             adaptations = (adaptations[0], in_words)
-        track = options.track([name for adaptation in adaptations for name in adaptation.emotions])
+        emotions = [name for adaptation in adaptations for name in adaptation.emotions]
+        options.check_emotion(emotions)
         generator = options.seeded()
         recording = read_audio(audio, options.audio_track)
-        frames = recording.num_frames
+        options = self._follow_voice(options, recording, emotions)
+        track, frames = options.track(emotions), recording.num_frames
 
         # 2. Read the portrait
         size = options.frame_size(self.repos_net.largest_frames)
@@ -448,6 +503,7 @@ class EATPipeline(AdaptablePipeline):
         """
         options = ClipOptions.of(options, *arguments, **named)
         check_image(image)
+        refuse_voice(options.emotion, options.intensity)
         check_live(self.networks)
 
         def motion(generator: torch.Generator | None) -> Motion:

@@ -162,8 +162,7 @@ class Service:
             UserError: something about them, in one sentence.
         """
         options = ClipOptions(**settings)
-        if options.emotion is not None:
-            options.track(self.pipe.emotions)
+        options.check_emotion(self.pipe.emotions)
         options.frame_size(self.pipe.repos_net.largest_frames)
         portrait = self.limits.read_portrait(str(folder / "portrait"))
         return portrait, self.limits.read_voice(str(folder / "voice")), options
@@ -294,10 +293,10 @@ def build_service(pipe: EATPipeline, limits: Limits | None = None, key: str | No
         request: Request,
         image: UploadFile,
         audio: UploadFile,
-        emotion: Annotated[str, Form(description="A name, or happy=0.7,surprised=0.3")] = "neutral",
+        emotion: Annotated[str, Form(description="A name, happy=0.7,surprised=0.3, or voice")] = "neutral",
         timeline: Annotated[str | None, Form(description="In place of emotion: 0:neutral,1.5:happy")] = None,
         emotion_text: Annotated[str | None, Form(description="In place of emotion, in words")] = None,
-        intensity: Annotated[str, Form(description="0 to 1.5, or a timeline 0:0.5,2:1.2")] = "1",
+        intensity: Annotated[str, Form(description="0 to 1.5, a timeline 0:0.5,2:1.2, or voice")] = "1",
         head_motion: Annotated[str, Form(description="natural or still")] = MOTIONS[0],
         head_amount: Annotated[float, Form(description="0 to 2, how much the head moves")] = 1.0,
         blinks: Annotated[float, Form(description="0 to 2, how often lids shut")] = 1.0,

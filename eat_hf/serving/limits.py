@@ -82,6 +82,7 @@ class Limits:
             "use_words": 20,
             "words": 300,
             "preview_timeline": 60,
+            "from_voice": 120,
             "timeline": 300,
             "load_adapter": 120,
             "load_adapter_files": 60,

@@ -14,10 +14,13 @@ import scipy.io.wavfile
 from hub_server import Hub, Repository
 from PIL import Image
 from served_app import HELD, Server, eventually, make_files
+from tiny_voice_emotion import hum, save_classifier
 from tiny_words import add_words, make_tiny_clip
 
 from eat_hf import EATPipeline
 from eat_hf.adapters.emotion_adapter import EmotionAdapter
+from eat_hf.constants import VOICE_EMOTION_VARIABLE
+from eat_hf.inputs.emotions import parse_intensity, parse_timeline
 from eat_hf.media.pictures import read_image
 from eat_hf.media.videos import read_video, write_video
 from eat_hf.media.watermark import find_watermark
@@ -33,7 +36,10 @@ SLOW = 60_000  # ms that a browser waits on a busy machine
 @pytest.fixture(scope="module")
 def files(tmp_path_factory, portrait) -> dict[str, Path]:
     """What visitors bring along, good and bad."""
-    return make_files(tmp_path_factory.mktemp("files"), portrait)
+    files = make_files(tmp_path_factory.mktemp("files"), portrait)
+    path = files["word.wav"].with_name("glad.wav")
+    scipy.io.wavfile.write(path, 16000, np.concatenate([0.2 * hum("sad", 1.8), hum("hap", 2)]))
+    return files | {path.name: path}
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +61,9 @@ def hub():
 def server(tiny_model, files, hub, tmp_path_factory):
     model = shutil.copytree(tiny_model, tmp_path_factory.mktemp("model") / "worded")
     add_words(model, make_tiny_clip())
-    server = Server(model, files, hub, tmp_path_factory.mktemp("server"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(VOICE_EMOTION_VARIABLE, str(save_classifier(tmp_path_factory.mktemp("classifier"))))
+        server = Server(model, files, hub, tmp_path_factory.mktemp("server"))
     yield server
     server.process.terminate()
     server.process.wait(20)
@@ -133,7 +141,9 @@ def test_timeline_mixture_and_comparison(server, given, files):
     client = server.client()
     video, code, _ = client.predict(**given, timeline="0:sad, 0.2:happy=1+fear=2", api_name="/timeline")
     assert len(frames_of(video)) == 10 and "(0.2, {'happy': 1.0, 'fear': 2.0})" in code
-    stills = client.predict(**given, timeline="0:sad, 0.2:happy, 9:fear", api_name="/preview_timeline")
+    stills = client.predict(
+        **given, timeline="0:sad, 0.2:happy, 9:fear", intensity="0:0.5, 0.3:1", api_name="/preview_timeline"
+    )
     assert [still["caption"] for still in stills] == ["0.0 s sad", "0.2 s happy"]
     assert Image.open(stills[0]["image"]).size == (256, 256)
     short = {**given, "voice": handle_file(str(files["held.wav"]))}
@@ -144,12 +154,28 @@ def test_timeline_mixture_and_comparison(server, given, files):
     for api_name, wrong, words in (
         ("/timeline", {"timeline": "0:sad, x:happy"}, "Expected a number for the time"),
         ("/preview_timeline", {"timeline": "9:happy"}, "after the end"),
+        ("/timeline", {"intensity": "0:loud"}, "Expected a number for the intensity"),
         ("/mix", {"mixture": "cheerful"}, "Unknown emotion 'cheerful'"),
         ("/mix", {"mixture": " "}, "at least one emotion"),
         ("/compare", {"intensity": 1, "portrait": None}, "Give a portrait"),
     ):
         with pytest.raises(AppError, match=words):
             client.predict(**{**given, **wrong}, api_name=api_name)
+
+
+def test_an_emotion_may_be_the_voices_own(server, given, files):
+    """On the timeline, to be edited; or as it is."""
+    client, glad = server.client(), handle_file(str(files["glad.wav"]))
+    timeline, intensity = client.predict(voice=glad, api_name="/from_voice")
+    keyframes = parse_timeline(timeline)
+    assert keyframes[0][0] == 0 and "happy" in keyframes[-1][1]
+    moments, values = zip(*parse_intensity(intensity), strict=True)
+    assert np.interp(3, moments, values) > np.interp(0.8, moments, values) + 0.2
+    both = {**given, "timeline": "0:sad, 0.2:happy", "intensity": "0:0.4, 0.3:1.2"}
+    assert "intensity=[(0.0, 0.4), (0.3, 1.2)]" in client.predict(**both, api_name="/timeline")[1]
+    assert 'emotion="voice"' in client.predict(**given, emotion="voice", api_name="/animate")[1]
+    with pytest.raises(AppError, match="Give a voice first"):
+        client.predict(voice=None, api_name="/from_voice")
 
 
 def test_an_emotion_in_words(server, given, tmp_path, tiny_model):
@@ -424,6 +450,11 @@ def test_timeline_by_clicks_on_the_waveform(visit, files):
     page.locator("#start-timeline").click()
     assert "Unknown emotion 'joyful'" in notice(page)
     field.fill("0:sad, 1:angry")
+    page.wait_for_selector("#waveform svg[aria-label*=angry]")
+    page.get_by_role("button", name="From the voice").click()
+    page.wait_for_selector("#waveform svg[aria-label*='intensity 0']")
+    assert page.locator("#waveform svg polyline").count() == 1
+    field.fill("0:sad, 1:angry")  # and is edited
     page.wait_for_selector("#waveform svg[aria-label*=angry]")
     page.locator("#start-timeline").click()
     finished(page, "timeline")

@@ -523,6 +523,11 @@ def test_who_had_their_share_makes_place_whatever_they_are_at():
     assert not turns.send_away(0)
 
 
+def test_without_a_model_that_hears_emotions_the_timeline_stays(stranger, uploads):
+    kind, (timeline, intensity) = stranger.ask("from_voice", [uploads["word.wav"], "0:sad"])
+    assert (kind, timeline) == ("complete", "0:sad") and intensity.startswith("0:")
+
+
 def test_too_much_is_refused_and_long_work_is_ended(server, stranger, uploads):
     many = ", ".join(f"{n / 1000}:happy" for n in range(300))
     given = [uploads["face.png"], uploads["sentence.wav"]]

@@ -18,6 +18,7 @@ from conftest import voice
 from media_files import encoded, scratched, small_picture, small_video, tracks, written
 from PIL import Image
 from safetensors.torch import save_file
+from tiny_voice_emotion import save_classifier
 
 from eat_hf.adapters.emotion_adapter import EmotionAdapter
 from eat_hf.cli import main as cli
@@ -88,6 +89,17 @@ def test_generate_writes_a_video_of_the_recordings_length(tiny_model, portrait_f
 
 
 @pytest.mark.slow
+def test_generate_follows_the_voice(in_process, tiny_model, portrait_file, recording_file, tmp_path):
+    classifier = save_classifier(tmp_path / "classifier")
+    arguments = "--emotion", "voice", "--intensity", "voice", "--voice-emotion", classifier, "--voice-labels", "neu=sad"
+    status, out, _ = in_process(
+        *("generate", "--image", portrait_file, "--audio", recording_file, "--model", tiny_model, *arguments),
+        *("-o", tmp_path / "out.mp4"),
+    )
+    assert status == 0 and out.strip() == str(tmp_path / "out.mp4")
+    check_video(tmp_path / "out.mp4", 8, 0.32)
+
+
 def test_generate_in_half_precision(tiny_model, portrait_file, recording_file, tmp_path):
     files = "--image", portrait_file, "--audio", recording_file, "--model", tiny_model
     run = eat_hf("generate", *files, "--seed", "1", "--dtype", "bfloat16", "-o", tmp_path / "half.mp4")
@@ -146,6 +158,9 @@ def inputs(tmp_path_factory, portrait_file, recording_file):
         ("--image {portrait} --audio {recording} --head-motion nod", "natural, still"),
         ("--image {portrait} --audio {recording} --intensity much", "Expected a number"),
         ("--image {portrait} --audio {recording} --emotion sad --timeline 0:sad", "one of --emotion, --timeline"),
+        ("--image {portrait} --audio {recording} --emotion voice", "Which model hears the voice's emotions"),
+        ("--image {portrait} --audio {recording} --emotion voice --voice-emotion {folder}", "no model.safetensors"),
+        ("--image {portrait} --audio {recording} --emotion sad --voice-labels hap", "written like hap=happy"),
         ("--image {portrait} --audio {recording} --model {folder}", "not a model folder"),
         ("--image {portrait} --audio {recording} --model {folder}/none", "does not exist"),
         ("--image {portrait} --audio {folder}/damaged.opus", "cannot be read"),

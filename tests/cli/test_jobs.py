@@ -16,7 +16,7 @@ from conftest import voice
 from eat_hf.cli import jobs
 from eat_hf.cli import main as cli
 from eat_hf.cli.jobs import check, claim, read_manifest, run_manifest
-from eat_hf.constants import EMOTIONS
+from eat_hf.constants import EMOTIONS, VOICE_EMOTION_VARIABLE
 from eat_hf.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -71,6 +71,24 @@ def test_two_processes_share_the_jobs_and_one_that_fails_stops_none(folder, tiny
     assert any("not a picture" in each["error"] for each in failed)
     assert any("joyful" in each["error"] for each in failed)
     assert not list(folder.glob(".*"))  # nothing half-written
+
+
+def test_a_line_may_follow_the_voice(folder, monkeypatch):
+    """The model that hears it lies beside the manifest, or is a repository."""
+    monkeypatch.delenv(VOICE_EMOTION_VARIABLE, raising=False)
+    (folder / "hears").mkdir()
+    manifest = write(folder, "image,audio,output,emotion,intensity,voice_emotion,voice_labels",
+                     "face.png,voice.wav,0.mp4,voice,voice,hears,\"hap=happy,ang=angry\"",
+                     "face.png,voice.wav,1.mp4,voice,,some/repository,", "face.png,voice.wav,2.mp4,voice,,,",
+                     "face.png,voice.wav,3.mp4,happy,voice,,")  # fmt: skip
+    beside, of_hub, nameless, lively = read_manifest(manifest)
+    options = jobs.prepare(beside, EMOTIONS).options
+    assert (options.emotion, options.intensity, options.voice_emotion) == ("voice", "voice", str(folder / "hears"))
+    assert options.voice_labels == {"hap": "happy", "ang": "angry"}
+    assert of_hub.voice_emotion == "some/repository" and check(of_hub, EMOTIONS) == ("voice", 1.0)
+    with pytest.raises(UserError, match="Which model hears"):
+        check(nameless, EMOTIONS)
+    assert check(lively, EMOTIONS) == ("happy", "voice")
 
 
 def test_killed_it_goes_on_where_it_was(folder, tiny_model, runner):

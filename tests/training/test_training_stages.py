@@ -8,8 +8,10 @@ import joblib
 import numpy as np
 import pytest
 import torch
+import yaml
 from accelerate.state import AcceleratorState, GradientState
 from safetensors.torch import load_file
+from tiny_speech_encoders import save_speech_network
 from training_runs import in_two_processes
 
 pytest.importorskip("espeakng_loader", reason="espeak-ng comes with `pip install espeakng-loader`")
@@ -145,6 +147,30 @@ def test_stage_trains_measures_and_saves(name, runs):
         lines = log(runs / name)
         assert [line["step"] for line in lines] == [1, 2]
         assert all(np.isfinite(value) for line in lines for value in line.values())
+
+
+def test_a2et_learns_from_an_encoder_of_transformers(corpus, tmp_path):
+    """As the config official_hubert has it, which only brings the encoder along."""
+    smoke, runs = Recipe.load("smoke"), tmp_path / "runs"
+    smoke.build("keypoint_detector", KEYPOINT_NAMES).save_pretrained(runs / "detector" / "keypoint_detector")
+    smoke.build("expression_basis").save_pretrained(runs / "pca" / "expression_basis")
+    place = str(save_speech_network("hubert", tmp_path / "hubert"))
+    config = tmp_path / "hubert.yaml"
+    encoder = {"class": "TransformersSpeechEncoder", "pretrained": place, "layers": 1}
+    a2et = {**smoke.components["a2et"], "semantic_widths": [16, 8, 8, 8, 8]}
+    config.write_text(yaml.safe_dump({"base": "smoke", "components": {"speech_encoder": encoder, "a2et": a2et}}))
+    for script, name in ((train_speech, "speech"), (train_a2et, "a2et")):
+        more = ["--corpus", str(corpus), "--runs", str(runs)] if name == "a2et" else ["--corpus", "none"]
+        with joblib.parallel_config(backend="threading"):
+            script.main(["--config", str(config), "--output_dir", str(runs / name), *more])
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+    kept = load_component(runs / "speech" / "speech_encoder")
+    assert isinstance(kept, eat_hf.TransformersSpeechEncoder) and kept.config.classes == 16
+    assert [line["step"] for line in log(runs / "a2et")] == [1, 2]
+    assert load_component(runs / "a2et" / "a2et").config.semantic_widths == [16, 8, 8, 8, 8]
+    published, of_hubert = (Recipe.load(name).components for name in ("official", "official_hubert"))
+    assert of_hubert["speech_encoder"].keys() == encoder.keys() and of_hubert["edn"] == published["edn"]
 
 
 def test_renderer_shows_pictures(runs):
@@ -350,8 +376,10 @@ def test_config_has_all_stages_and_components(config):
         for name, value in recipe.stages.get(stage, {}).items():
             found = getattr(options, name)
             assert (list(found) if isinstance(value, list) else found) == value
+    brought = {name for name in names if "pretrained" in recipe.components[name]}
     with torch.device("meta"):
-        eat_hf.EATPipeline(**{name: recipe.build(name, KEYPOINT_NAMES) for name in names})
+        made = {name: None if name in brought else recipe.build(name, KEYPOINT_NAMES) for name in names}
+        eat_hf.EATPipeline(**made)
         for name, kind in JUDGES.items():
             kind(**recipe.components[name])
 

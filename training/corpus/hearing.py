@@ -31,8 +31,7 @@ def spoken_classes(clip: Clip, rows: int) -> np.ndarray:
 @torch.no_grad()
 def guessed_classes(encoder: SpeechEncoder, waveform: np.ndarray) -> np.ndarray:
     """(rows,) indices into ``PHONEME_CLASSES`` of (N,) samples at 16 kHz, 50 a second."""
-    features = encoder.features(torch.from_numpy(waveform))
-    return encoder.logits(features[None].to(encoder.device, encoder.dtype))[0, :, :-1].argmax(-1).cpu().numpy()
+    return encoder.rows(torch.from_numpy(waveform)[None].to(encoder.device))[0, :, :-1].argmax(-1).cpu().numpy()
 
 
 def shares_right(spoken: np.ndarray, guessed: np.ndarray) -> dict[str, float]:

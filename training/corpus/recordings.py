@@ -1,6 +1,6 @@
 """Recordings of real people with their texts, aligned phone by phone.
 
-pocketsphinx (``pip install pocketsphinx``, BSD licence, carries its American English model and dictionary) finds when
+pocketsphinx (the extra ``recordings``, BSD licence, carries its American English model and dictionary) finds when
 which phone of a text is spoken, to 10 ms. Words that its dictionary lacks are pronounced as espeak-ng does.
 
 A folder of recordings is one of LJ Speech, LibriTTS or Common Voice as they are unpacked, or any folder of sound files
@@ -111,7 +111,7 @@ class Aligner:
             from pocketsphinx import Decoder
         except ImportError:
             raise UserError(
-                "Recordings are aligned by pocketsphinx: pip install 'pocketsphinx>=5', or leave --recordings out."
+                "Recordings are aligned by pocketsphinx: pip install 'eat_hf[recordings]', or leave --recordings out."
             ) from None
         # a silence between two words costs nothing
         self._decoder: Any = Decoder(lm=None, loglevel="FATAL", samprate=float(SAMPLING_RATE), silprob=1.0, cmn="batch")

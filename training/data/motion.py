@@ -186,6 +186,8 @@ def encode_clip(clip: Clip, speech_encoder: SpeechEncoder, pose_size: int, expon
     semantic, mel = speech_encoder(waveform[None])[0], log_mel(waveform)
 
     def fit(features: Tensor) -> Tensor:  # to the clip's frames: one more or one less at the end is rounding
+        if len(features) >= frames:
+            return features[:frames]  # windows go on sharing memory
         return torch.cat([features, features[-1:].expand(max(0, frames - len(features)), *features.shape[1:])])[:frames]
 
     angles = torch.stack([labels[name] for name in ("yaw", "pitch", "roll")], -1)

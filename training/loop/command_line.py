@@ -39,7 +39,8 @@ class Recipe:
     """A YAML config of `training/configs`: classes and settings of components, options of stages, and in which order a
     whole model is trained, if it says so.
 
-    Its name is what was given to find it: that of a config here, or the path of a file.
+    Its name is what was given to find it: that of a config here, or the path of a file. A file that names another as
+    its `base` has what that has, but for the components and stages that it names itself.
     """
 
     name: str
@@ -59,7 +60,12 @@ class Recipe:
         if not path.is_file():
             known = ", ".join(sorted(config.stem for config in CONFIGS.glob("*.yaml")))
             raise UserError(f"There is no config {name_or_path}; give a YAML file or one of {known}.")
-        return cls(name_or_path, **yaml.safe_load(path.read_text()))
+        sections = yaml.safe_load(path.read_text())
+        if "base" in sections:
+            base = cls.load(sections.pop("base"))
+            for name in ("components", "stages"):
+                sections[name] = {**getattr(base, name), **sections.get(name, {})}
+        return cls(name_or_path, **sections)
 
     def build(self, component: str, keypoint_names: Sequence[str] = (), **more: Any) -> Any:
         """A new network, of the class and with the settings that the config gives a component of the pipeline.
