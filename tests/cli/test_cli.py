@@ -88,7 +88,6 @@ def test_generate_writes_a_video_of_the_recordings_length(tiny_model, portrait_f
     assert os.listdir(tmp_path) == ["out.mp4"]
 
 
-@pytest.mark.slow
 def test_generate_follows_the_voice(in_process, tiny_model, portrait_file, recording_file, tmp_path):
     classifier = save_classifier(tmp_path / "classifier")
     arguments = "--emotion", "voice", "--intensity", "voice", "--voice-emotion", classifier, "--voice-labels", "neu=sad"
@@ -100,6 +99,7 @@ def test_generate_follows_the_voice(in_process, tiny_model, portrait_file, recor
     check_video(tmp_path / "out.mp4", 8, 0.32)
 
 
+@pytest.mark.slow
 def test_generate_in_half_precision(tiny_model, portrait_file, recording_file, tmp_path):
     files = "--image", portrait_file, "--audio", recording_file, "--model", tiny_model
     run = eat_hf("generate", *files, "--seed", "1", "--dtype", "bfloat16", "-o", tmp_path / "half.mp4")
