@@ -84,13 +84,12 @@ class AffineDenseMotion(nn.Module):
         # start with the keypoints' residuals in full, a foreground, and nothing occluded
         self.head.bias = nn.Parameter(torch.tensor([2.0, 2.0, 1.0, 0.0, 0.0]))
 
-    def heat(self, driving_keypoints: Tensor) -> Tensor:
-        """Gaussians at keypoints (N, K, 3), in the field's size: (N, K, size, size)."""
-        grid = pixel_grid(self.size, like=driving_keypoints).squeeze(-1)
-        x, y = (
-            torch.exp(-0.5 * ((grid - driving_keypoints[..., i : i + 1]) / self.HEAT_WIDTH).square()) for i in (0, 1)
-        )
-        return y.unsqueeze(-1) * x.unsqueeze(-2)
+    def nearness(self, keypoints: Tensor, reach: Tensor | float) -> Tensor:
+        """Gaussians (N, K, size, size) of height 1 at keypoints (N, K, 2 or more), whose standard deviation is `reach`
+        or (K, 1). A row of values along each axis, and their products: fewer exponentials than pixels."""
+        grid = pixel_grid(self.size, like=keypoints).squeeze(-1)
+        along, down = (torch.exp(-0.5 * ((grid - keypoints[..., i : i + 1]) / reach).square()) for i in (0, 1))
+        return down.unsqueeze(-1) * along.unsqueeze(-2)
 
     def forward(self, picture: Tensor, source_keypoints: Tensor, driving_keypoints: Tensor) -> AffineMotion:
         """picture: the source, (N, 3, size * n, size * n); keypoints (N, K, 3)."""
@@ -101,27 +100,27 @@ class AffineDenseMotion(nn.Module):
         size, dtype = self.size, self.head.weight.dtype
         picture = F.adaptive_avg_pool2d(picture, size)
         grid = pixel_grid(size, size, like=picture)
-        flat = grid.flatten(0, 1)
-        driving_xy = driving_keypoints[..., :2]
-        distances = squared_distances(flat, driving_xy)
 
-        def as_map(values: Tensor) -> Tensor:  # (N, size * size, C) -> (N, C, size, size)
-            return values.mT.unflatten(2, (size, size))
+        def mean_by(weight: Tensor, values: Tensor, more: float) -> Tensor:
+            """weight (N, K, size, size), values (N, K, C) -> (N, C, size, size)."""
+            weight = weight.flatten(2)
+            return (values.mT @ weight / (weight.sum(1, keepdim=True) + more)).unflatten(2, (size, size))
 
         matrix, offset = fit_affine(driving_keypoints[:, self.rigid], source_keypoints[:, self.rigid])
-        depth = torch.softmax(-0.5 * distances / self.DEPTH_WIDTH**2, -1) @ driving_keypoints[..., 2:]
-        surface = torch.cat([flat.expand(len(depth), -1, -1), depth], -1)
-        rigid = as_map((surface @ matrix + offset)[..., :2] - flat)
+        depth = mean_by(self.nearness(driving_keypoints, self.DEPTH_WIDTH), driving_keypoints[..., 2:], 1e-20)
+        surface = torch.cat([grid.movedim(2, 0).expand(len(depth), -1, -1, -1), depth], 1)
+        turned = matrix[..., :2].mT @ surface.flatten(2) + offset[..., :2].mT
+        rigid = turned.unflatten(2, (size, size)) - surface[:, :2]
 
         residual = (source_keypoints - driving_keypoints @ matrix - offset)[..., :2]
-        weight = torch.exp(-0.5 * distances / torch.exp(2 * self.log_reach.float()))
-        spread = as_map((weight @ residual) / (weight.sum(-1, keepdim=True) + 0.15))
+        spread = mean_by(self.nearness(driving_keypoints, self.log_reach.float().exp()[:, None]), residual, 0.15)
 
         guess = rigid + spread
         warped = F.grid_sample(picture, grid + guess.movedim(1, -1), padding_mode="border", align_corners=False)
-        heat = as_map(torch.exp(-0.5 * distances / self.HEAT_WIDTH**2))
-        nearest = as_map(distances.amin(-1, keepdim=True).clamp_min(1e-12).sqrt())  # its gradient at 0 is infinite
-        x = self.stem(torch.cat([heat, 4 * rigid, 8 * spread, nearest, as_map(depth), picture, warped], 1).to(dtype))
+        heat = self.nearness(driving_keypoints, self.HEAT_WIDTH)
+        nearest = squared_distances(grid.flatten(0, 1), driving_keypoints[..., :2]).amin(-1).clamp_min(1e-12)
+        nearest = nearest.sqrt().unflatten(1, (1, size, size))  # the root's gradient at 0 is infinite
+        x = self.stem(torch.cat([heat, 4 * rigid, 8 * spread, nearest, depth, picture, warped], 1).to(dtype))
         skips = []
         for block in self.downs:
             skips.append(x)

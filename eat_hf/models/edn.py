@@ -60,16 +60,18 @@ class EDN(ModelMixin, ConfigMixin):
 
     @torch.no_grad()
     def initialise_from_a2et(self, a2et: A2ET) -> None:
-        """Start from the pretrained A2ET: its encoder, and its down blocks of the acoustic branch.
+        """Start from the pretrained A2ET: the first layers of its encoder, and its down blocks of the acoustic branch.
 
         The first down block of A2ET reads (sound, face) channels; EDN's reads the face alone, so it takes the weights
-        of the last channels. The output head is set to zero, so that training starts from no deformation.
+        of the last channels. Blocks of other widths than A2ET's stay as they were made. The output head is set to
+        zero, so that training starts from no deformation.
 
         Raises:
-            ValueError: the two networks' sizes do not fit each other.
+            ValueError: EDN has layers that A2ET has not, or of another size.
         """
-        try:
-            state = {f"encoder.{name}": value for name, value in a2et.encoder.state_dict().items()}
+        theirs = a2et.encoder.state_dict()
+        state = {f"encoder.{name}": theirs.get(name) for name in self.encoder.state_dict()}
+        if tuple(self.config["face_widths"][1:]) == tuple(a2et.config["acoustic_token_widths"][1:]):
             own = self.face_token.state_dict()
             for name, value in a2et.acoustic_token.state_dict().items():
                 if name not in own:  # without a change of width EDN's first block has no shortcut layers
@@ -78,7 +80,9 @@ class EDN(ModelMixin, ConfigMixin):
                     for axis, size in enumerate(own[name].shape):
                         value = value.narrow(axis, value.shape[axis] - size, size)
                 state[f"face_token.{name}"] = value
-            state |= {"head.weight": torch.zeros_like(self.head.weight), "head.bias": torch.zeros_like(self.head.bias)}
-            self.load_state_dict(state)
-        except RuntimeError as error:
-            raise ValueError(f"This A2ET cannot initialise this EDN, their sizes differ: {error}") from error
+        state |= {"head.weight": torch.zeros_like(self.head.weight), "head.bias": torch.zeros_like(self.head.bias)}
+        for name, own_value in self.state_dict().items():
+            value = state.get(name, own_value)
+            if value is None or value.shape != own_value.shape:
+                raise ValueError(f"This A2ET cannot initialise this EDN: {name} has no counterpart of its size.")
+        self.load_state_dict(state, strict=False)

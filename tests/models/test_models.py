@@ -284,9 +284,19 @@ def test_edn_starts_from_a2et_and_deforms_nothing_yet():
 
 
 def test_an_edn_of_another_size_is_refused():
-    edn = EDN(**TINY_EDN | {"layers": 3})
-    with pytest.raises(ValueError, match="cannot initialise this EDN"):
-        edn.initialise_from_a2et(make("a2et"))
+    for size in ({"layers": 3}, {"feed_forward": 48}):
+        with pytest.raises(ValueError, match="cannot initialise this EDN"):
+            EDN(**TINY_EDN | size).initialise_from_a2et(make("a2et"))
+
+
+@torch.no_grad()
+def test_a_smaller_edn_starts_from_the_first_layers_of_a2et():
+    a2et, edn = make("a2et"), EDN(**TINY_EDN | {"layers": 1, "face_widths": (4, 4, WIDTH)})
+    face = {name: value.clone() for name, value in edn.face_token.state_dict().items()}
+    edn.initialise_from_a2et(a2et)
+    torch.testing.assert_close(edn.encoder.layers[0].state_dict(), a2et.encoder.layers[0].state_dict())
+    torch.testing.assert_close(dict(edn.face_token.state_dict()), face)
+    assert not edn.head.weight.any()
 
 
 # Emotion mapper ---------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from training.experiments import contact_sheet
 from training.experiments import portraits as check_portraits
 from training.experiments.contact_sheet import HEADER, draw_sheet, find_portraits
 from training.experiments.face_measures import MEASURES
-from training.experiments.portraits import Clip, check_clips, check_emotions, spoken_part
+from training.experiments.portraits import MOVES, Clip, check_clips, check_emotions, spoken_part
 
 LOUD = np.random.default_rng(0).random(40)
 GOOD = {"frames": 40, "frames_without_face": 0, "border": 0.1, "cosine": 0.95, "distance": 0.4}
@@ -41,7 +41,7 @@ def run(script, *arguments):
 
 def test_good_clips_pass_everything():
     checks = list(check_clips({"neutral": clip(), "happy": clip()}, LOUD))
-    assert all(check.passed for check in checks) and len(checks) == 5
+    assert all(check.passed for check in checks) and len(checks) == 6
     assert judged(checks)["lips follow the voice"] == (True, "lips 2 frames late")
 
 
@@ -63,6 +63,14 @@ def test_one_bad_clip_fails_its_check_alone(name, numbers):
 
 def test_lips_that_do_not_follow_fail():
     assert not judged(check_clips({"neutral": clip()}, LOUD[::-1].copy()))["lips follow the voice"][0]
+
+
+def test_a_mouth_that_hardly_moves_fails():
+    still = clip()
+    still.measures["mouth_opening"] *= 0.5 * MOVES / still.measures["mouth_opening"].std()
+    assert {name for name, (passed, _) in judged(check_clips({"neutral": still}, LOUD)).items() if not passed} == {
+        "the mouth moves"
+    }
 
 
 def test_happy_must_smile_visibly_more_than_the_others_and_neutral():

@@ -1,5 +1,8 @@
 """The training scripts' own parts: exact labels under augmentation, losses."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 from tiny_renderers import DETAIL, KEYPOINTS, clips
@@ -113,3 +116,27 @@ def test_contempt_is_learnt_from_the_commoner_side(names):
     assert pools[CONTEMPT + 1] == [4, 5, 6, 7]
     data.clips = data.clips[:1]  # a held-out person who shows it on the other side is better than nobody
     assert by_emotion(data, 1, 1)[CONTEMPT] == [0]
+
+
+def test_voices_are_heard_less_certainly():
+    data = MotionData.__new__(MotionData)
+    clip = clip_of(0, 0.0, 0.0)
+    length = len(clip.mel)
+    data.maps = {clip.identity: torch.zeros(1)}
+    data.clips = [
+        replace(
+            clip,
+            semantic=torch.ones(length, 2, 3),
+            pose_images=torch.zeros(length, 4, 4, dtype=torch.uint8),
+            angles=torch.zeros(length, 3),
+            translation=torch.zeros(length, 3),
+        )
+    ]
+
+    def heard(least):
+        data.least_certain = least
+        return data.draw(np.random.default_rng(0), 40, 3, [0])["semantic"].flatten(1)
+
+    assert heard(1.0).max() == 1
+    shares = heard(0.4).amax(1)  # one number a clip
+    assert 0.4 <= shares.min() < 0.5 and 0.9 < shares.max() <= 1 and data.clips[0].semantic.min() == 1

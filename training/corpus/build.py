@@ -25,11 +25,12 @@ result; running the same command again makes only what is missing.
 
 from __future__ import annotations
 
+import functools
 import json
 import multiprocessing
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -48,7 +49,8 @@ from training.corpus.heads import FRAME, Motion, clip_labels
 from training.corpus.looks import sample_scene, undegraded
 from training.corpus.people import sample_identity
 from training.corpus.sentences import sentences
-from training.corpus.speech import VOICES, Prosody, Speech, prosody_of, room_tone, say
+from training.corpus.speech import VOICES, Prosody, Speech, prosody_of, recorded, room_tone, say
+from training.data.dataset import Clip, Corpus
 from training.data.files import (
     package_versions,
     read_metadata,
@@ -67,6 +69,7 @@ __all__ = ["Plan", "build_corpus", "split_of_identities"]
 
 WISHES = "wishes"
 NEUTRAL_SHARE = 3  # of every 10 speech clips; each of the 7 emotions has one
+VOICES_SHARE = 0.6  # of the clips without pictures, where there is a corpus of voices
 SILENT_SHARE = 0.04  # of the speech clips contain no speech
 # of the speech clips sound like some other emotion than the face shows, or else a network would read the emotion off
 # the voice and turn a deaf ear to the one it is asked for
@@ -106,6 +109,11 @@ class Plan:
     )
     expression: str = field(
         default="", metadata={"help": "What all speech clips show: one that is none of the eight, or wishes."}
+    )
+
+    voices: str = field(
+        default="",
+        metadata={"help": "A corpus of voices (training.corpus.voices), which 6 in 10 clips without pictures take."},
     )
 
     @property
@@ -156,6 +164,12 @@ def _speech_for(plan: Plan, split: str, gender: str, identity: int, emotion: str
     voices = VOICES[split][gender]
     voice = voices[int((plan.rng(_VOICE, identity) if own_voice else rng).integers(len(voices)))]
     sounds_like = (emotion, level) if emotion in EMOTIONS else ("neutral", 0)
+    others = _voices_of(plan.voices, split) if plan.voices and not own_voice else []
+    if others and rng.random() < VOICES_SHARE:
+        clip = others[rng.integers(len(others))]
+        labels = clip.labels("phonemes", "phoneme_times")
+        speech = recorded(clip.waveform(), labels["phonemes"].tolist(), labels["phoneme_times"], rng)
+        return replace(speech, text=clip.metadata["text"], voice=str(clip.identity))
     if rng.random() < MIXED_PROSODY:
         sounds_like = str(rng.choice(EMOTIONS)), int(rng.integers(1, 4))
     prosody, candidates = prosody_of(*sounds_like, rng), rng.permutation(sentences(split))
@@ -165,6 +179,12 @@ def _speech_for(plan: Plan, split: str, gender: str, identity: int, emotion: str
     letters = (plan.frames_per_clip / FPS - 0.6) / (0.065 * 168 / prosody.rate)
     text = next((str(text) for text in candidates if len(text) <= letters), str(min(candidates, key=len)))
     return say(text, voice, prosody, rng).cut(plan.frames_per_clip)
+
+
+@functools.cache
+def _voices_of(folder: str, split: str) -> list[Clip]:
+    """Clips of a corpus of voices in which somebody speaks."""
+    return [clip for clip in Corpus(folder).clips(split=split, kind="speech") if clip.metadata["text"]]
 
 
 # --- clips ------------------------------------------------------------------------------------------------------------
@@ -357,7 +377,7 @@ def build_corpus(plan: Plan, workers: int = 1, progress: bool = True) -> None:
         + " --dense-labels" * plan.dense_labels + " --undegraded" * plan.undegraded
         + " --ict-facekit ict_facekit.npz" * bool(plan.ict_facekit)
         + " ".join(["", "--splits", *plan.splits] if plan.splits else [])
-        + f" --expression {plan.expression}" * bool(plan.expression),
+        + f" --expression {plan.expression}" * bool(plan.expression) + " --voices VOICES" * bool(plan.voices),
         "keypoint_names": list(heads.KEYPOINT_NAMES), "landmark_names": list(heads.LANDMARK_NAMES),
         "arkit_names": list(heads.ARKIT_NAMES), "emotions": list(EMOTIONS),
     }, indent=2) + "\n")  # fmt: skip

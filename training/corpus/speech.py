@@ -18,14 +18,14 @@ import soxr
 from scipy import fft
 from scipy.signal import fftconvolve
 
-from eat_hf.constants import SAMPLING_RATE
+from eat_hf.constants import FPS, SAMPLING_RATE
 from eat_hf.errors import UserError
 from eat_hf.media.espeak import speak
 from training.corpus.visemes import SILENCE
 
 VOLUME = 70  # percent
 
-__all__ = ["SAMPLING_RATE", "VOICES", "Prosody", "Speech", "prosody_of", "room_tone", "say", "synthesize"]
+__all__ = ["SAMPLING_RATE", "VOICES", "Prosody", "Speech", "prosody_of", "recorded", "room_tone", "say", "synthesize"]
 
 
 # Variants that sound like people rather than robots, by apparent gender, then split so that nobody in the test set
@@ -321,6 +321,16 @@ def say(text: str, voice: str, prosody: Prosody, rng: np.random.Generator) -> Sp
         voice=voice,
         prosody=prosody,
     )
+
+
+def recorded(voice_track: np.ndarray, phonemes: list[str], times: np.ndarray, rng: np.random.Generator) -> Speech:
+    """An utterance that exists, (N,) at 16 kHz with P phonemes and their (P, 2) times, as another microphone would have
+    recorded it."""
+    total = max(len(voice_track) * FPS // SAMPLING_RATE, 1)
+    voice_track = np.pad(voice_track, (0, SAMPLING_RATE))[: total * SAMPLING_RATE // FPS]
+    keep = [i for i, start in enumerate(times[:, 0]) if start < total / FPS]
+    times = np.minimum(times[keep], total / FPS).astype(np.float32)
+    return Speech(_as_recorded(voice_track, 0.0, rng), [phonemes[i] for i in keep], times, _energy(voice_track, total))
 
 
 def room_tone(seconds: float, rng: np.random.Generator) -> Speech:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from eat_hf.errors import UserError
 from eat_hf.models.components import load_component
 
 from ..loop.command_line import Recipe, latent_folder
@@ -27,6 +28,9 @@ class A2ETOptions(PictureOptions):
     pca_weight: float = field(default=10.0, metadata={"help": "Of the coefficient term of Eq. 6."})
     closure_weight: float = field(default=0.0, metadata={"help": "Of lips that touch, beyond the paper's losses."})
     evaluation_clips: int = field(default=40, metadata={"help": "Held-out clips to measure on."})
+    least_certain: float = field(
+        default=1.0, metadata={"help": "Scores of phonemes are multiplied by a random number from this, above 0, to 1."}
+    )
 
 
 def load_data(options: A2ETOptions, recipe: Recipe, pose_size: int) -> tuple[MotionData, MotionData]:
@@ -35,6 +39,8 @@ def load_data(options: A2ETOptions, recipe: Recipe, pose_size: int) -> tuple[Mot
     speech_encoder = load_component(runs / "speech/speech_encoder")
     detector = load_component(latent_folder(runs, "keypoint_detector"))
     exponent = recipe.components["expression_basis"]["hull_volume_exponent"]
+    if not 0 < options.least_certain <= 1:
+        raise UserError(f"least_certain must be above 0 and at most 1, not {options.least_certain}.")
     with main_process_first():
         data, held_out = (
             MotionData(options.corpus, split, speech_encoder, detector, pose_size, exponent)
@@ -42,5 +48,6 @@ def load_data(options: A2ETOptions, recipe: Recipe, pose_size: int) -> tuple[Mot
         )
         if options.compare_pictures():
             data.pictures = ClipPictures(options.corpus, "train")
+    data.least_certain = options.least_certain
     keypoint_index(data.keypoint_names, *INNER_LIPS)  # a mistake should show before the training, not after it
     return data, held_out

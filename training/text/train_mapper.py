@@ -43,6 +43,9 @@ class WordsOptions(LoopOptions):
     frames: int = field(default=6, metadata={"help": "Frames drawn from each clip."})
     latent_weight: float = field(default=200.0, metadata={"help": "Of the keypoint term of Eq. 6."})
     closure_weight: float = field(default=0.0, metadata={"help": "Of lips that touch, beyond the paper's losses."})
+    least_certain: float = field(
+        default=1.0, metadata={"help": "Scores of phonemes are multiplied by a random number from this, above 0, to 1."}
+    )
 
 
 class WordsTask(nn.Module):
@@ -121,6 +124,7 @@ def main(argv: list[str] | None = None) -> None:
         wishes = {split: wishes_of(options.corpus, split) for split in ("train", "validation")}
         exponent = pipeline.expression_basis.config.hull_volume_exponent
         data, held_out = (MotionData(options.corpus, split, *hears, exponent) for split in wishes)
+    data.least_certain = options.least_certain
     torch.manual_seed(options.seed)
     shows = EmotionAdapter.create(pipeline.base, ["words"], "neutral", {"corpus": "wishes"})
     prompts = pipeline.emotion_mapper.config
