@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("espeakng_loader", reason="espeak-ng comes with `pip install espeakng-loader`")
 
 from eat_hf.errors import UserError  # noqa: E402
-from training.corpus import build, heads  # noqa: E402
+from training.corpus import build, heads, voices  # noqa: E402
 from training.corpus.build import Plan, build_corpus, split_of_identities  # noqa: E402
 from training.corpus.captions import ACTIONS, make_wish  # noqa: E402
 from training.corpus.people import sample_identity  # noqa: E402
@@ -215,3 +215,23 @@ def test_same_seed_same_pictures(tmp_path):
     made = digests(tmp_path / "a")
     assert {name.rpartition(".")[2] for name in made} == {"mp4", "npz", "png", "wav"}
     assert made == digests(tmp_path / "b")
+
+
+def test_clips_take_their_sound_from_a_corpus_of_voices(tmp_path):
+    few = {"flite_clips": 0, "silent_clips": 1, "held_out_clips": 1}
+    voices.build(voices.VoicesOptions(str(tmp_path / "voices"), espeak_clips=3, **few))
+    said = {
+        (clip.metadata["text"], clip.identity): clip
+        for clip in Corpus(tmp_path / "voices").clips(split="train", kind="speech")
+    }
+    plan = Plan(tmp_path / "people", 1, 0, 10, range_frames=0, voices=str(tmp_path / "voices"))
+    build_corpus(plan, progress=False)
+    clips = Corpus(plan.output).clips(kind="speech")
+    taken = [clip for clip in clips if (clip.metadata["text"], clip.metadata["voice"]) in said]
+    assert 0 < len(taken) < len(clips)  # the others are espeak's own
+    for clip in taken:
+        original = said[clip.metadata["text"], clip.metadata["voice"]]
+        times, of_original = (each.labels()["phoneme_times"] for each in (clip, original))
+        np.testing.assert_allclose(times, np.minimum(of_original[: len(times)], clip.length / 25), atol=1e-5)
+        loudness = [np.abs(each.waveform()[: 640 * clip.length]).reshape(-1, 640).mean(1) for each in (clip, original)]
+        assert np.corrcoef(*loudness)[0, 1] > 0.5
