@@ -26,11 +26,10 @@ from ..animation.rendering import render_plan
 from ..errors import UserError, explain_memory
 from ..hub.cards import base_card, find_card
 from ..hub.client import explained, push_saved
-from ..inputs.emotions import Emotion, Intensity, is_voice
+from ..inputs.emotions import Emotion, Intensity
 from ..inputs.faces import SIZE, Face, PasteBack, find_driver, find_portrait, load_face_models
 from ..inputs.head_motion import HeadMotion, begin_motion
 from ..inputs.numbers import FrameSize
-from ..inputs.voice_intensity import voice_intensity
 from ..media.files import replaced_folder
 from ..media.pictures import read_image
 from ..media.recordings import Recording, read_audio
@@ -44,19 +43,19 @@ from ..models.motion_estimator import MotionEstimator
 from ..models.parameters import parameter_shares
 from ..names import check_name
 from ..shipped import shipped_checkpoint
-from .adaptable import AdaptablePipeline
 from .arguments import AudioInput, ClipOptions, HeadMotionInput, ImageInput, OutputType, check_image, seeded
 from .folder import belongs_to_model, check_model, check_networks, fetch_model, loaded_folder
 from .live import LiveSession, refuse_voice
 from .offload import offload_submodules
 from .pipeline_output import EATPipelineOutput
 from .precision import renderer_dtype, saved_dtype
-from .voice import VoiceEmotionInput, VoiceEmotionModels
+from .voice import VoiceEmotionInput
+from .voice_led import VoiceLedPipeline
 
 IN_WORDS = "in words"  # the emotion that `emotion_text` asks for, within one clip
 
 
-class EATPipeline(AdaptablePipeline):
+class EATPipeline(VoiceLedPipeline):
     """Animates a portrait with a voice and an emotion.
 
     Settings belong to the components: what keypoints and expressions mean, what portraits are aligned to. So
@@ -88,7 +87,6 @@ class EATPipeline(AdaptablePipeline):
         expression_basis: ExpressionBasis,
     ):
         super().__init__()
-        self._voice_emotion_models = VoiceEmotionModels()  # shared with views
         given = locals()
         components = {name: given[name] for name in self.component_names()}
         self.register_modules(**components)
@@ -304,54 +302,6 @@ class EATPipeline(AdaptablePipeline):
         portrait, speech = self.prepare_portrait(image), self.encode_audio(voice)
         motion = self.prepare_motion(head_motion, voice.num_frames, speech.energy, generator)
         return PracticeClip.of(self.a2et, portrait, speech, motion, voice.waveform)
-
-    # The voice's own feeling -----------------------------------------------------------------------------------------
-
-    def emotion_from_voice(
-        self,
-        audio: AudioInput,
-        voice_emotion: VoiceEmotionInput | None = None,
-        voice_labels: Mapping[str, str] | None = None,
-        audio_track: int | None = None,
-    ) -> list[tuple[float, dict[str, float]]]:
-        """The timeline of emotions that `emotion="voice"` is, to look at and to edit: [(seconds, {emotion: weight})].
-
-        Args:
-            audio, audio_track: as for `__call__`.
-            voice_emotion, voice_labels: see `ClipOptions`.
-
-        Raises:
-            UserError: no model is named, it cannot be had, or its labels are not known; or something about the audio.
-        """
-        return self._hear_emotions(read_audio(audio, audio_track), voice_emotion, voice_labels, self.emotions)
-
-    def _hear_emotions(
-        self,
-        recording: Recording,
-        voice_emotion: VoiceEmotionInput | None,
-        labels: Mapping[str, str] | None,
-        emotions: Sequence[str],
-    ) -> list[tuple[float, dict[str, float]]]:
-        model = self._voice_emotion_models.get(voice_emotion, labels, self._execution_device)
-        return model.timeline(recording.waveform, emotions, self.progress_bar)
-
-    @staticmethod
-    def intensity_from_voice(audio: AudioInput, audio_track: int | None = None) -> list[tuple[float, float]]:
-        """The timeline of intensity that `intensity="voice"` is, to look at and to edit: [(seconds, value)].
-
-        Raises:
-            UserError: something about the audio, in one sentence.
-        """
-        return voice_intensity(read_audio(audio, audio_track).waveform)
-
-    def _follow_voice(self, options: ClipOptions, recording: Recording, emotions: Sequence[str]) -> ClipOptions:
-        """The same with the timelines of the voice, where it is followed."""
-        emotion, intensity = options.emotion, options.intensity
-        if is_voice(emotion):
-            emotion = self._hear_emotions(recording, options.voice_emotion, options.voice_labels, emotions)
-        if is_voice(intensity):
-            intensity = voice_intensity(recording.waveform)
-        return replace(options, emotion=emotion, intensity=intensity)
 
     # Generation ------------------------------------------------------------------------------------------------------
 
