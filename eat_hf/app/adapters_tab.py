@@ -7,13 +7,13 @@ from ..inputs.emotions import MAX_INTENSITY, parse_emotion
 from .components import AT_ONCE, any_name
 from .inputs import Inputs, emotion_choices
 from .notices import as_code
-from .result import build_buttons, build_result, shown
+from .result import Result, shown
 from .studio import Session, Studio
 
 NONE_LOADED = "No adapter is loaded. An adapter adds an emotion; it is yours alone until you close the page."
 
 
-def adapters_tab(studio: Studio, inputs: Inputs) -> None:
+def adapters_tab(studio: Studio, inputs: Inputs, result: Result) -> None:
     """Endpoints /load_adapter, /load_adapter_files, /unload_adapter, /mix and /push_adapter."""
     with gr.Row(equal_height=True):
         repository = gr.Textbox(label="Repository on the Hub", placeholder="OWNER/NAME", min_width=200, scale=2)
@@ -47,9 +47,7 @@ def adapters_tab(studio: Studio, inputs: Inputs) -> None:
                 sliders.append(slider)
         mixture = gr.Textbox("happy=0.7", label="Mixture", info="only the proportions count", elem_id="mixture")
         intensity = gr.Slider(0, MAX_INTENSITY, value=1, step=0.05, label="Intensity")
-        start, stop = build_buttons("Make a video of the mixture", "start-mix")
-        result = build_result("mix")
-        code = gr.Code(language="python", label="Python code", interactive=False, visible=False)
+        start = gr.Button("Make a video of the mixture", variant="primary", elem_id="start-mix")
 
     with gr.Accordion("Share an adapter on the Hub", open=False):
         with gr.Row():
@@ -173,8 +171,8 @@ def adapters_tab(studio: Studio, inputs: Inputs) -> None:
     inputs.session.change(refresh, inputs.session, depending, **AT_ONCE)
     for slider in sliders:
         slider.release(write_mixture, [inputs.session, *sliders], mixture, **AT_ONCE)
-    run = result.listen(start.click, mix, [*inputs.given, mixture, intensity], [code], "mix", stop)
-    run.success(lambda: gr.Code(visible=True), None, code, **AT_ONCE)
+    inputs.link.add("adapters", mixture=mixture, intensity=intensity)
+    result.listen(start.click, mix, [*inputs.given, mixture, intensity], "mix")
     push.click(
         push_adapter,
         [inputs.session, loaded, target, token, private_repository, license],

@@ -6,7 +6,13 @@ import gradio as gr
 
 from . import typed_voice
 from .components import any_file
+from .kept import Kept
+from .link import Link
 from .studio import Session, Studio
+
+CONSENT = (
+    "Animate only people who agreed to it, or who never lived, and say that the video is AI-generated when you show it."
+)
 
 
 @dataclass
@@ -16,13 +22,19 @@ class Inputs:
     session: state, a `Session`.
     examples: component whose click gives the index of an example, or None.
     pickers: components whose choices are emotions, updated when adapters come and go.
+    link: the settings of all tabs that the page's address may hold.
+    kept: videos of examples.
+    wanted: state whose change asks for the video of the tab Make a video.
     """
 
     portrait: gr.Image
     voice: gr.Audio
     session: gr.State
     examples: gr.Dataset | None
+    wanted: gr.State
     pickers: list[gr.Radio | gr.Dropdown] = field(default_factory=list)
+    link: Link = field(default_factory=Link)
+    kept: Kept = field(default_factory=Kept)
 
     @property
     def given(self) -> list:
@@ -35,7 +47,7 @@ def build_inputs(studio: Studio, session: gr.State) -> Inputs:
     examples = None
     if studio.examples:
         examples = gr.Dataset(
-            label="Examples: click for a video",
+            label="Examples",
             components=[gr.Image(visible=False)],
             samples=[[str(example.portrait)] for example in studio.examples],
             type="index",
@@ -47,7 +59,7 @@ def build_inputs(studio: Studio, session: gr.State) -> Inputs:
             sources=["upload", "webcam", "clipboard"],
             type="filepath",
             image_mode=None,
-            height=300,
+            height=260,
             elem_id="portrait",
         )
     )
@@ -72,8 +84,8 @@ def build_inputs(studio: Studio, session: gr.State) -> Inputs:
             return typed_voice.speak(text, speaker)
 
         gr.on([speak.click, text.submit], say, [text, speaker], voice, api_name="speak")
-    gr.Markdown(studio.limits.describe(), elem_classes="eat-note")
-    return Inputs(portrait, voice, session, examples)
+    gr.Markdown(f"{CONSENT} {studio.limits.describe()}", elem_classes="eat-note")
+    return Inputs(portrait, voice, session, examples, gr.State(0))
 
 
 def emotion_choices(studio: Studio, session: Session) -> list[tuple[str, str]]:

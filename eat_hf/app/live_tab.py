@@ -9,6 +9,7 @@ from ..inputs.faces import SIZE
 from ..pipeline.arguments import DEFAULT_SIZE, ClipOptions
 from .components import PRIVATE, any_name
 from .inputs import Inputs, emotion_choices
+from .result import Result
 from .studio import Session, Studio
 
 SCRIPT = (Path(__file__).with_name("live.js")).read_text(encoding="utf8")
@@ -23,7 +24,7 @@ NOTE = """Use headphones to hear yourself. The face follows the sound by about a
 has no time are left out."""
 
 
-def live_tab(studio: Studio, inputs: Inputs) -> None:
+def live_tab(studio: Studio, inputs: Inputs, result: Result) -> None:
     """The microphone, or the voice as if it were live; emotions act at once."""
     with gr.Column(elem_id="live-tab"):
         gr.HTML(FACE, elem_id="live", container=False, padding=False)
@@ -42,6 +43,7 @@ def live_tab(studio: Studio, inputs: Inputs) -> None:
         gr.Markdown(NOTE, elem_classes="eat-note")
     inputs.pickers.append(emotion)
     token = gr.Textbox(visible="hidden", elem_id="live-token")
+    inputs.link.add("live", emotion=emotion, intensity=intensity, source=source, size=size)
 
     def admit(session: Session, portrait: str | None, emotion: str, intensity: float, size: str) -> str:
         """A token for the WebSocket."""

@@ -8,11 +8,46 @@ from ..inputs.numbers import AMOUNTS
 from ..pipeline.arguments import DEFAULT_SIZE
 from .components import AT_ONCE, any_name
 from .inputs import Inputs, emotion_choices
-from .result import build_buttons, build_result, shown
-from .studio import Session, Studio, same_file
+from .result import Result, shown
+from .studio import Request, Session, Studio, same_file
 
 
-def make_video_tab(studio: Studio, inputs: Inputs) -> None:
+def plan(
+    studio: Studio,
+    session: Session,
+    portrait: str | None,
+    voice: str | None,
+    emotion: str,
+    intensity: float = 1.0,
+    head_motion: str = "natural",
+    driving_video: str | None = None,
+    picture: str = "crop",
+    seed: int = 0,
+    face: int | None = None,
+    head_amount: float = 1.0,
+    blinks: float = 1.0,
+    gaze: float = 1.0,
+) -> tuple[Request, str, str | None]:
+    """What the tab's settings ask for, checked; the Python code that makes the same; and a name for the two if they are
+    of an example and need nothing that is its visitor's.
+
+    Raises:
+        UserError: about the first thing that is wrong.
+    """
+    full, size = picture == "full picture", SIZE if picture == "small crop" else None
+    # no file is called as something is that a visitor named
+    name = f"{emotion}.mp4" if emotion in studio.pipe.emotions else "emotion.mp4"
+    request = studio.request(
+        *(session, portrait, voice, emotion, intensity, head_motion, driving_video, full, seed, face, name, size),
+        amounts=(head_amount, blinks, gaze),
+    )
+    code = studio.python_code(session, portrait, voice, request)
+    example = next((e for e in studio.examples if same_file(portrait, e.portrait) and same_file(voice, e.voice)), None)
+    plain = head_motion != "driving video" and emotion in studio.pipe.emotions
+    return request, code, f"{example.portrait} {code}" if example and plain else None
+
+
+def make_video_tab(studio: Studio, inputs: Inputs, result: Result) -> None:
     """Emotion, strength and head motion; the endpoint is /animate."""
     emotion = any_name(gr.Radio(emotion_choices(studio, Session()), value="happy", label="Emotion", elem_id="emotion"))
     inputs.pickers.append(emotion)
@@ -54,11 +89,7 @@ def make_video_tab(studio: Studio, inputs: Inputs) -> None:
                 gr.Slider(*AMOUNTS, value=1, step=0.1, label=label, min_width=160)
                 for label in ("Head movement", "Blinks", "Gaze")
             ]
-    start, stop = build_buttons("Make the video", "start-make")
-    result = build_result("make")
-    with gr.Accordion("Use these settings in Python", open=False):
-        code = gr.Code(label="Python code", language="python", show_label=False, interactive=False, elem_id="code")
-
+    start = gr.Button("Make the video", variant="primary", elem_id="start-make")
     head_motion.change(
         lambda motion: gr.Video(visible=motion == "driving video"),
         head_motion,
@@ -84,39 +115,20 @@ def make_video_tab(studio: Studio, inputs: Inputs) -> None:
     ):
         """A video of the portrait saying the voice, the Python code that makes the same, and nothing."""
         progress(0, desc="Reading the portrait and the voice")
-        full, size = picture == "full picture", SIZE if picture == "small crop" else None
-        # no file is called as something is that a visitor named
-        name = f"{emotion}.mp4" if emotion in studio.pipe.emotions else "emotion.mp4"
-        request = studio.request(
-            *(session, portrait, voice, emotion, intensity, head_motion, driving_video, full, seed, face, name, size),
-            amounts=(head_amount, blinks, gaze),
-        )
-        code = studio.python_code(session, portrait, voice, request)
+        settings = emotion, intensity, head_motion, driving_video, picture, seed, face, head_amount, blinks, gaze
+        request, code, key = plan(studio, session, portrait, voice, *settings)
 
         def make():
             return studio.make_video(session, request)
 
-        example = next(
-            (e for e in studio.examples if same_file(portrait, e.portrait) and same_file(voice, e.voice)), None
-        )
-        plain = head_motion != "driving video" and emotion in studio.pipe.emotions
-        steps = studio.kept(f"{example.portrait} {code}", request.name, make) if example and plain else make()
-        yield from shown(steps, code)
+        yield from shown(inputs.kept.video(key, request.name, make) if key else make(), code)
 
+    head_amount, blinks, gaze = amounts
+    inputs.link.add(
+        "make",
+        **{"emotion": emotion, "intensity": intensity, "head_motion": head_motion, "picture": picture, "seed": seed},
+        **{"face": face, "head_amount": head_amount, "blinks": blinks, "gaze": gaze},
+    )
     settings = [*inputs.given, emotion, intensity, head_motion, driving_video, picture, seed, face, *amounts]
-    result.listen(start.click, animate, settings, [code], "animate", stop)
-
-    if inputs.examples is not None:
-
-        def take(index: int):
-            example = studio.examples[index]
-            picture = "full picture" if example.full_picture else "crop"
-            return str(example.portrait), str(example.voice), example.emotion, 1, "natural", picture, 0, None, 1, 1, 1
-
-        taken = inputs.examples.click(
-            take,
-            inputs.examples,
-            [inputs.portrait, inputs.voice, emotion, intensity, head_motion, picture, seed, face, *amounts],
-            **AT_ONCE,
-        )
-        result.listen(taken.success, animate, settings, [code], None, stop)
+    result.listen(start.click, animate, settings, "animate")
+    result.listen(inputs.wanted.change, animate, settings, None)

@@ -60,20 +60,19 @@ STARTING, PER_SECOND, PER_STEP = 15, 4, 0.5
 
 @dataclass(frozen=True)
 class Example:
-    """Files and settings to begin with."""
+    """Files, and an emotion, to begin with."""
 
     portrait: Path
     voice: Path
     emotion: str
-    full_picture: bool = False
 
 
 def find_examples() -> tuple[Example, ...]:
     """Those that ship with the package."""
     voice = shipped("examples/speech.wav")
-    known = (("examples/portrait.png", "happy", False), ("examples/astronaut.jpg", "surprised", True))
-    found = ((shipped(portrait), emotion, full) for portrait, emotion, full in known)
-    return tuple(Example(portrait, voice, emotion, full) for portrait, emotion, full in found if portrait and voice)
+    known = (("examples/astronaut.jpg", "happy"), ("examples/portrait.png", "surprised"))
+    found = ((shipped(portrait), emotion) for portrait, emotion in known)
+    return tuple(Example(portrait, voice, emotion) for portrait, emotion in found if portrait and voice)
 
 
 @dataclass(frozen=True)
@@ -152,14 +151,13 @@ class Studio:
     pipe: the pipeline, with what is loaded for everybody.
     limits: of what visitors may send.
     model: how code names the pipeline.
-    examples: whose videos are made once and kept.
+    examples: what visitors begin with.
     """
 
     def __init__(self, pipe: EATPipeline, limits: Limits, model: str, examples: Sequence[Example] = ()):
         pipe = pipe.with_adapters()
         pipe.progress_bar = Pace  # type: ignore[method-assign, assignment]
         self.pipe, self.limits, self.model, self.examples = pipe, limits, model, tuple(examples)
-        self._kept: dict[str, bytes] = {}  # videos of examples, by settings
         self.live = LiveDesk(limits)
 
         # Closures, not methods: a GPU worker gets the arguments pickled, and the pipeline by being forked.
@@ -324,18 +322,13 @@ class Studio:
                         yield Made(chunk[-1], done, recording.num_frames)
             yield Made(None, done, recording.num_frames, path)
 
-    def kept(self, key: str, name: str, make: Callable[[], Iterator[Made]]) -> Iterator[Made]:
-        """The video of an example as it was made before, or made now and kept."""
-        if key not in self._kept:
-            for made in make():
-                if made.video is not None:
-                    self._kept[key] = made.video.read_bytes()
-                yield made
-            return
-        with tempfile.TemporaryDirectory(prefix="eat_hf_") as folder:
-            path = Path(folder) / name
-            path.write_bytes(self._kept[key])
-            yield Made(None, 1, 1, path)
+    def gallery(self, request: Request) -> list[tuple[np.ndarray, str]]:
+        """A frame of every emotion of the model, at one moment of the beginning of the voice, with its name."""
+        request = replace(request, recording=request.recording.first(PREVIEW_SECONDS)).with_face()
+        request = request.changed(paste_back=False)
+        moment = [request.recording.num_frames // 2]
+        names = self.pipe.emotion_mapper.config.emotions
+        return [(self._render_some({}, request.changed(emotion=name), moment)[0], name) for name in names]
 
     # Words -----------------------------------------------------------------------------------------------------------
 

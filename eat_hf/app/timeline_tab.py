@@ -17,7 +17,7 @@ from ..serving.telling import told
 from .components import AT_ONCE, PRIVATE, any_name
 from .fair_queue import NETWORKS
 from .inputs import Inputs, emotion_choices
-from .result import build_buttons, build_result, shown
+from .result import Result, shown
 from .studio import Session, Studio
 from .waveform import draw_waveform
 
@@ -33,7 +33,7 @@ element.addEventListener('click', event => {
 """
 
 
-def timeline_tab(studio: Studio, inputs: Inputs) -> None:
+def timeline_tab(studio: Studio, inputs: Inputs, result: Result) -> None:
     """Keyframes as text, `0:neutral, 1.5:happy`, by clicks, or from the voice; endpoints /timeline, /preview_timeline
     and /from_voice."""
     waveform = gr.HTML(EMPTY, js_on_load=CLICKED, elem_id="waveform", container=False)
@@ -79,8 +79,7 @@ def timeline_tab(studio: Studio, inputs: Inputs) -> None:
     stills = gr.Gallery(
         label="Preview", columns=4, height=None, visible=False, format="jpeg", elem_id="stills", object_fit="contain"
     )
-    start, stop = build_buttons("Make the video", "start-timeline")
-    result = build_result("timeline")
+    start = gr.Button("Make the video", variant="primary", elem_id="start-timeline")
 
     def draw(session: Session, voice: str | None, timeline: str, intensity: str):
         """HTML of the voice coloured by the timeline, or what is wrong with it; and the time slider's length."""
@@ -174,6 +173,5 @@ def timeline_tab(studio: Studio, inputs: Inputs) -> None:
     look.click(lambda: gr.Gallery(visible=True), None, stills, **AT_ONCE).then(
         preview, settings, stills, api_name="preview_timeline", concurrency_id=NETWORKS
     )
-    with gr.Accordion("Use these settings in Python", open=False):
-        code = gr.Code(label="Python code", language="python", show_label=False, interactive=False)
-    result.listen(start.click, film, settings, [code], "timeline", stop)
+    inputs.link.add("timeline", timeline=timeline, intensity=intensity)
+    result.listen(start.click, film, settings, "timeline")

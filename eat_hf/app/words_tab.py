@@ -9,7 +9,7 @@ from ..inputs.emotions import MAX_INTENSITY
 from .components import AT_ONCE, PRIVATE
 from .fair_queue import NETWORKS
 from .inputs import Inputs
-from .result import build_buttons, build_result, shown
+from .result import Result, shown
 from .studio import Refinement, Session, Studio
 
 HINT = (
@@ -19,7 +19,7 @@ HINT = (
 NOT_YET = "Preview or refine an emotion first; there is nothing to take yet."
 
 
-def words_tab(studio: Studio, inputs: Inputs) -> None:
+def words_tab(studio: Studio, inputs: Inputs, result: Result) -> None:
     """Endpoints /preview_words, /refine_words, /use_words and /words."""
     gr.Markdown(HINT, elem_classes="eat-note")
     text = gr.Textbox(
@@ -33,7 +33,7 @@ def words_tab(studio: Studio, inputs: Inputs) -> None:
         name = gr.Textbox("", label="Name (optional)", placeholder="of the emotion", min_width=140)
         intensity = gr.Slider(0, MAX_INTENSITY, value=1, step=0.05, label="Intensity", min_width=200)
     draft, running = gr.State(None), gr.State(Refinement())  # the EmotionAdapter so far
-    look = gr.Button("Preview", variant="primary", elem_id="preview-words")
+    look = gr.Button("Preview", elem_id="preview-words")
     stills = gr.Gallery(
         label="Neutral, and in these words",
         columns=3,
@@ -57,10 +57,7 @@ def words_tab(studio: Studio, inputs: Inputs) -> None:
     with gr.Row():
         use = gr.Button("Use in all tabs", min_width=140, elem_id="use-words")
         download = gr.DownloadButton("Download its adapter", min_width=140, elem_id="download-words")
-    start, stop = build_buttons("Make a video in these words", "start-words")
-    result = build_result("words")
-    with gr.Accordion("Use these settings in Python", open=False):
-        code = gr.Code(label="Python code", language="python", show_label=False, interactive=False)
+    start = gr.Button("Make a video in these words", variant="primary", elem_id="start-words")
 
     def preview(
         session: Session,
@@ -156,7 +153,8 @@ def words_tab(studio: Studio, inputs: Inputs) -> None:
     refined.success(preview_draft, [*inputs.given, draft, intensity], [stills, seen], **PRIVATE)
     stop_refining.click(Refinement.stop, running, None, **AT_ONCE)
     use.click(take, [inputs.session, draft], [inputs.session, status], api_name="use_words")
-    result.listen(start.click, film, [*inputs.given, *what, intensity, draft], [code], "words", stop)
+    inputs.link.add("words", words=text, intensity=intensity)
+    result.listen(start.click, film, [*inputs.given, *what, intensity, draft], "words")
 
 
 def _title(adapter: EmotionAdapter) -> str:

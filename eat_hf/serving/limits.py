@@ -81,6 +81,7 @@ class Limits:
             "refine_words": 600,
             "use_words": 20,
             "words": 300,
+            "preview_emotions": 60,
             "preview_timeline": 60,
             "from_voice": 120,
             "timeline": 300,

@@ -19,7 +19,7 @@ from tiny_words import add_words, make_tiny_clip
 
 from eat_hf import EATPipeline
 from eat_hf.adapters.emotion_adapter import EmotionAdapter
-from eat_hf.constants import VOICE_EMOTION_VARIABLE
+from eat_hf.constants import EMOTIONS, VOICE_EMOTION_VARIABLE
 from eat_hf.inputs.emotions import parse_intensity, parse_timeline
 from eat_hf.media.pictures import read_image
 from eat_hf.media.videos import read_video, write_video
@@ -147,6 +147,8 @@ def test_timeline_mixture_and_comparison(server, given, files):
     assert [still["caption"] for still in stills] == ["0.0 s sad", "0.2 s happy"]
     assert Image.open(stills[0]["image"]).size == (256, 256)
     short = {**given, "voice": handle_file(str(files["held.wav"]))}
+    pictures = client.predict(**short, api_name="/preview_emotions")
+    assert [picture["caption"] for picture in pictures] == list(EMOTIONS)
     video, _ = client.predict(**short, api_name="/compare")
     assert frames_of(video).shape == (HELD, 512, 1024, 3) and find_watermark(read_video(video)).marked
     video, code, _ = client.predict(**given, mixture="sad=1,fear=3", api_name="/mix")
@@ -345,14 +347,14 @@ def visit(chromium, server):
     """Open the page as a new visitor; what the page's own code complains about fails the test."""
     contexts, complaints = [], []
 
-    def open_page(**options):
+    def open_page(address: str = "", **options):
         context = chromium.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
         context.set_default_timeout(SLOW)
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(server.url)
-        page.wait_for_selector("#start-make")
+        page.goto(server.url + address)
+        page.wait_for_selector("#portrait img")
         return page
 
     yield open_page
@@ -361,19 +363,38 @@ def visit(chromium, server):
     assert complaints == []
 
 
+def take_away(page) -> None:
+    """The example's portrait and voice, with which the page begins."""
+    page.locator("#portrait button[aria-label='Remove Image']").click()
+    page.locator("#voice button[aria-label=Clear]").click()
+    page.wait_for_selector("#voice input[type=file]", state="attached")
+
+
 def bring(page, files, voice: str = "word.wav") -> None:
     """Upload a portrait and a voice."""
+    if page.locator("#portrait img").count():
+        take_away(page)
     page.locator("#portrait input[type=file]").set_input_files(files["face.png"])
     page.wait_for_selector("#portrait img")
     page.locator("#voice input[type=file]").set_input_files(files[voice])
     page.wait_for_selector("#voice button[aria-label*=Play]")
 
 
-def finished(page, name: str) -> str:
+VIDEO = "#result-video video"
+
+
+def finished(page) -> str:
     """Wait for a video that plays, then its address."""
-    page.wait_for_selector(f"#{name}-video video")
-    page.wait_for_function(f"document.querySelector('#{name}-video video').readyState >= 2")
-    return page.eval_on_selector(f"#{name}-video video", "video => video.currentSrc || video.src")
+    page.wait_for_selector(VIDEO)
+    page.wait_for_function(f"document.querySelector('{VIDEO}').readyState >= 2")
+    return page.eval_on_selector(VIDEO, "video => video.currentSrc || video.src")
+
+
+def made(page, button: str) -> str:
+    """Press a button, and wait for its video as `finished`."""
+    page.locator(button).click()
+    page.wait_for_selector("#result-preview")
+    return finished(page)
 
 
 def notice(page) -> str:
@@ -399,18 +420,48 @@ def tab(page, name: str) -> None:
     page.get_by_role("tabpanel").filter(visible=True).wait_for()
 
 
-def test_first_visit_one_click_gives_a_video(visit, tmp_path):
+def test_a_first_visit_shows_a_finished_video_before_any_click(visit, tmp_path):
     page = visit()
     assert "up to 4 s" in page.inner_text("body") and "agreed to it" in page.inner_text("body")
-    page.locator("#examples button").first.click()
-    first = downloaded(page, finished(page, "make"), tmp_path / "first.mp4")
-    assert len(first) == 10 and page.locator("#emotion input:checked").input_value() == "sad"
-    page.get_by_role("button", name="Use these settings in Python").click()
+    assert len(downloaded(page, finished(page), tmp_path / "first.mp4")) == 10
+    page.wait_for_selector("#result-note >> text=face, sad")
+    assert page.locator("#emotion input:checked").input_value() == "sad"
+    page.get_by_role("button", name="The same in Python").click()
     assert 'emotion="sad"' in page.inner_text("#code")
+
+    # pictures of all emotions, one of which is chosen from another tab
+    tab(page, "Words")
+    page.locator("#emotions").get_by_role("button", name="surprised").click()
+    page.wait_for_selector("#emotion input[value=surprised]:checked")
+    page.locator("#start-make").wait_for()
+    assert "surprised.mp4" in made(page, "#start-make")
+    page.locator("#examples").get_by_role("button", name="Example: face").click()
+    page.wait_for_selector("#emotion input[value=sad]:checked")
+    page.wait_for_selector("#result-note >> text=face, sad")  # from what is kept
+
+
+def test_a_link_carries_the_settings(visit, server):
+    page = visit()
+    page.locator("#emotion input[value=fear]").check(force=True)
+    page.get_by_label("number input for Intensity").filter(visible=True).fill("0.45")
+    page.locator("#copy-link").click()
+    page.wait_for_selector("#link >> visible=true")
+    link = page.locator("#link textarea, #link input").first.input_value()
+    assert link.startswith(f"{server.url}/?tab=make&example=face&emotion=fear&intensity=0.45&head_motion=natural")
+    other = visit(link.removeprefix(server.url) + "&utm_source=there")
+    other.wait_for_selector("#emotion input[value=fear]:checked")
+    assert other.get_by_label("number input for Intensity").filter(visible=True).input_value() == "0.45"
+    other.wait_for_selector("#result-note >> text=to see what the link asks for")  # nobody's time is spent unasked
+    assert "fear.mp4" in made(other, "#start-make")
+    timeline = visit("/?tab=timeline&timeline=0:sad,0.2:angry")
+    timeline.wait_for_selector("#waveform svg[aria-label*='angry from 0.2']")
+    wrong = visit("/?emotion=glad")
+    assert "emotion is one of angry" in notice(wrong) and wrong.locator("#emotion input[value=sad]:checked").count()
 
 
 def test_a_video_with_the_keyboard_alone(visit, files, tmp_path):
     page = visit()
+    take_away(page)
     page.get_by_role("button", name="Make the video").filter(visible=True).click()
     assert "Give a portrait first" in notice(page)
     bring(page, files)
@@ -420,7 +471,9 @@ def test_a_video_with_the_keyboard_alone(visit, files, tmp_path):
     page.wait_for_selector("#emotion input[value=neutral]:checked")
     page.locator("#start-make").focus()
     page.keyboard.press("Enter")
-    assert len(downloaded(page, finished(page, "make"), tmp_path / "made.mp4")) == 10
+    page.wait_for_selector("#result-preview")
+    address = finished(page)
+    assert "neutral.mp4" in address and len(downloaded(page, address, tmp_path / "made.mp4")) == 10
 
 
 def test_timeline_by_clicks_on_the_waveform(visit, files):
@@ -456,8 +509,7 @@ def test_timeline_by_clicks_on_the_waveform(visit, files):
     assert page.locator("#waveform svg polyline").count() == 1
     field.fill("0:sad, 1:angry")  # and is edited
     page.wait_for_selector("#waveform svg[aria-label*=angry]")
-    page.locator("#start-timeline").click()
-    finished(page, "timeline")
+    made(page, "#start-timeline")
 
 
 def test_adapters_in_the_page(visit, files, adapter):
@@ -473,8 +525,7 @@ def test_adapters_in_the_page(visit, files, adapter):
     page.locator("#mix-adapter-0 input[type=number]").press("Tab")
     page.locator("#mix-adapter-0 input[type=range]").press("ArrowRight")
     page.wait_for_function("/smirk=0.4/.test(document.querySelector('#mixture textarea, #mixture input').value)")
-    page.locator("#start-mix").click()
-    finished(page, "mix")
+    made(page, "#start-mix")
     tab(page, "Make a video")
     assert page.locator("#emotion input[value=smirk]").count() == 1
     tab(page, "Adapters")
@@ -486,6 +537,7 @@ def test_adapters_in_the_page(visit, files, adapter):
 def test_words_in_the_page(visit, files):
     page = visit()
     tab(page, "Words")
+    take_away(page)
     page.locator("#preview-words").click()
     assert "Give a portrait first" in notice(page)
     bring(page, files)
@@ -503,8 +555,7 @@ def test_words_in_the_page(visit, files):
     assert zipfile.is_zipfile(download.value.path())
     page.locator("#use-words").click()
     page.wait_for_selector("#words-status >> text=is an emotion in all tabs")
-    page.locator("#start-words").click()
-    finished(page, "words")
+    made(page, "#start-words")
     tab(page, "Make a video")
     assert page.locator("#emotion input[value=a_broad_smile]").count() == 1
 
@@ -512,12 +563,12 @@ def test_words_in_the_page(visit, files):
 def test_comparison_in_the_page(visit, files):
     page = visit()
     tab(page, "Compare")
+    take_away(page)
     page.locator("#start-compare").click()
     assert "Give a portrait first" in notice(page)
     bring(page, files, "held.wav")
-    page.locator("#start-compare").click()
-    finished(page, "compare")
-    size = page.eval_on_selector("#compare-video video", "video => [video.videoWidth, video.videoHeight]")
+    made(page, "#start-compare")
+    size = page.eval_on_selector(VIDEO, "video => [video.videoWidth, video.videoHeight]")
     assert size == [1024, 512]
 
 
@@ -530,8 +581,8 @@ def test_two_visitors_at_once_get_their_own_videos(visit, files, tiny_pipeline, 
     for page in visitors.values():
         page.locator("#start-make").click()
     for emotion, page in visitors.items():
-        address = finished(page, "make")
-        assert f"{emotion}.mp4" in address
+        page.wait_for_selector(f"{VIDEO}[src*='{emotion}.mp4'], {VIDEO} source[src*='{emotion}.mp4']", state="attached")
+        address = finished(page)
         got = downloaded(page, address, tmp_path / "got.mp4").astype(int)
         distance = {}
         for other in visitors:
@@ -539,7 +590,7 @@ def test_two_visitors_at_once_get_their_own_videos(visit, files, tiny_pipeline, 
             distance[other] = np.abs(got - frames_of(tmp_path / "other.mp4")).mean()
         # the encoder makes 2 of a rounding; another emotion is 12 away
         assert distance.pop(emotion) < 4 < 8 < min(distance.values())
-        page.get_by_role("button", name="Use these settings in Python").click()
+        page.get_by_role("button", name="The same in Python").click()
         assert f'emotion="{emotion}"' in page.inner_text("#code")
 
 
@@ -548,18 +599,18 @@ def test_a_reload_in_the_middle_harms_nothing(visit, files, server):
     bring(page, files, "held.wav")
     with server.holding():
         page.locator("#start-make").click()
-        page.wait_for_selector("#make-preview img")
+        page.wait_for_selector("#result-preview img")
         page.reload()
-        page.wait_for_selector("#start-make")
+        page.wait_for_selector("#portrait img")
         bring(page, files)
-        page.locator("#start-make").click()
-        finished(page, "make")
+        made(page, "#start-make")
         eventually(lambda: server.leftovers() == [])  # what was being made is given up, and its file deleted
 
 
 @pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_on_a_phone_nothing_sticks_out(visit, scheme):
     page = visit(viewport={"width": 390, "height": 844}, color_scheme=scheme, has_touch=True, is_mobile=True)
+    assert page.locator("#result-video").bounding_box()["y"] < 300  # the first thing to be seen
     for name in ("Make a video", "Words", "Timeline", "Live", "Adapters", "Compare"):
         tab(page, name)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, name

@@ -93,8 +93,9 @@ def visited(chromium, address, permissions=("microphone",), face=FACE):
     page = context.new_page()
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.goto(address)
-    page.wait_for_selector("#start-make")
+    page.wait_for_selector("#portrait img")  # the example's
     if face is not None:
+        page.locator("#portrait button[aria-label='Remove Image']").click()
         page.locator("#portrait input[type=file]").set_input_files(face)
         page.wait_for_selector("#portrait img")
     page.get_by_role("tab", name="Live").click()
@@ -203,6 +204,7 @@ def test_without_sound_the_mouth_stays_shut(launched, address):
 
 def test_a_voice_is_played_as_if_live(chromium, address, folder):
     with visited(chromium, address) as page:
+        page.locator("#voice button[aria-label=Clear]").click()
         page.locator("#voice input[type=file]").set_input_files(folder / "voice.wav")
         page.wait_for_selector("#voice button[aria-label*=Play]")
         page.locator("#live-source input[value=voice]").check()
@@ -217,7 +219,7 @@ def test_who_gives_no_microphone_or_no_portrait_is_told(chromium, address):
     with visited(chromium, address, permissions=()) as page:
         page.locator("#start-live").click()
         page.wait_for_selector("#live >> text=does not give the microphone")
-        page.locator("#portrait button[aria-label*=Clear]").click()
+        page.locator("#portrait button[aria-label='Remove Image']").click()
         page.locator("#start-live").click()
         page.wait_for_selector("[data-testid=toast-body] >> text=Give a portrait first")
 

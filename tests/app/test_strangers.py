@@ -23,6 +23,9 @@ from eat_hf.names import LONGEST_NAME, as_name, check_name
 
 pytest.importorskip("gradio", reason="the web demo needs the extra eat_hf[app]")
 from eat_hf.app.door import DEPTH  # noqa: E402
+from eat_hf.app.kept import MOST as KEPT  # noqa: E402
+from eat_hf.app.link import LONGEST as LONGEST_LINK  # noqa: E402
+from eat_hf.app.link import MOST as SETTINGS  # noqa: E402
 from eat_hf.app.storage import Storage  # noqa: E402
 from eat_hf.app.studio import REPOSITORY, TOKEN  # noqa: E402
 from eat_hf.serving.limits import Limits  # noqa: E402
@@ -250,6 +253,8 @@ def test_the_threat_model_states_the_limits_of_the_code():
         f"{limits.request_kilobytes} kB; {limits.items}; {DEPTH}",
         f"{limits.seconds:g} s; {limits.side:,} x",
         f"{limits.characters}; {limits.words:,} in {limits.phrasings} lines; {limits.line:,} characters",
+        f"page's address; their number | {LONGEST_LINK:,} characters; {SETTINGS} |",
+        f"kept for everybody | {KEPT} |",
         f"keyframes of a timeline | {limits.keyframes} |",
         f"{limits.adapters}; {limits.adapter_megabytes} MB; {JSON_BYTES / 1e6:.0f} MB; {MAX_EMOTIONS}",
         f"adapter's folder | {limits.files} |",
@@ -271,10 +276,10 @@ def test_a_page_with_an_endpoint_without_limits_is_not_built(tiny_pipeline, monk
         build_app(tiny_pipeline, Limits(work_seconds=seconds), examples=())
     import gradio as gr
 
-    def drawing(studio, inputs) -> None:
+    def drawing(studio, inputs, result) -> None:
         gr.Button().click(lambda picture: None, gr.Paint(), None, api_name="mix")
 
-    monkeypatch.setattr(page, "TABS", (("Draw", drawing),))
+    monkeypatch.setattr(page, "TABS", (*page.TABS[:1], ("draw", "Draw", drawing)))
     with pytest.raises(TypeError, match="no limits for inputs of the kind Paint"):
         build_app(tiny_pipeline, examples=())
 
