@@ -36,14 +36,14 @@ class Result:
 
     def listen(self, trigger: Callable, handler: Callable, inputs: list, api_name: str | None, with_code: bool = True):
         """Run a generator of (video, code, preview), or without code, on a trigger. The endpoint, if it has a name,
-        returns the last."""
+        returns the last; without a name, it is the page that asks, and has said in the note what for."""
 
         def show_preview():
             return (
                 gr.Image(value=None, visible=True, label="Video"),
                 gr.Video(value=None, visible=False, autoplay=True),
                 gr.Button(visible=True),
-                "",
+                "" if api_name else gr.skip(),
                 "",
             )
 

@@ -45,6 +45,11 @@ from ..shipped import shipped
 from .live_desk import LiveDesk
 from .waveform import keyframe_moments
 
+try:  # of ZeroGPU Spaces, where it has to come before a model is loaded: without it there is no GPU to be seen
+    import spaces
+except ImportError:
+    spaces = None
+
 BATCH = 8  # frames at a time
 TOKEN = re.compile(r"[A-Za-z0-9_.-]{1,200}", re.ASCII)
 LICENSE = re.compile(r"[a-z0-9.-]{1,50}", re.ASCII)
@@ -139,11 +144,7 @@ class Refinement:
 
 def on_gpu(duration: Callable[..., int]) -> Callable[[Callable], Callable]:
     """A decorator: on a ZeroGPU Space, a GPU for that many seconds; elsewhere nothing."""
-    try:
-        import spaces
-    except ImportError:
-        return lambda function: function
-    return spaces.GPU(duration=duration)
+    return (lambda function: function) if spaces is None else spaces.GPU(duration=duration)
 
 
 class Studio:

@@ -66,7 +66,7 @@ def welcome(demo: gr.Blocks, studio: Studio, inputs: Inputs, result: Result, tab
             *_updates(inputs, values, asked),
             gr.Video(value=str(video) if video else None, visible=True),
             *(gr.Image(visible=False), gr.Button(visible=False)),
-            note if video else PRESS if linked else "",
+            PRESS if linked and not video else note,
             code if video else "",
             gr.Gallery(value=gallery, visible=True) if gallery else gr.skip(),
             gr.skip() if video or linked else wanted + 1,

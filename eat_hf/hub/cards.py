@@ -52,7 +52,7 @@ def base_card(
     """
     return _render(
         "base_card.md.j2",
-        _data(repo_id, license, metrics, dataset),
+        _data(repo_id, license, metrics, dataset, samples),
         repo_id=repo_id,
         emotions=emotions,
         emotion="happy" if "happy" in emotions else emotions[-1],
@@ -88,7 +88,7 @@ def adapter_card(
     relation = {"base_model": base, "base_model_relation": "adapter"} if on_the_hub else {}
     return _render(
         "adapter_card.md.j2",
-        _data(repo_id, license, metrics, dataset, tags=["adapter", *emotions], **relation),
+        _data(repo_id, license, metrics, dataset, samples, tags=["adapter", *emotions], **relation),
         repo_id=repo_id,
         base=f"[{base}](https://huggingface.co/{base})" if on_the_hub else f"`{base}`",
         base_model=base,
@@ -102,6 +102,26 @@ def adapter_card(
         dataset=dataset,
         samples=_captioned(samples),
     )
+
+
+def with_results(card: str, metrics: Mapping[str, float], dataset: str) -> str:
+    """A card that says in its front matter, as a `model-index`, what was measured, in place of what it said before.
+
+    Args:
+        card: the whole README.md; its first heading names the model.
+        metrics, dataset: as in `base_card`.
+
+    Raises:
+        ValueError: the card has no heading.
+    """
+    known = ModelCard(card, ignore_metadata_errors=True)
+    heading = re.search(r"^# (.+)$", known.text, re.MULTILINE)
+    if heading is None:
+        raise ValueError("The card has no heading, which names the model.")
+    known.data.model_name = heading[1]
+    known.data.eval_results = _results(metrics, dataset)
+    known.data.metrics = [result.metric_type for result in known.data.eval_results]
+    return str(known)
 
 
 def find_card(place: str | os.PathLike | None) -> ModelCard | None:
@@ -122,20 +142,13 @@ def _data(
     license: str | None,
     metrics: Mapping[str, float] | None,
     dataset: str,
+    samples: Sequence[str] = (),
     tags: Sequence[str] = (),
     **more: Any,
 ) -> ModelCardData:
-    results = [
-        EvalResult(
-            task_type=TASK,
-            dataset_type=slug(dataset),
-            dataset_name=dataset,
-            metric_type=slug(name),
-            metric_name=name,
-            metric_value=value,
-        )
-        for name, value in (metrics or {}).items()
-    ]
+    results = _results(metrics or {}, dataset)
+    if samples:  # what the model's page on the Hub shows beside its title
+        more["widget"] = [{"text": s["caption"], "output": {"url": s["path"]}} for s in _captioned(samples)]
     return ModelCardData(
         library_name="eat_hf",
         pipeline_tag=TASK,
@@ -146,6 +159,20 @@ def _data(
         eval_results=results or None,
         **more,
     )
+
+
+def _results(metrics: Mapping[str, float], dataset: str) -> list[EvalResult]:
+    return [
+        EvalResult(
+            task_type=TASK,
+            dataset_type=slug(dataset),
+            dataset_name=dataset,
+            metric_type=slug(name),
+            metric_name=name,
+            metric_value=value,
+        )
+        for name, value in metrics.items()
+    ]
 
 
 def _render(template: str, data: ModelCardData, **facts: Any) -> str:

@@ -23,6 +23,8 @@ import pytest
 import scipy.io.wavfile
 import typer
 import yaml
+from huggingface_hub import SpaceCard
+from packaging.specifiers import SpecifierSet
 from PIL import Image
 from tiny_voice_emotion import save_classifier
 
@@ -32,7 +34,7 @@ from eat_hf.cli import main as cli
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 CARDS = [ROOT / "training/README.md", *sorted((ROOT / "checkpoints_card").rglob("README.md"))]
-DATA = ("csv", "bibtex")
+DATA = ("csv", "bibtex", "yaml", "slurm")
 RUN = (
     "generate",
     "learn-emotion",
@@ -43,6 +45,7 @@ BLOCK = re.compile(
     r"(?:^ *<!-- (?P<note>[^\n]*) -->\n)?^(?P<indent> *)```(?P<kind>\w*)\n(?P<text>.*?)^(?P=indent)```$", re.M | re.S
 )
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+APP = PROJECT["optional-dependencies"]["app"]
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,26 @@ def test_commands_are_understood(words, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     understand(list(words), monkeypatch)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_clusters_script_starts_what_is_there(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    [script] = [b.text for b in blocks(ROOT / "docs/training.md") if b.kind == "slurm"]
+    [command] = re.findall(r"srun bash -c '(.*)'", script.replace("\\\n", " "), re.S)
+    for name, value in {"$((SLURM_NNODES * 8))": "16", "$SLURM_NNODES": "2", "$SLURM_NODEID": "1"}.items():
+        command = command.replace(name, value)
+    understand(shlex.split(command), monkeypatch)
+
+
+def test_a_spaces_front_matter_is_the_hubs():
+    """Of the README, and what the page about Spaces adds to it."""
+    card = SpaceCard.load(ROOT / "README.md")
+    data = card.data.to_dict()
+    assert (data["sdk"], data["app_file"], data["license"]) == ("gradio", "app.py", "apache-2.0")
+    assert data["sdk_version"] in SpecifierSet(next(r for r in APP if r.startswith("gradio")).removeprefix("gradio"))
+    assert len(data["short_description"]) <= 60  # or the Hub refuses the push
+    [more] = [yaml.safe_load(b.text) for b in blocks(ROOT / "docs/space.md") if b.kind == "yaml"]
+    assert more["models"] == more["preload_from_hub"]
 
 
 def test_what_is_wrong_is_not_understood(monkeypatch):

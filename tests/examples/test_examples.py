@@ -14,9 +14,10 @@ MADE = {
     "adapters": ["bittersweet.mp4", "crying.mp4"],
     "words": ["at_once.mp4", "crying_adapter", "learnt.mp4"],
     "stream": ["stream.mp4"],
+    "emotions": ["emotions.webp"],
     "batch": ["happy.mp4", "happy_0.5_surprised_0.5.mp4", "jobs.csv", "sad.mp4"],
 }
-SLOW = ("adapters", "words", "batch")  # several videos each
+SLOW = ("adapters", "words", "batch", "emotions")  # several videos each
 
 
 def test_all_are_here_and_short():

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 
 pytest.importorskip("espeakng_loader", reason="espeak-ng comes with `pip install espeakng-loader`")
 
@@ -111,7 +112,10 @@ def test_reproduce_writes_the_card(tmp_path, monkeypatch):
     run(reproduce, model=model, corpus=tmp_path / "test_split", output=tmp_path / "out", workers=1,
         clips=1)  # fmt: skip
     text = card.read_text()
-    assert "old" not in text and text.startswith("# tiny\n\nbefore") and text.endswith("after\n")
+    assert "old" not in text and "# tiny\n\nbefore" in text and text.endswith("after\n")
+    results = {result.metric_name: result.metric_value for result in ModelCard(text).data.eval_results}
+    assert results["PSNR (dB)"] > 10 and ModelCard(text).data.model_name == "tiny"
+    assert "| no glasses | 1 | 1 |" in text or "| glasses | 1 | 1 |" in text
     for row in ("ground truth", "A2ET (stage 1, no emotion)", "EAT", "RePos-Net (true keypoints)"):
         assert f"| {row} |" in text
     page = (tmp_path / "out" / "report.html").read_text()

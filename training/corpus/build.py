@@ -294,6 +294,12 @@ def _write_surface(path: Path, figure: Figure) -> None:
 
 
 @threadpool_limits.wrap(limits=1)  # matrix products round differently on more threads
+def person_of(plan: Plan, identity: int) -> heads.Identity:
+    """Who an identity of a corpus is: the same person whenever it is asked for."""
+    facekit = FaceKit.load(find_facekit(plan.ict_facekit)) if plan.ict_facekit else None
+    return sample_identity(plan.rng(_IDENTITY, identity), facekit)
+
+
 def _make_identity(task: tuple[Plan, int, str]) -> tuple[int, int, int, int]:
     """Make an identity's missing clips. Returns clips made, clips found, frames rendered, frames with labels only."""
     plan, identity, split = task
@@ -301,8 +307,7 @@ def _make_identity(task: tuple[Plan, int, str]) -> tuple[int, int, int, int]:
     found = len(_jobs(plan, identity)) - len(missing)
     rendered = labelled = 0
     if missing:
-        facekit = FaceKit.load(find_facekit(plan.ict_facekit)) if plan.ict_facekit else None
-        person = sample_identity(plan.rng(_IDENTITY, identity), facekit)
+        person = person_of(plan, identity)
         style = sample_style(plan.rng(_STYLE, identity))
         figure = None
         if any(job.rendered for job in missing):

@@ -6,10 +6,12 @@ emotions and levels.
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -71,11 +73,24 @@ class Clip:
         """False for clips that have labels and sound but no pictures."""
         return self.metadata["file_name"] is not None
 
+    def open(self, kind: str) -> BinaryIO:
+        """The file that the metadata calls "file_name", "wav", "portrait" or "labels"; of a packed corpus (see
+        `training.data.pack`) out of a tar file."""
+        name = self.metadata[kind]
+        place = self.metadata.get("packed", {}).get(name)
+        if place is None:
+            return (self.folder / name).open("rb")
+        shard, offset, size = place
+        with (self.folder / shard).open("rb") as packed:
+            packed.seek(offset)
+            return io.BytesIO(packed.read(size))
+
     def frames(self) -> np.ndarray:
         """All pictures (T, 256, 256, 3) uint8 RGB. Raises ValueError for a clip without pictures."""
         if not self.rendered:
             raise ValueError(f"clip {self.name} has labels and sound only, no pictures")
-        return read_video(str(self.folder / self.metadata["file_name"]))
+        with self.open("file_name") as file:
+            return read_video(file)
 
     def portrait(self) -> np.ndarray:
         """(256, 256, 3) uint8 RGB: the person in the clip's place and first pose, neutral and silent; of real people a
@@ -86,7 +101,8 @@ class Clip:
 
         if not self.metadata.get("portrait"):
             raise ValueError(f"clip {self.name} has no portrait; only rendered speech of newer corpora does")
-        return np.asarray(Image.open(self.folder / self.metadata["portrait"]).convert("RGB"))
+        with self.open("portrait") as file:
+            return np.asarray(Image.open(file).convert("RGB"))
 
     def labels(self, *needed: str) -> dict[str, np.ndarray]:
         """The label arrays: yaw, pitch, roll (T,) degrees; translation (T, 3); arkit (T, 52); canonical (K, 3);
@@ -97,7 +113,7 @@ class Clip:
         and keypoints only if a model has measured them.
 
         Raises UserError if one of the ``needed`` labels is missing."""
-        with np.load(self.folder / self.metadata["labels"]) as stored:
+        with self.open("labels") as file, np.load(file) as stored:
             labels = {name: stored[name] for name in stored.files if name != "metadata"}
         for name in needed:
             if name not in labels:
@@ -111,7 +127,8 @@ class Clip:
 
         if self.metadata["wav"] is None:
             raise ValueError(f"clip {self.name} has no sound")
-        return soundfile.read(self.folder / self.metadata["wav"], dtype="float32")[0]
+        with self.open("wav") as file:
+            return soundfile.read(file, dtype="float32")[0]
 
 
 class Corpus:

@@ -11,10 +11,12 @@ checkpoint itself reads off the real clip. Side by side stand
     EAT                             with the clip's emotion, at intensity 1
     RePos-Net (true keypoints)      the renderer alone, driven by the keypoints of every real frame
 
-Videos are kept, so an interrupted run goes on where it was.
+The card gets the tables, the same by groups of people, and the first protocol's numbers in its front matter, where the
+Hub reads them. Videos are kept, so an interrupted run goes on where it was.
 """
 
 import json
+import math
 import os
 import re
 import shutil
@@ -38,14 +40,16 @@ from eat_hf.constants import SAMPLING_RATE
 from eat_hf.errors import UserError
 from eat_hf.evaluation import evaluate, markdown_table, merge, write_page
 from eat_hf.evaluation.report.page import Figure
-from eat_hf.evaluation.report.results import EvaluationReport, Tuning
+from eat_hf.evaluation.report.results import EvaluationReport, MethodResults, Tuning
+from eat_hf.hub.cards import with_results
 from eat_hf.media.files import write_atomically
 from eat_hf.media.videos import write_video
 from eat_hf.models.parameters import parameter_shares
 
-from ..corpus.build import Plan, build_corpus
+from ..corpus.build import Plan, build_corpus, person_of
 from ..data.dataset import Clip, Corpus
 from ..loop.command_line import parse_options, run_script
+from .groups import CHANCE, group_table, groups_of
 
 STAGE_1, EAT, RENDERER = "A2ET (stage 1, no emotion)", "EAT", "RePos-Net (true keypoints)"
 BEGIN, END = "<!-- evaluation: begin -->", "<!-- evaluation: end -->"
@@ -160,9 +164,23 @@ def describe_tuning(model: Path) -> Tuning | None:
     return Tuning(record["seconds"] / 3600, record["device"]) if record else None
 
 
-def refresh_card(card: Path, report: EvaluationReport, command: str) -> None:
-    """Put the tables between the card's markers."""
-    text = card.read_text(encoding="utf8")
+def _method(report: EvaluationReport) -> MethodResults:
+    return next(method for method in report.methods if method.name == EAT)
+
+
+def results_of(report: EvaluationReport) -> tuple[dict[str, float], str]:
+    """The finite scores of EAT, by the names that readers know, and on what they were measured."""
+    protocol, found = report.protocols[0], {}
+    for metric in report.metrics(protocol):
+        score = _method(report).value(protocol, metric.key)
+        if score and score.value is not None and math.isfinite(score.value):
+            found[f"{metric.name} ({metric.unit})" if metric.unit else metric.name] = round(score.value, metric.digits)
+    return found, f"test split of the synthetic corpus, protocol {protocol}"
+
+
+def refresh_card(card: Path, report: EvaluationReport, command: str, by_groups: str = "") -> None:
+    """Put the tables between the card's markers, and the results of EAT into its front matter."""
+    text = with_results(card.read_text(encoding="utf8"), *results_of(report))
     parts = [f"`{command}`, {len(report.methods[0].clips)} clips of the test split. {' '.join(report.notes)}"]
     for protocol in report.protocols:
         parts.append(f"Protocol `{protocol}`:\n\n{markdown_table(report, protocol).strip()}")
@@ -173,6 +191,8 @@ def refresh_card(card: Path, report: EvaluationReport, command: str) -> None:
         cells = ("–" if seen.recall[name] is None else f"{seen.recall[name]:.0f}" for name in names)
         lines.append(f"| {method} | " + " | ".join(cells) + " |")
     parts.append("\n".join(lines))
+    if by_groups:
+        parts.append(f"`{EAT}` by groups of people, protocol `{report.protocols[0]}`. {CHANCE}\n\n{by_groups}")
     body = "\n\n".join(parts)
     fresh, count = re.subn(
         re.escape(BEGIN) + ".*?" + re.escape(END), lambda _: f"{BEGIN}\n\n{body}\n\n{END}", text, flags=re.DOTALL
@@ -217,7 +237,10 @@ def main(argv: list[str] | None = None) -> None:
     write_page(report, output / "report.html", figures.values())
     summary = replace(report, methods=tuple(replace(method, clips=()) for method in report.methods))
     summary.save(Path(options.model) / "measured.json")
-    refresh_card(Path(options.model) / "README.md", report, command.strip())
+    people = {clip_name(clip): clip.metadata["identity"] for clip in clips}
+    groups = {identity: groups_of(person_of(plan_of(options), identity)) for identity in set(people.values())}
+    by_groups = group_table(_method(report), report.protocols[0], people, groups)
+    refresh_card(Path(options.model) / "README.md", report, command.strip(), by_groups)
     print(f"{output / 'report.html'}, {output / 'report.json'} and the card of {options.model} are written.")
 
 
