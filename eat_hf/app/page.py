@@ -197,7 +197,7 @@ def launch(demo: gr.Blocks, **options):
         "enable_monitoring": False,
         "run_history": False,  # would keep what a visitor sends, tokens among it, in the browser
     }
-    if demo in AHEAD:
+    if demo in AHEAD and not os.environ.get("SPACES_ZERO_GPU"):  # where GPUs are lent to visitors alone
         threading.Thread(target=AHEAD[demo], daemon=True, name="examples").start()
     gc.freeze()  # what is there now stays, and need not be looked through after every request
     return demo.launch(**{**given, **SERVING.get(demo, dict)(), **options})

@@ -75,7 +75,11 @@ class Example:
 def find_examples() -> tuple[Example, ...]:
     """Those that ship with the package."""
     voice = shipped("examples/speech.wav")
-    known = (("examples/astronaut.jpg", "happy"), ("examples/portrait.png", "surprised"))
+    known = (
+        ("examples/astronaut.jpg", "happy"),
+        ("examples/hopper.jpg", "surprised"),
+        ("examples/portrait.png", "sad"),
+    )
     found = ((shipped(portrait), emotion) for portrait, emotion in known)
     return tuple(Example(portrait, voice, emotion) for portrait, emotion in found if portrait and voice)
 

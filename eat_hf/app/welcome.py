@@ -115,7 +115,10 @@ def welcome(demo: gr.Blocks, studio: Studio, inputs: Inputs, result: Result, tab
     ).then(lambda: gr.Textbox(visible=True), None, link, queue=False, **PRIVATE)
 
     def choose(chosen: gr.SelectData):
-        return chosen.value["caption"], gr.Tabs(selected="make")
+        names = studio.pipe.emotion_mapper.config.emotions
+        if not isinstance(chosen.index, int) or not 0 <= chosen.index < len(names):
+            raise UserError("There is no such picture.")
+        return names[chosen.index], gr.Tabs(selected="make")
 
     emotion = inputs.link.components[inputs.link.settings.index(("make", "emotion"))]
     result.gallery.select(choose, None, [emotion, tabs], **PRIVATE)

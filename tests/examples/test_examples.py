@@ -1,10 +1,13 @@
 """Every script of `examples` does what it says, in the folder in which it is called."""
 
+import json
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -24,6 +27,30 @@ def test_all_are_here_and_short():
     scripts = list(EXAMPLES.glob("*.py"))
     assert {script.stem for script in scripts} == set(MADE)
     assert all(len(script.read_text().splitlines()) < 30 for script in scripts)
+
+
+def cells_of_the_tour():
+    notebook = json.loads((EXAMPLES / "tour.ipynb").read_text())
+    assert notebook["nbformat"] == 4 and not any(cell.get("outputs") for cell in notebook["cells"])
+    return [compile("".join(c["source"]), "tour", "exec") for c in notebook["cells"] if c["cell_type"] == "code"]
+
+
+def test_the_notebook_is_one():
+    assert len(cells_of_the_tour()) > 3
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(recording_file, tmp_path, monkeypatch):
+    """In a folder like the checkout's, with short recordings."""
+    shutil.copytree(EXAMPLES, tmp_path / "examples")
+    for voice in ("speech.wav", "speech_man.wav"):
+        shutil.copy(recording_file, tmp_path / "examples" / voice)
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for cell in cells_of_the_tour():
+        exec(cell, names)
+    assert {path.name for path in tmp_path.glob("*.mp4")} == {"happy.mp4", "timeline.mp4", "words.mp4", "crying.mp4"}
+    assert np.asarray(names["sheet"]).std() > 20 and names["sheet"].size == (1024, 512)
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in MADE])
