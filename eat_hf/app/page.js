@@ -8,7 +8,8 @@ window.eatLink = (settings, examples, portrait, voice, values) => {
   const example = examples.find(([face, sound]) => face === named(portrait) && sound === named(voice));
   if (example) link.set("example", example[0]);
   settings.forEach(([tab, name], n) => {
-    if (tab === open && values[n] !== null && values[n] !== "") link.set(name, values[n]);
+    const given = values[n] !== null && values[n] !== "" && values[n] !== "driving video";  // files are in no link
+    if (tab === open && given) link.set(name, values[n]);
   });
   return location.href.split(/[?#]/)[0] + "?" + link.toString().replace(/%3A/g, ":").replace(/%2C/g, ",");
 };

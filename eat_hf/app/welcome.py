@@ -2,6 +2,7 @@
 
 import gc
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -29,6 +30,7 @@ DEFAULTS = {
     "blinks": 1,
     "gaze": 1,
 }
+AHEAD_SECONDS = 60  # after which no other example is begun ahead of visitors
 PRESS = "Press **Make the video** to see what the link asks for."
 
 
@@ -124,8 +126,11 @@ def welcome(demo: gr.Blocks, studio: Studio, inputs: Inputs, result: Result, tab
     result.gallery.select(choose, None, [emotion, tabs], **PRIVATE)
 
     def make_ahead() -> None:
+        until = time.monotonic() + AHEAD_SECONDS
         try:
             for index in range(len(studio.examples)):
+                if time.monotonic() > until:
+                    break
                 _, request, _, key = prepared(index)
 
                 def make(request=request):
