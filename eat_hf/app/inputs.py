@@ -1,6 +1,7 @@
 """What every tab works with: the portrait, the voice, and examples of both."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import gradio as gr
 
@@ -24,7 +25,7 @@ class Inputs:
     pickers: components whose choices are emotions, updated when adapters come and go.
     link: the settings of all tabs that the page's address may hold.
     kept: videos of examples.
-    wanted: state whose change asks for the video of the tab Make a video.
+    wanted: state whose change asks for the video of the tab Make a video; arrived: the event of its being there.
     """
 
     portrait: gr.Image
@@ -35,6 +36,7 @@ class Inputs:
     pickers: list[gr.Radio | gr.Dropdown] = field(default_factory=list)
     link: Link = field(default_factory=Link)
     kept: Kept = field(default_factory=Kept)
+    arrived: Any = None
 
     @property
     def given(self) -> list:

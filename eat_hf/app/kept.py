@@ -31,7 +31,9 @@ class Kept:
             return self._videos.get(key)
 
     def make_ahead(self, key: str, name: str, make: Callable[[], Iterator[Made]]) -> None:
-        """Make a video before anybody asks for it."""
+        """Make a video before anybody asks for it, if nobody has."""
+        if self.find(key) is not None:
+            return
         self._under_way[key] = None
         try:
             for made in self._make(key, name, make):

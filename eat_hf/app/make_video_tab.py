@@ -131,4 +131,4 @@ def make_video_tab(studio: Studio, inputs: Inputs, result: Result) -> None:
     )
     settings = [*inputs.given, emotion, intensity, head_motion, driving_video, picture, seed, face, *amounts]
     result.listen(start.click, animate, settings, "animate")
-    result.listen(inputs.wanted.change, animate, settings, None)
+    inputs.arrived = result.listen(inputs.wanted.change, animate, settings, None)

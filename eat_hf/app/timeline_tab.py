@@ -60,9 +60,9 @@ def timeline_tab(studio: Studio, inputs: Inputs, result: Result) -> None:
         )
         inputs.pickers.append(emotion)
     with gr.Row(equal_height=True):
-        add = gr.Button("Set emotion from here", min_width=160)
-        remove = gr.Button("Remove the nearest", min_width=140)
-        listen = gr.Button("From the voice", min_width=140, elem_id="from-voice")
+        add = gr.Button("Set emotion from here", min_width=160, size="md")
+        remove = gr.Button("Remove the nearest", min_width=140, size="md")
+        listen = gr.Button("From the voice", min_width=140, size="md", elem_id="from-voice")
     timeline = gr.Textbox(
         FIRST,
         label="Timeline",

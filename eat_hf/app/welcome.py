@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..serving.telling import masked, told
-from .components import PRIVATE
+from .components import AT_ONCE, PRIVATE
 from .inputs import Inputs
 from .link import LONGEST, Asked
 from .make_video_tab import plan
@@ -44,9 +44,11 @@ def welcome(demo: gr.Blocks, studio: Studio, inputs: Inputs, result: Result, tab
     copy = gr.Button("Copy a link to these settings", elem_id="copy-link")
     link = gr.Textbox(label="Link", interactive=False, visible=False, buttons=["copy"], elem_id="link", container=False)
     galleries: dict[int, list[tuple[np.ndarray, str]]] = {}
+    chosen_example = gr.State(0)
     outputs = [
         *(inputs.portrait, inputs.voice, tabs, *inputs.link.components),
-        *(result.video, result.preview, result.stop, result.note, result.code, result.gallery, inputs.wanted),
+        *(result.video, result.preview, result.stop, result.note, result.code, result.gallery),
+        *(chosen_example, inputs.wanted),
     ]
 
     def prepared(index: int, values: Mapping[str, Any] = DEFAULTS):
@@ -55,6 +57,10 @@ def welcome(demo: gr.Blocks, studio: Studio, inputs: Inputs, result: Result, tab
         values = {**DEFAULTS, "emotion": example.emotion, **values}
         return values, *plan(studio, Session(), str(example.portrait), str(example.voice), **values)
 
+    def pictures(index: int):
+        """The example's gallery, once it is there."""
+        return gr.Gallery(value=galleries[index], visible=True) if index in galleries else gr.skip()
+
     def fill(index: int, asked: Asked | None, wanted: int) -> tuple:
         """All outputs, for an example with or without what the address asks for."""
         values, request, code, key = prepared(index, asked.values if asked and asked.tab == "make" else {})
@@ -62,7 +68,6 @@ def welcome(demo: gr.Blocks, studio: Studio, inputs: Inputs, result: Result, tab
         linked = asked is not None and bool(asked.values) and asked.tab == "make"
         note = f"Made by this page: {example.portrait.stem}, {values['emotion']}. Choose another emotion, below "
         note += "or in the tab, or bring your own portrait and voice."
-        gallery = galleries.get(index)
         return (
             *(str(example.portrait), str(example.voice), gr.Tabs(selected=asked.tab if asked else "make")),
             *_updates(inputs, values, asked),
@@ -70,7 +75,8 @@ def welcome(demo: gr.Blocks, studio: Studio, inputs: Inputs, result: Result, tab
             *(gr.Image(visible=False), gr.Button(visible=False)),
             PRESS if linked and not video else note,
             code if video else "",
-            gr.Gallery(value=gallery, visible=True) if gallery else gr.skip(),
+            pictures(index),
+            index,
             gr.skip() if video or linked else wanted + 1,
         )
 
@@ -100,6 +106,7 @@ def welcome(demo: gr.Blocks, studio: Studio, inputs: Inputs, result: Result, tab
         concurrency_limit=None,
         **PRIVATE,
     )
+    inputs.arrived.then(pictures, chosen_example, result.gallery, **AT_ONCE)
     if inputs.examples is not None:
         inputs.examples.click(
             lambda index, wanted: fill(index, None, wanted),
@@ -133,12 +140,13 @@ def welcome(demo: gr.Blocks, studio: Studio, inputs: Inputs, result: Result, tab
                     break
                 _, request, _, key = prepared(index)
 
+                still = replace(request.options, emotion="neutral", head_motion="still")
+                galleries[index] = studio.gallery(replace(request, options=still))
+
                 def make(request=request):
                     return studio.make_video(Session(), request)
 
                 inputs.kept.make_ahead(key, request.name, make)
-                still = replace(request.options, emotion="neutral", head_motion="still")
-                galleries[index] = studio.gallery(replace(request, options=still))
         except Exception:  # the first visitor makes them
             print(masked(traceback.format_exc()), file=sys.stderr)
         gc.collect()
