@@ -63,6 +63,7 @@ class Result:
         )
         run.then(show_video, None, seen, **AT_ONCE)
         self.runs.append(run)
+        return run
 
     def let_stop(self) -> None:
         """To be called when all tabs listen."""
