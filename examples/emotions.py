@@ -23,5 +23,5 @@ for emotion in ("happy", "angry", "sad", "surprised"):
     clips.append(np.stack([np.asarray(frame) for frame in frames]))
 pictures = np.concatenate([np.concatenate(clips[:2], 2), np.concatenate(clips[2:], 2)], 1)  # (n, 512, 512, 3)
 first, *others = map(Image.fromarray, pictures)
-first.save("emotions.webp", save_all=True, append_images=others, duration=80, loop=0, quality=60, method=6)
+first.save("emotions.webp", save_all=True, append_images=others, duration=80, loop=0, quality=60, method=4)
 print(f"emotions.webp: {len(pictures)} pictures, {Path('emotions.webp').stat().st_size / 1e6:.1f} MB")
