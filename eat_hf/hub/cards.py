@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.errors import HFValidationError
@@ -118,9 +118,9 @@ def with_results(card: str, metrics: Mapping[str, float], dataset: str) -> str:
     heading = re.search(r"^# (.+)$", known.text, re.MULTILINE)
     if heading is None:
         raise ValueError("The card has no heading, which names the model.")
-    known.data.model_name = heading[1]
-    known.data.eval_results = _results(metrics, dataset)
-    known.data.metrics = [result.metric_type for result in known.data.eval_results]
+    data, results = cast(ModelCardData, known.data), _results(metrics, dataset)
+    data.model_name, data.eval_results = heading[1], results
+    data.metrics = [result.metric_type for result in results]
     return str(known)
 
 
