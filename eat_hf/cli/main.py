@@ -31,7 +31,8 @@ def command_line() -> "typer.Typer":
         rich_markup_mode=None,
     )
     commands = (
-        generate, page, serve, learn_emotion, convert, convert_judge, export, evaluate, benchmark, detect_watermark, info,
+        generate, page, serve, learn_emotion, convert, convert_judge, export, evaluate, benchmark,
+        detect_watermark, info,
     )  # fmt: skip
     for command in commands:
         app.command()(command)

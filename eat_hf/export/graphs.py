@@ -214,13 +214,12 @@ def bundled_graphs(networks: Networks, count: int = 3) -> list[Graph]:
         Graph(
             "expression",
             Speak(networks),
-            "What is said, in one emotion, becomes expressions. For a mixture, run it once an emotion and add its results "
-            "by weight.",
+            "What is said becomes expressions, in one emotion. Of a mixture, run it for each; add by weight.",
             {"semantic": noise(around, a2et.semantic_steps, a2et.semantic_widths[0]), "mel": noise(around, a2et.mels)}
             | {"pose_pictures": 255 * noise(around, 64, 64), "angles": angles, "translation": translation}
             | {"prompts": prompts[0], "face": face[0], "deformation": deformation[0]},
             {
-                "semantic": f"windows of scores around the frames, and around {window // 2} more before and after them; "
+                "semantic": f"windows of scores around the frames and {window // 2} before and after; "
                 "outside the clip, semantic_padding"
             }
             | {"mel": "how these sound, see `eat_hf.inputs.audio.log_mel`; outside the clip, mel_padding"}

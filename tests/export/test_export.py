@@ -105,7 +105,7 @@ def animate(pipe, graphs: Graphs, aligned, recording, motion: HeadMotion, weight
     detailed = as_pixels(aligned.detailed)
     drawn = graphs.encoder(detailed=detailed)
     # what is said
-    encoder, waveform = pipe.speech_encoder, recording.waveform
+    encoder, waveform = pipe.speech_encoder, torch.from_numpy(recording.waveform)
     rows = encoder.features(waveform)[None].numpy()
     shapes = next(graph for graph in facts["graphs"] if graph["file"] == "speech.onnx")["inputs"]
     state = {each["name"]: np.zeros(each["shape"], np.float32) for each in shapes if each["name"] != "rows"}
