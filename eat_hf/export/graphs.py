@@ -10,6 +10,7 @@ from .. import keypoints as kp
 from ..animation.networks import Networks
 from ..animation.portrait import locate_keypoints, read_motion
 from ..models.detail_renderer import SIZE, DetailFeatures
+from ..models.streaming_speech_encoder import StreamingSpeechEncoder
 from .closed_forms import hull_volume
 
 FRAMES, PORTRAITS, SIDE, ROWS, WINDOWED = "frames", "portraits", "side", "rows", "frames + window - 1"
@@ -68,7 +69,9 @@ class EncodePortrait(_Graph):
 
 class Hear(_Graph):
     def forward(self, rows: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        scores, after = self.networks.speech_encoder.hear(rows, list(state))
+        encoder = self.networks.speech_encoder
+        assert isinstance(encoder, StreamingSpeechEncoder)
+        scores, after = encoder.hear(rows, list(state))
         return scores, *after
 
 
@@ -140,6 +143,7 @@ class Render(_Graph):
 def bundled_graphs(networks: Networks, count: int = 3) -> list[Graph]:
     """All graphs of a model of the bundled kind, in the order in which they are run; of `count` frames in examples."""
     basis, a2et, encoder = networks.expression_basis.config, networks.a2et.config, networks.speech_encoder
+    assert isinstance(encoder, StreamingSpeechEncoder)
     keypoints, window = basis.keypoints, a2et.window
     generator = torch.Generator().manual_seed(0)
 

@@ -105,6 +105,7 @@ def _write(graph: Graph, path: Path) -> dict[str, Any]:
 
 def _facts(networks: "Networks") -> dict[str, Any]:
     a2et, encoder = networks.a2et, networks.speech_encoder
+    assert isinstance(encoder, StreamingSpeechEncoder)
     return {
         "opset": OPSET,
         "frames_per_second": FPS,
