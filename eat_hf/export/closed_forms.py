@@ -95,7 +95,7 @@ class ClosedForms(TorchFunctionMode):
         torch.Tensor.repeat_interleave: repeat_interleave,
         torch.Tensor.movedim: movedim,
         torch.Tensor.__ixor__: torch.logical_xor,
-        torch.Tensor.mT.__get__: lambda matrix: matrix.transpose(-1, -2),
+        torch.Tensor.mT.__get__: lambda matrix: matrix.transpose(-1, -2),  # type: ignore[attr-defined]
         F.instance_norm: instance_norm,
         F.adaptive_avg_pool2d: adaptive_avg_pool2d,
     }
