@@ -16,6 +16,7 @@ def command_line() -> "typer.Typer":
     import typer
 
     from .convert import convert, convert_judge
+    from .export import export
     from .generate import generate, learn_emotion
     from .info import detect_watermark, info
     from .measure import benchmark, evaluate
@@ -30,7 +31,8 @@ def command_line() -> "typer.Typer":
         rich_markup_mode=None,
     )
     commands = (
-        generate, page, serve, learn_emotion, convert, convert_judge, evaluate, benchmark, detect_watermark, info,
+        generate, page, serve, learn_emotion, convert, convert_judge, export, evaluate, benchmark,
+        detect_watermark, info,
     )  # fmt: skip
     for command in commands:
         app.command()(command)

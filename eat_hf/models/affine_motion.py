@@ -108,7 +108,7 @@ class AffineDenseMotion(nn.Module):
 
         matrix, offset = fit_affine(driving_keypoints[:, self.rigid], source_keypoints[:, self.rigid])
         depth = mean_by(self.nearness(driving_keypoints, self.DEPTH_WIDTH), driving_keypoints[..., 2:], 1e-20)
-        surface = torch.cat([grid.movedim(2, 0).expand(len(depth), -1, -1, -1), depth], 1)
+        surface = torch.cat([grid.movedim(2, 0).expand(depth.shape[0], -1, -1, -1), depth], 1)
         turned = matrix[..., :2].mT @ surface.flatten(2) + offset[..., :2].mT
         rigid = turned.unflatten(2, (size, size)) - surface[:, :2]
 

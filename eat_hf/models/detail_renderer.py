@@ -33,10 +33,12 @@ class DetailFeatures(SourceFeatures):
     Attributes:
         volume: (B, C, D, H, W) feature volume before the emotional adaptation.
         picture: (B, 3, S, S) the portrait itself.
+        thumbnail: (B, 3, 64, 64), what the motion network sees of it.
     """
 
     volume: Tensor
     picture: Tensor
+    thumbnail: Tensor
 
 
 @dataclass
@@ -74,7 +76,7 @@ class Drawing:
 
     def paste(self, frames: Tensor) -> Tensor:
         """Into the frames (M, 3, S, S), which it is in one or more parts of each: N is a multiple of M."""
-        for part in range(each := len(self.mask) // len(frames)):
+        for part in range(each := self.mask.shape[0] // frames.shape[0]):
             plane = PatchPlane(self.plane.centre[part::each], self.plane.axes[part::each])
             frames = plane.paste(self.drawn[part::each], self.mask[part::each], frames)
         return frames
@@ -178,7 +180,8 @@ class DetailRenderer(ModelMixin, ConfigMixin):
         for block in self.downs:
             x = block(x)
         volume = self.to_volume(x).unflatten(1, (-1, self.config.volume_depth))
-        return DetailFeatures(volume=self.refine_volume(volume), picture=pixel_values)
+        thumbnail = F.adaptive_avg_pool2d(pixel_values, self.dense_motion.size)
+        return DetailFeatures(volume=self.refine_volume(volume), picture=pixel_values, thumbnail=thumbnail)
 
     def move(self, picture: Tensor, source_keypoints: Tensor, driving_keypoints: Tensor) -> AffineMotion:
         """The motion alone: picture (N, 3, S, S), keypoints (N, K, 3)."""
@@ -258,8 +261,7 @@ class DetailRenderer(ModelMixin, ConfigMixin):
 
     def _motion(self, source: DetailFeatures, source_keypoints: Tensor, driving_keypoints: Tensor) -> AffineMotion:
         """Of N frames of B portraits; keypoints (N, K, 3)."""
-        seen = F.adaptive_avg_pool2d(source.picture, self.dense_motion.size)
-        seen = repeat_per_frame(seen, len(driving_keypoints) // len(seen))
+        seen = repeat_per_frame(source.thumbnail, driving_keypoints.shape[0] // source.thumbnail.shape[0])
         return self.move(seen, source_keypoints, driving_keypoints)
 
     def _turn_eyes(self, driving: Tensor, picture: Tensor, turned: Tensor | None) -> Tensor | None:
@@ -268,7 +270,7 @@ class DetailRenderer(ModelMixin, ConfigMixin):
         if self.eye_decoder is None or turned is None:
             return None
         plane = self.eye_decoder.plane(driving.float())
-        flow = turned.new_zeros(len(driving), 2, *picture.shape[2:])
+        flow = turned.new_zeros(driving.shape[0], 2, *picture.shape[2:])
         for eye in range(2):
             one, patches = PatchPlane(plane.centre[eye::2], plane.axes[eye::2]), turned[eye::2]
             flow = one.paste(patches, torch.ones_like(patches[:, :1]), flow)

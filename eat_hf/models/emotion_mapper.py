@@ -68,17 +68,19 @@ class EmotionMapper(ModelMixin, ConfigMixin):
         emotion_ids = emotion_ids.to(latent.device)
         if not 0 <= int(emotion_ids.min()) <= int(emotion_ids.max()) < len(self.heads):
             raise ValueError(f"emotion_ids must be in 0..{len(self.heads) - 1}, got {emotion_ids.tolist()}.")
-        x = latent
-        for layer in self.shared:
-            x = F.relu(layer(x))
         order, rows = [], []
         for emotion in emotion_ids.unique().tolist():
             chosen = (emotion_ids == emotion).nonzero()[:, 0]
-            *hidden, last = self.heads[emotion]
-            y = x[chosen]
-            for layer in hidden:
-                y = F.relu(layer(y))
             order.append(chosen)
-            rows.append(last(y))
-        prompts = torch.cat(rows)[torch.cat(order).argsort()]
-        return EmotionMapperOutput(prompts=prompts.unflatten(1, (self.config.prompts, self.config.width)))
+            rows.append(self.of_one(latent[chosen], emotion))
+        return EmotionMapperOutput(prompts=torch.cat(rows)[torch.cat(order).argsort()])
+
+    def of_one(self, latent: Tensor, emotion: int) -> Tensor:
+        """latent (B, latent), the id of one emotion -> prompts (B, prompts, width)."""
+        x = latent
+        for layer in self.shared:
+            x = F.relu(layer(x))
+        *hidden, last = self.heads[emotion]
+        for layer in hidden:
+            x = F.relu(layer(x))
+        return last(x).unflatten(1, (self.config.prompts, self.config.width))

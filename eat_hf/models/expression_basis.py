@@ -80,15 +80,19 @@ class ExpressionBasis(ModelMixin, ConfigMixin):
         """V ** p of faces with canonical keypoints (B, K, 3): (B,)."""
         return hull_volume(canonical) ** self.config.hull_volume_exponent
 
-    def rest_lips(self, canonical: Tensor) -> Tensor:
+    def rest_lips(self, canonical: Tensor, scale: Tensor | None = None) -> Tensor:
         """Canonical keypoints (B, K, 3) of faces whose lips are as far apart as those of a face at rest.
 
         What a motion estimator takes for an open mouth is off the canonical keypoints, right or wrong. If it is wrong,
         as it may be of pressed, smiling or half-hidden lips, lips would be shut where the voice opens them.
+
+        Args:
+            scale: theirs (B,), if it is known, see `scale`.
         """
         if self.config.lips is None:
             return canonical
         upper, lower = self.config.lips
-        lacking = self.config.lips_apart * self.scale(canonical) - (canonical[:, lower, 1] - canonical[:, upper, 1])
+        scale = self.scale(canonical) if scale is None else scale
+        lacking = self.config.lips_apart * scale - (canonical[:, lower, 1] - canonical[:, upper, 1])
         parting = canonical.new_tensor(self.config.parting_deformation).view(-1, 3)
         return canonical + lacking[:, None, None] * parting

@@ -56,11 +56,11 @@ class EyePoints:
 
     def inward(self, vectors: Tensor) -> Tensor:
         """(N, 2, ..., 2) x and y in the picture -> along each eye's axes."""
-        return torch.einsum("neij,ne...j->ne...i", self.axes, vectors)
+        return _times(vectors, self.axes.mT)
 
     def outward(self, vectors: Tensor) -> Tensor:
         """The inverse of `inward`."""
-        return torch.einsum("neij,ne...i->ne...j", self.axes, vectors)
+        return _times(vectors, self.axes)
 
     @property
     def gaze(self) -> Tensor:
@@ -72,6 +72,12 @@ class EyePoints:
         """(N, 2) how far both pupils are to the right and up of the middle between the corners, in widths of the eye
         and along its axes."""
         return (self.inward(self.gaze) * self.gaze.new_tensor([[1, -1], [-1, -1]])).mean(1)
+
+
+def _times(vectors: Tensor, matrices: Tensor) -> Tensor:
+    """vectors (N, 2, ..., 2) times matrices (N, 2, 2, 2), one of each eye."""
+    first, second = matrices.reshape(*matrices.shape[:2], *(1,) * (vectors.dim() - 3), 4).split(2, -1)
+    return vectors[..., :1] * first + vectors[..., 1:] * second
 
 
 class EyeDecoder(CheckpointedBlocks):

@@ -1,5 +1,6 @@
 """Small blocks and tensor layouts that several components share."""
 
+import functools
 from collections.abc import Callable, Sequence
 
 import torch
@@ -11,6 +12,7 @@ from diffusers import ModelMixin as ModelMixin
 from torch import Tensor, nn
 
 
+@functools.lru_cache(maxsize=8)
 def gaussian_kernel(size: int = 13, sigma: float = 1.5) -> Tensor:
     """(size, size) float32 Gaussian that sums to 1."""
     offsets = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
@@ -21,8 +23,8 @@ def gaussian_kernel(size: int = 13, sigma: float = 1.5) -> Tensor:
 
 def antialias_downscale(pictures: Tensor, factor: int = 4, size: int = 13, sigma: float = 1.5) -> Tensor:
     """Blur with zero padding, then keep every `factor`-th pixel: (N, C, H, W) -> (N, C, H / factor, W / factor)."""
-    channels = pictures.shape[1]
-    kernel = gaussian_kernel(size, sigma).to(pictures).expand(channels, 1, size, size)
+    channels = int(pictures.shape[1])
+    kernel = gaussian_kernel(size, sigma).to(pictures.device, pictures.dtype).expand(channels, 1, size, size)
     return F.conv2d(pictures, kernel, stride=factor, padding=size // 2, groups=channels)
 
 

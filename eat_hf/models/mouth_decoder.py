@@ -60,7 +60,7 @@ class MouthDecoder(CheckpointedBlocks):
         """The patch on faces with keypoints (N, K, 3): around the mouth, turned as the skull is."""
         mean = self.guide.mean_keypoints.to(keypoints)
         rigid = self.guide.rigid
-        matrix, _ = fit_affine(mean[rigid].expand(len(keypoints), -1, -1), keypoints[:, rigid])
+        matrix, _ = fit_affine(mean[rigid].expand(keypoints.shape[0], -1, -1), keypoints[:, rigid])
         reach = matrix.new_tensor(self.REACH)[:, None]
         return PatchPlane(keypoints[:, self.inner_mouth, :2].mean(1), reach * matrix[:, :2, :2])
 

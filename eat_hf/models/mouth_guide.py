@@ -60,7 +60,7 @@ class MouthGuide(nn.Module):
     def points(self, keypoints: Tensor) -> Tensor:
         """Keypoints (N, K, 3) as seen in the picture -> points of the arches (N, P, 3), as seen there, too."""
         mean = self.mean_keypoints.float()
-        matrix, offset = fit_affine(keypoints[:, self.rigid], mean[self.rigid].expand(len(keypoints), -1, -1))
+        matrix, offset = fit_affine(keypoints[:, self.rigid], mean[self.rigid].expand(keypoints.shape[0], -1, -1))
         residual = (keypoints @ matrix + offset - mean).flatten(1)
         own = self.mean_points.float() + (residual @ self.map.float()).unflatten(1, (-1, 3))
         return torch.linalg.solve(matrix.mT, (own - offset).mT).mT
@@ -116,7 +116,7 @@ class MouthGuide(nn.Module):
             maps.new_tensor(colour)[:, None, None] for colour in (self.TEETH, self.GUMS, self.DARK)
         )
         depth = maps[:, 6:].square()
-        picture = dark.expand(len(maps), -1, *maps.shape[2:])
+        picture = dark.expand(maps.shape[0], -1, *maps.shape[2:])
         for arch in (maps[:, 3:6], maps[:, :3]):  # the upper teeth bite over the lower ones
             teeth, meeting, down = arch.split(1, 1)
             gap = (0.5 + 0.5 * meeting) ** 6
