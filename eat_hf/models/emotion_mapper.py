@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -80,7 +81,7 @@ class EmotionMapper(ModelMixin, ConfigMixin):
         x = latent
         for layer in self.shared:
             x = F.relu(layer(x))
-        *hidden, last = self.heads[emotion]
+        *hidden, last = cast(nn.ModuleList, self.heads[emotion])
         for layer in hidden:
             x = F.relu(layer(x))
         return last(x).unflatten(1, (self.config.prompts, self.config.width))
