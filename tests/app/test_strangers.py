@@ -537,7 +537,7 @@ def test_too_much_is_refused_and_long_work_is_ended(server, stranger, uploads):
     many = ", ".join(f"{n / 1000}:happy" for n in range(300))
     given = [uploads["face.png"], uploads["sentence.wav"]]
     for endpoint in ("timeline", "preview_timeline"):
-        assert "up to 40" in sentence(stranger.ask(endpoint, [*given, many, 1]))
+        assert "up to 40" in sentence(stranger.ask(endpoint, [*given, many, "1"]))
     assert "1 s, which is the limit" in sentence(stranger.ask("compare", [*given, 1, "still"]))
     assert server.leftovers() == []
 
@@ -583,7 +583,7 @@ def end_of(server, session: str, event: str) -> str:
 
 def test_a_good_request_does_not_wait_for_long_ones(server, uploads):
     """Two that take both places, for as long as the good one is not made."""
-    long = [uploads["face.png"], uploads["held.wav"], "0:happy, 0.2:sad", 1]
+    long = [uploads["face.png"], uploads["held.wav"], "0:happy, 0.2:sad", "1"]
     with ThreadPoolExecutor() as pool:
         with server.holding() as wait_until_held:
             made = [pool.submit(make, server, f"long {n}", "timeline", long) for n in range(2)]
@@ -596,7 +596,7 @@ def test_a_good_request_does_not_wait_for_long_ones(server, uploads):
 @pytest.mark.slow
 def test_a_newcomer_finds_a_place_though_long_requests_have_taken_all(server, stranger, uploads):
     """Eight without end, each of a session of its own, from two addresses; the newcomer comes from a third."""
-    given = [uploads["face.png"], uploads["sentence.wav"], "0:happy, 1:sad", 1]
+    given = [uploads["face.png"], uploads["sentence.wav"], "0:happy, 1:sad", "1"]
     crowd = [(Stranger(server.url, address=f"127.0.0.{2 + n % 2}"), f"crowd {n}") for n in range(8)]
     gone = threading.Event()
     answers: list[str] = []
@@ -622,7 +622,7 @@ def test_two_hostile_requests_do_not_delay_a_good_one(server, stranger, uploads)
     """A timeline without end, and eight videos at once: both are ended with a sentence, and the good one is served."""
     given = [uploads["face.png"], uploads["sentence.wav"]]
     many = ", ".join(f"{n / 1000}:happy" for n in range(350))
-    hostile = {"preview_timeline": [*given, many, 1], "compare": [*given, 1, "natural"]}
+    hostile = {"preview_timeline": [*given, many, "1"], "compare": [*given, 1, "natural"]}
     events = {
         name: stranger.post(name, inputs, session=f"hostile {name}").json()["event_id"]
         for name, inputs in hostile.items()

@@ -172,7 +172,8 @@ def test_two_talk_at_once_and_a_third_is_told_to_wait(port, picture, sound, call
             found = list(pool.map(lambda live: say(live, sound, [wish]), (one, two)))
     for frames, messages in found:
         assert [message["type"] for message in messages] == ["set", "finished"]
-        assert alike(frames[0], called[0])
+        first = min(frames)  # a busy machine leaves frames out
+        assert alike(frames[first], called[first])
 
 
 @pytest.mark.parametrize(
