@@ -173,7 +173,7 @@ def test_check_with_a_tiny_pipeline(tiny_model, portrait_file, broken_file, reco
     report = json.loads(text)
     assert list(report["left_out"]) == ["broken.png"]
     (result,) = report["portraits"]
-    assert result["name"] == "astronaut.png" and len(result["checks"]) == 5 + 8
+    assert result["name"] == "astronaut.png" and len(result["checks"]) == 6 + 8
     assert {emotion: clip["frames"] for emotion, clip in result["clips"].items()} == {
         "neutral": 8, "angry": 5, "contempt": 5, "disgusted": 5, "fear": 5, "happy": 5, "sad": 5, "surprised": 5,
     }  # fmt: skip

@@ -44,7 +44,7 @@ def test_variants_differ_in_what_is_compared_and_share_the_rest():
     figure = rows_of("figure5")
     assert set(trainings) & set(experiments.trainings_of(figure)) == {trainings[-1]}
     ends = [row.model.links["emotion"].name for row in figure if row.share == 0.25 and "emotion" in row.model.links]
-    assert ends == ["step_166", "step_332"] and figure[-1].model == rows_of("table5")[-1].model
+    assert ends == ["step_233", "step_466"] and figure[-1].model == rows_of("table5")[-1].model
     assert not [c for row in rows_of("table4", steps=7) for c in row.model.trainings if c.settings["--steps"] != "7"]
 
 

@@ -61,7 +61,11 @@ def test_defaults_then_the_config_then_the_command_line(tmp_path):
         ("{output_dir: out, steps: many}", [], "--steps.*: invalid int value: 'many'"),
         ("{output_dir: out, row: 3}", [], "sets row, which stage 'speech' lacks"),
         ("{}", ["--stage", "flight"], "has no stage 'flight', only speech"),
-        ("{}", ["--config", "demmo"], "There is no config demmo; give a YAML file or one of demo, official, smoke"),
+        (
+            "{}",
+            ["--config", "demmo"],
+            "There is no config demmo; give a YAML file or one of demo, official, official_hubert, smoke",
+        ),
     ],
 )
 def test_mistakes_are_named(section, arguments, message, tmp_path):

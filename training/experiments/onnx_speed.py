@@ -7,6 +7,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -17,21 +18,32 @@ from eat_hf.export.onnx_folder import export_onnx
 from eat_hf.media.recordings import read_audio
 from eat_hf.shipped import shipped
 
-BATCH, TURNS, SIZES = 8, 5, (256, 512)
+from ..loop.command_line import read_options, run_script
+
+BATCH, SIZES = 8, (256, 512)
 
 
-def main() -> None:
+@dataclass
+class OnnxSpeedOptions:
+    """Options."""
+
+    model: str = field(default="eat-demo", metadata={"help": "Pipeline folder, or eat-demo."})
+    turns: int = field(default=5, metadata={"help": "Of each, of which the median is told."})
+
+
+def main(argv: list[str] | None = None) -> None:
+    options = read_options(OnnxSpeedOptions, argv)
     import onnxruntime
 
     torch.set_num_threads(1)
-    pipe = EATPipeline.from_pretrained("eat-demo")
+    pipe = EATPipeline.from_pretrained(options.model)
     pipe.set_progress_bar_config(disable=True)
     portrait, sound = (str(shipped(f"examples/{name}")) for name in ("portrait.png", "speech.wav"))
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    threads = onnxruntime.SessionOptions()
+    threads.intra_op_num_threads = threads.inter_op_num_threads = 1
     with tempfile.TemporaryDirectory() as folder:
         export_onnx(pipe.networks, Path(folder) / "graphs")
-        session = onnxruntime.InferenceSession(Path(folder) / "graphs" / "renderer.onnx", options)
+        session = onnxruntime.InferenceSession(Path(folder) / "graphs" / "renderer.onnx", threads)
     for size in SIZES:
         plan = pipe.plan_clip(portrait, read_audio(sound).first(BATCH / 25), "happy", generator=0, size=size)
         seen, driving, guidance = plan.portrait, plan.driving, plan.guidance
@@ -54,7 +66,7 @@ def main() -> None:
 
         found: dict[str, list[float]] = {"PyTorch": [], "onnxruntime": []}
         ways: dict[str, Callable[[], None]] = {"PyTorch": by_torch, "onnxruntime": by_onnx}
-        for turn in range(TURNS + 1):
+        for turn in range(options.turns + 1):
             for name, work in ways.items():
                 start = time.process_time()
                 work()
@@ -65,4 +77,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)
