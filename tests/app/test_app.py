@@ -99,7 +99,7 @@ def test_a_video_says_what_it_is_and_the_code_makes_the_same(server, given, file
     monkeypatch.chdir(tmp_path)
     exec(code, {})
     assert np.abs(frames_of(tmp_path / "angry.mp4").astype(int) - frames).mean() < 4
-    assert server.leftovers() == []
+    eventually(lambda: server.leftovers() == [])  # the example's video may still be under way, ahead of visitors
 
 
 @pytest.mark.parametrize(
