@@ -146,7 +146,7 @@ def hear(networks: Networks, waveform: Tensor, frames: int, device: torch.device
     if networks.speech_encoder is None:
         raise UserError("This model has no speech encoder; convert the release again with --deepspeech GRAPH.pb.")
     semantic = networks.speech_encoder(waveform[None].to(device))[0, :frames]
-    mel = _fit_length(log_mel(waveform), frames).to(semantic)
+    mel = fit_length(log_mel(waveform), frames).to(semantic)
     return SpeechFeatures(semantic=semantic, mel=mel, energy=loudness(waveform, frames))
 
 
@@ -204,7 +204,7 @@ class SpeechInPieces:
             frames = math.ceil(self._samples / self._hop) - self._frames
             if len(semantic) == 0 and frames:  # said like the frame before, which was given
                 semantic = self._before
-            features = SpeechFeatures(_fit_length(semantic, frames), _fit_length(mel, frames), energy[:frames])
+            features = SpeechFeatures(fit_length(semantic, frames), fit_length(mel, frames), energy[:frames])
         else:
             frames = min(len(semantic), len(mel), len(energy))
             features = SpeechFeatures(semantic[:frames], mel[:frames], energy[:frames])
@@ -384,7 +384,7 @@ def move_eyes(basis: ExpressionBasis, portrait: Portrait, motion: HeadMotion) ->
     return moved * basis.scale(portrait.canonical)
 
 
-def _fit_length(rows: Tensor, length: int) -> Tensor:
+def fit_length(rows: Tensor, length: int) -> Tensor:
     """Cut (N, ...) to `length` rows, or repeat the last one."""
     missing = length - len(rows)
     return rows[:length] if missing <= 0 else torch.cat([rows, rows[-1:].expand(missing, *rows.shape[1:])])

@@ -1,5 +1,7 @@
 """A portrait says the voice with one emotion."""
 
+from dataclasses import dataclass
+
 import gradio as gr
 
 from ..inputs.emotions import MAX_INTENSITY
@@ -12,21 +14,24 @@ from .result import Result, shown
 from .studio import Request, Session, Studio, same_file
 
 
+@dataclass(frozen=True)
+class Settings:
+    """What the tab asks for beside portrait and voice, by the names that a link has for it; what /animate takes."""
+
+    emotion: str
+    intensity: float = 1
+    head_motion: str = "natural"
+    driving_video: str | None = None
+    picture: str = "crop"
+    seed: int = 0
+    face: int | None = None
+    head_amount: float = 1
+    blinks: float = 1
+    gaze: float = 1
+
+
 def plan(
-    studio: Studio,
-    session: Session,
-    portrait: str | None,
-    voice: str | None,
-    emotion: str,
-    intensity: float = 1.0,
-    head_motion: str = "natural",
-    driving_video: str | None = None,
-    picture: str = "crop",
-    seed: int = 0,
-    face: int | None = None,
-    head_amount: float = 1.0,
-    blinks: float = 1.0,
-    gaze: float = 1.0,
+    studio: Studio, session: Session, portrait: str | None, voice: str | None, asked: Settings
 ) -> tuple[Request, str, str | None]:
     """What the tab's settings ask for, checked; the Python code that makes the same; and a name for the two if they are
     of an example and need nothing that is its visitor's.
@@ -34,16 +39,18 @@ def plan(
     Raises:
         UserError: about the first thing that is wrong.
     """
-    full, size = picture == "full picture", SIZE if picture == "small crop" else None
+    full, size = asked.picture == "full picture", SIZE if asked.picture == "small crop" else None
+    known = asked.emotion in studio.pipe.emotions
     # no file is called as something is that a visitor named
-    name = f"{emotion}.mp4" if emotion in studio.pipe.emotions else "emotion.mp4"
+    name = f"{asked.emotion}.mp4" if known else "emotion.mp4"
     request = studio.request(
-        *(session, portrait, voice, emotion, intensity, head_motion, driving_video, full, seed, face, name, size),
-        amounts=(head_amount, blinks, gaze),
+        *(session, portrait, voice, asked.emotion, asked.intensity, asked.head_motion, asked.driving_video, full),
+        *(asked.seed, asked.face, name, size),
+        amounts=(asked.head_amount, asked.blinks, asked.gaze),
     )
     code = studio.python_code(session, portrait, voice, request)
     example = next((e for e in studio.examples if same_file(portrait, e.portrait) and same_file(voice, e.voice)), None)
-    plain = head_motion != "driving video" and emotion in studio.pipe.emotions
+    plain = asked.head_motion != "driving video" and known
     return request, code, f"{example.portrait} {code}" if example and plain else None
 
 
@@ -115,8 +122,9 @@ def make_video_tab(studio: Studio, inputs: Inputs, result: Result) -> None:
     ):
         """A video of the portrait saying the voice, the Python code that makes the same, and nothing."""
         progress(0, desc="Reading the portrait and the voice")
-        settings = emotion, intensity, head_motion, driving_video, picture, seed, face, head_amount, blinks, gaze
-        request, code, key = plan(studio, session, portrait, voice, *settings)
+        amounts = head_amount, blinks, gaze
+        asked = Settings(emotion, intensity, head_motion, driving_video, picture, seed, face, *amounts)
+        request, code, key = plan(studio, session, portrait, voice, asked)
 
         def make():
             return studio.make_video(session, request)

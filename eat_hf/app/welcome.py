@@ -5,7 +5,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import gradio as gr
@@ -16,20 +16,10 @@ from ..serving.telling import masked, told
 from .components import AT_ONCE, PRIVATE
 from .inputs import Inputs
 from .link import LONGEST, Asked
-from .make_video_tab import plan
+from .make_video_tab import Settings, plan
 from .result import Result
 from .studio import Session, Studio
 
-DEFAULTS = {
-    "intensity": 1,
-    "head_motion": "natural",
-    "picture": "crop",
-    "seed": 0,
-    "face": None,
-    "head_amount": 1,
-    "blinks": 1,
-    "gaze": 1,
-}
 AHEAD_SECONDS = 60  # after which no other example is begun ahead of visitors
 PRESS = "Press **Make the video** to see what the link asks for."
 
@@ -51,11 +41,11 @@ def welcome(demo: gr.Blocks, studio: Studio, inputs: Inputs, result: Result, tab
         *(chosen_example, inputs.wanted),
     ]
 
-    def prepared(index: int, values: Mapping[str, Any] = DEFAULTS):
+    def prepared(index: int, **values: Any):
         """Settings of an example with everything that follows from them."""
         example = studio.examples[index]
-        values = {**DEFAULTS, "emotion": example.emotion, **values}
-        return values, *plan(studio, Session(), str(example.portrait), str(example.voice), **values)
+        settings = Settings(**{"emotion": example.emotion, **values})
+        return settings, *plan(studio, Session(), str(example.portrait), str(example.voice), settings)
 
     def pictures(index: int):
         """The example's gallery, once it is there."""
@@ -63,14 +53,14 @@ def welcome(demo: gr.Blocks, studio: Studio, inputs: Inputs, result: Result, tab
 
     def fill(index: int, asked: Asked | None, wanted: int) -> tuple:
         """All outputs, for an example with or without what the address asks for."""
-        values, request, code, key = prepared(index, asked.values if asked and asked.tab == "make" else {})
+        settings, _, code, key = prepared(index, **(asked.values if asked and asked.tab == "make" else {}))
         example, video = studio.examples[index], key and inputs.kept.find(key)
         linked = asked is not None and bool(asked.values) and asked.tab == "make"
-        note = f"Made by this page: {example.portrait.stem}, {values['emotion']}. Choose another emotion, below "
+        note = f"Made by this page: {example.portrait.stem}, {settings.emotion}. Choose another emotion, below "
         note += "or in the tab, or bring your own portrait and voice."
         return (
             *(str(example.portrait), str(example.voice), gr.Tabs(selected=asked.tab if asked else "make")),
-            *_updates(inputs, values, asked),
+            *_updates(inputs, asdict(settings), asked),
             gr.Video(value=str(video) if video else None, visible=True),
             *(gr.Image(visible=False), gr.Button(visible=False)),
             PRESS if linked and not video else note,

@@ -3,11 +3,10 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from eat_hf.errors import UserError
 from eat_hf.models.components import load_component
 
 from ..loop.command_line import Recipe, latent_folder
-from ..loop.options import PictureOptions
+from ..loop.options import LatentOptions, PictureOptions
 from ..loop.trainer import main_process_first
 from .clip_pictures import ClipPictures
 from .dataset import keypoint_index
@@ -15,7 +14,7 @@ from .motion import INNER_LIPS, MotionData
 
 
 @dataclass
-class A2ETOptions(PictureOptions):
+class A2ETOptions(LatentOptions, PictureOptions):
     """Options of this stage."""
 
     corpus: str = field(default="corpus", metadata={"help": "Corpus folder."})
@@ -24,13 +23,8 @@ class A2ETOptions(PictureOptions):
     )
     initial: str = field(default="", metadata={"help": "An a2et folder to start from."})
     frames: int = field(default=8, metadata={"help": "Frames drawn from each clip."})
-    latent_weight: float = field(default=200.0, metadata={"help": "Of the keypoint term of Eq. 6."})
     pca_weight: float = field(default=10.0, metadata={"help": "Of the coefficient term of Eq. 6."})
-    closure_weight: float = field(default=0.0, metadata={"help": "Of lips that touch, beyond the paper's losses."})
     evaluation_clips: int = field(default=40, metadata={"help": "Held-out clips to measure on."})
-    least_certain: float = field(
-        default=1.0, metadata={"help": "Scores of phonemes are multiplied by a random number from this, above 0, to 1."}
-    )
 
 
 def load_data(options: A2ETOptions, recipe: Recipe, pose_size: int) -> tuple[MotionData, MotionData]:
@@ -39,8 +33,6 @@ def load_data(options: A2ETOptions, recipe: Recipe, pose_size: int) -> tuple[Mot
     speech_encoder = load_component(runs / "speech/speech_encoder")
     detector = load_component(latent_folder(runs, "keypoint_detector"))
     exponent = recipe.components["expression_basis"]["hull_volume_exponent"]
-    if not 0 < options.least_certain <= 1:
-        raise UserError(f"least_certain must be above 0 and at most 1, not {options.least_certain}.")
     with main_process_first():
         data, held_out = (
             MotionData(options.corpus, split, speech_encoder, detector, pose_size, exponent)

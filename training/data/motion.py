@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
+from eat_hf.animation.expression import fit_length
 from eat_hf.animation.networks import KeypointDetector, SpeechEncoder
 from eat_hf.animation.pose_pictures import pose_pictures
 from eat_hf.constants import EMOTIONS
@@ -190,19 +191,15 @@ def encode_clip(clip: Clip, speech_encoder: SpeechEncoder, pose_size: int, expon
     frames = clip.length
     semantic, mel = speech_encoder(waveform[None])[0], log_mel(waveform)
 
-    def fit(features: Tensor) -> Tensor:  # to the clip's frames: one more or one less at the end is rounding
-        if len(features) >= frames:
-            return features[:frames]  # windows go on sharing memory
-        return torch.cat([features, features[-1:].expand(max(0, frames - len(features)), *features.shape[1:])])[:frames]
-
     angles = torch.stack([labels[name] for name in ("yaw", "pitch", "roll")], -1)
     rotation = pose_picture_rotation(*(logits_from_degrees(angle) for angle in angles.unbind(-1)))
     pictures = pose_pictures(rotation, labels["translation"])
     pictures = F.adaptive_avg_pool2d(pictures[:, None], pose_size)[:, 0]
     scale = hull_volume(labels["canonical"][None]).item() ** exponent
     return MotionClip(
-        semantic=fit(semantic),
-        mel=fit(mel),
+        # one frame more or less at the end is rounding; windows go on sharing memory
+        semantic=fit_length(semantic, frames),
+        mel=fit_length(mel, frames),
         pose_images=pictures.round().to(torch.uint8),
         angles=angles,
         translation=labels["translation"],

@@ -5,6 +5,8 @@ from typing import Literal
 
 from torch import Tensor
 
+from eat_hf.errors import UserError
+
 Batch = dict[str, Tensor]
 Losses = dict[str, Tensor]
 
@@ -34,6 +36,21 @@ class LoopOptions:
         default="none", metadata={"help": "Tracker beside log.jsonl; all: those that are installed."}
     )
     mixed_precision: Literal["no", "bf16", "fp16"] = field(default="no", metadata={"help": "Of the networks."})
+
+
+@dataclass
+class LatentOptions(LoopOptions):
+    """Options of stages that learn expressions from speech, see `training.losses.latent`."""
+
+    latent_weight: float = field(default=200.0, metadata={"help": "Of the keypoint term of Eq. 6."})
+    closure_weight: float = field(default=0.0, metadata={"help": "Of lips that touch, beyond the paper's losses."})
+    least_certain: float = field(
+        default=1.0, metadata={"help": "Scores of phonemes are multiplied by a random number from this, above 0, to 1."}
+    )
+
+    def __post_init__(self) -> None:
+        if not 0 < self.least_certain <= 1:
+            raise UserError(f"least_certain must be above 0 and at most 1, not {self.least_certain}.")
 
 
 @dataclass

@@ -27,25 +27,20 @@ from ..corpus.captions import PLAIN, Wish, make_wish, say_wish
 from ..data.dataset import Corpus
 from ..data.motion import MotionData, keypoint_error
 from ..loop.command_line import parse_options, run_script
-from ..loop.options import Batch, LoopOptions, Losses
+from ..loop.options import Batch, LatentOptions, Losses
 from ..loop.trainer import main_process_first, train
 from ..losses.emotional_a2et import EmotionalA2ET
 from ..losses.latent import LatentTerms
 
 
 @dataclass
-class WordsOptions(LoopOptions):
+class WordsOptions(LatentOptions):
     """Options of this stage."""
 
     corpus: str = field(default="corpus_wishes", metadata={"help": "Corpus of wishes."})
     base: str = field(default="checkpoints_card/eat-demo", metadata={"help": "The model: folder or Hub id."})
     clip: str = field(default="runs/clip/clip", metadata={"help": "CLIPModel whose text embeddings are read."})
     frames: int = field(default=6, metadata={"help": "Frames drawn from each clip."})
-    latent_weight: float = field(default=200.0, metadata={"help": "Of the keypoint term of Eq. 6."})
-    closure_weight: float = field(default=0.0, metadata={"help": "Of lips that touch, beyond the paper's losses."})
-    least_certain: float = field(
-        default=1.0, metadata={"help": "Scores of phonemes are multiplied by a random number from this, above 0, to 1."}
-    )
 
 
 class WordsTask(nn.Module):
