@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("espeakng_loader", reason="espeak-ng comes with `pip install espeakng-loader`")
 
 from eat_hf import EmotionFAN, SyncNet  # noqa: E402
-from eat_hf.evaluation.judges.networks import bundled_judge  # noqa: E402
+from eat_hf.evaluation.judges.networks import bundled_judge, load_judge  # noqa: E402
 from eat_hf.evaluation.scoring import hear, judge_emotion, judge_synchrony  # noqa: E402
 from eat_hf.evaluation.tracks import track_faces, tracked_crops  # noqa: E402
 from training.corpus.build import Plan, build_corpus  # noqa: E402
@@ -27,7 +27,7 @@ def clip(tmp_path_factory):
 
 
 def test_syncnet_finds_the_shift_of_the_sound(clip):
-    judge = SyncNet.from_pretrained(bundled_judge("syncnet")).eval()
+    judge = load_judge(SyncNet, bundled_judge("syncnet"))
     frames, sound = clip.frames(), clip.waveform()
     crops = tracked_crops(frames, track_faces(frames).filled(), judge.config.image_size)
     in_sync = judge_synchrony(judge, crops, hear(judge, sound, len(crops)))
@@ -40,7 +40,7 @@ def test_syncnet_finds_the_shift_of_the_sound(clip):
 
 
 def test_the_emotion_judge_sees_a_strong_emotion(clip):
-    judge = EmotionFAN.from_pretrained(bundled_judge("emotion_fan")).eval()
+    judge = load_judge(EmotionFAN, bundled_judge("emotion_fan"))
     frames = clip.frames()
     assert clip.emotion != "neutral"
     assert judge_emotion(judge, frames, track_faces(frames)) == clip.emotion

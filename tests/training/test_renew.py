@@ -10,6 +10,7 @@ from eat_hf import EATPipeline, StreamingSpeechEncoder
 from eat_hf.adapters.emotion_adapter import CONFIG, EmotionAdapter
 from eat_hf.errors import UserError
 from eat_hf.models.components import load_component
+from training.release.precision import keep_in
 from training.release.renew import RenewOptions, renew
 
 
@@ -102,3 +103,14 @@ def test_a_speech_encoder_of_another_class_takes_the_place_of_the_old_one(renewe
     pipe = EATPipeline.from_pretrained(folder)
     assert type(pipe.speech_encoder) is StreamingSpeechEncoder and pipe.speech_encoder.config.width == 8
     assert pipe.load_adapter(folder / "adapter") == "grin"
+
+
+def test_numbers_too_large_for_half_precision_are_named_not_stored_as_infinite():
+    network = torch.nn.BatchNorm1d(2)
+    network.running_var.fill_(70_000)
+    with pytest.raises(UserError, match="running_var of judge does not fit into half precision"):
+        keep_in(True, network, "judge")
+    network = torch.nn.BatchNorm1d(2)
+    network.running_var.fill_(60_000)
+    keep_in(True, network, "judge")
+    assert network.running_var.dtype == torch.float16 and network.running_var.isfinite().all()

@@ -10,6 +10,7 @@ from eat_hf import EATPipeline
 from eat_hf.adapters.from_text import FOLDER, TextToEmotion, load_sync_expert
 
 from ..loop.command_line import parse_options, run_script
+from .precision import keep_in
 
 
 @dataclass
@@ -31,10 +32,9 @@ def add_words(options: AddWordsOptions) -> None:
     words = TextToEmotion.load(Path(options.words), EATPipeline.from_pretrained(options.model).base)
     if options.sync_expert:
         words = replace(words, sync_expert=load_sync_expert(options.sync_expert))
-    if options.half:
-        for network in (words.clip.model, words.mapper, words.sync_expert, *words.shows.parts.values()):
-            if network is not None:
-                network.half()
+    for network in (words.clip.model, words.mapper, words.sync_expert, *words.shows.parts.values()):
+        if network is not None:
+            keep_in(options.half, network, type(network).__name__)
     words.save(Path(options.model) / FOLDER)
 
 

@@ -25,6 +25,7 @@ from eat_hf.models.eye_decoder import DEGREE
 from ..data.dataset import Corpus
 from ..data.frames import FrameBank
 from ..loop.command_line import latent_folder, parse_options, run_script
+from .precision import keep_in
 
 LIPS = ("inner_lip_upper_middle", "inner_lip_lower_middle")
 
@@ -159,9 +160,8 @@ def main(argv: list[str] | None = None) -> None:
         **resting_lips(options.corpus, exponent),
     )
     pipeline = EATPipeline(**components)
-    if options.half:
-        for component in pipeline.components.values():
-            component.to(torch.float16)
+    for name, component in pipeline.components.items():
+        keep_in(options.half, component, name)
     pipeline.save_pretrained(options.output)
     stages = {path.parent.name: json.loads(path.read_text()) for path in sorted(runs.glob("*/results.json"))}
     write_atomically(Path(options.output) / "training.json", json.dumps(stages, indent=2) + "\n")

@@ -16,9 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-import torch
-from torch import nn
-
 from eat_hf import EATPipeline
 from eat_hf.adapters.emotion_adapter import CARD, CONFIG, AdapterConfig, EmotionAdapter
 from eat_hf.adapters.fingerprint import Base, fingerprint
@@ -30,6 +27,7 @@ from eat_hf.models.eam import EmotionalAdaptationModule
 
 from ..loop.command_line import parse_options, run_script
 from .assemble import resting_lips
+from .precision import keep_in
 
 NETWORKS = ("keypoint_detector", "motion_estimator", "repos_net", "speech_encoder")
 ALIGNMENT = ("template_landmarks", "landmark_reader")  # settings that a new detector takes over
@@ -55,7 +53,7 @@ def renew(options: RenewOptions) -> None:
     Raises:
         UserError: a network has other keypoints than the model's, or an adapter was made for another model.
     """
-    model, dtype = Path(options.model), torch.float16 if options.half else torch.float32
+    model = Path(options.model)
     given = {name: place for name in NETWORKS if (place := getattr(options, name))}
     networks = {name: load_component(place) for name, place in given.items()}
     keypoints = load_component(model / "a2et").config.keypoints
@@ -71,7 +69,7 @@ def renew(options: RenewOptions) -> None:
                 network.register_to_config(**{setting: old[setting] for setting in ALIGNMENT if setting in old})
             if name == "repos_net":
                 network.volume_eam.reset_parameters()
-            nn.Module.to(network, dtype)  # the network's own warns of parts to keep in float32: []
+            keep_in(options.half, network, name)
             shutil.rmtree(new / name)
             network.save_pretrained(new / name)
             index[name][1] = type(network).__name__
@@ -87,9 +85,9 @@ def renew(options: RenewOptions) -> None:
                 copy = new / adapter.relative_to(model.resolve())
             else:
                 copy = folders.enter_context(copied(adapter, CONFIG))
-            carry(copy, base, given, dtype)
+            carry(copy, base, given, options.half)
         if (words := new / FOLDER / "adapter").is_dir():
-            carry(words, base, given, dtype)
+            carry(words, base, given, options.half)
 
 
 @contextlib.contextmanager
@@ -102,7 +100,7 @@ def copied(folder: Path, marker: str) -> Iterator[Path]:
         yield copy
 
 
-def carry(folder: Path, base: Base, renewed: Collection[str], dtype: torch.dtype) -> None:
+def carry(folder: Path, base: Base, renewed: Collection[str], half: bool) -> None:
     """Make an adapter one of the base, which differs from its own in the renewed networks alone."""
     config = AdapterConfig.load(folder)
     present = fingerprint(base)
@@ -112,8 +110,8 @@ def carry(folder: Path, base: Base, renewed: Collection[str], dtype: torch.dtype
     card = (folder / CARD).read_bytes() if (folder / CARD).is_file() else None
     if "repos_net" in renewed:
         cast(EmotionalAdaptationModule, adapter.parts["repos_net.volume_eam"]).reset_parameters()
-    for part in adapter.parts.values():
-        nn.Module.to(part, dtype)
+    for name, part in adapter.parts.items():
+        keep_in(half, part, name)
     adapter.save(folder)
     if card is not None:  # it stays as it was
         (folder / CARD).write_bytes(card)
