@@ -6,7 +6,8 @@
 
 First the motion: the warped source picture must look like the driving picture and the flow must carry every landmark.
 Then what is drawn, mouth and eyes, on their patches alone, with the motion as it is; pictures of 512 have all that the
-patches can show. Keypoints are the exact ones with the noise that estimated ones would have.
+patches can show; `--part eyes` renews the eyes alone. Keypoints are the exact ones with the noise that estimated ones
+would have.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,7 +24,8 @@ from torch import Tensor, nn
 from eat_hf import DetailRenderer
 from eat_hf.errors import UserError
 from eat_hf.models.components import load_component
-from eat_hf.models.detail_renderer import Drawing, warp_picture
+from eat_hf.models.detail_renderer import PARTS, Drawing, warp_picture
+from eat_hf.models.eye_decoder import EyePoints
 from eat_hf.models.layers import repeat_per_frame
 from eat_hf.models.patches import sample
 
@@ -39,7 +41,10 @@ FINE = ("lip", "mouth", "lid", "brow", "nose")  # what speech and expressions mo
 MOST_TURNED = 28.0  # degrees
 FITTED = 20_000  # frames that the guide to the teeth is fitted to
 WIDE_OPEN = 0.03  # area of the opening of a mouth from which on frames are drawn as often as any
-RARELY = 0.15  # how often those of shut mouths are
+CHANGED = (
+    0.15  # widths of the eye that lids are off where they mostly are, from which on frames are drawn as often as any
+)
+RARELY = 0.15  # how often others are
 SMALLEST = 200.0  # pixels that are drawn of a patch, below which it counts for less
 
 
@@ -49,14 +54,17 @@ class RendererOptions(LoopOptions):
 
     corpus: str = field(default="corpus", metadata={"help": "Corpus folder."})
     initial: str = field(default="", metadata={"help": "A repos_net folder to start from."})
-    part: Literal["motion", "drawing"] = field(
-        default="drawing", metadata={"help": "What to train: how the portrait moves, or what is drawn."}
+    part: Literal["motion", "drawing", "eyes"] = field(
+        default="drawing", metadata={"help": "What to train: how the portrait moves, what is drawn, or its eyes alone."}
     )
     shared_noise: float = field(default=0.01, metadata={"help": "Keypoint noise that source and driving share."})
     own_noise: float = field(default=0.004, metadata={"help": "Keypoint noise of each by itself."})
     calm_share: float = field(
         default=0.6,
         metadata={"help": "Share of pairs whose source is near neutral and near frontal, as portraits are."},
+    )
+    kept_eyes: float = field(
+        default=0.5, metadata={"help": "Weight of the moved portrait beside the true picture, for eyes that are drawn."}
     )
     evaluation_pairs: int = field(default=96, metadata={"help": "Held-out pairs to measure on."})
 
@@ -66,6 +74,12 @@ def open_mouths(bank: FrameBank, inner_mouth: Sequence[int]) -> np.ndarray:
     x, y = np.moveaxis(bank.labels["keypoints"][:, list(inner_mouth), :2], -1, 0)
     area = np.abs((x * np.roll(y, -1, 1) - y * np.roll(x, -1, 1)).sum(1)) / 2
     return np.clip(area / WIDE_OPEN, RARELY, 1)
+
+
+def changed_eyes(bank: FrameBank, eyes: Sequence[int]) -> np.ndarray:
+    """The same of eyes, from those as far open as most to those that are shut or wide open."""
+    openness = EyePoints.of(torch.from_numpy(bank.labels["keypoints"]), list(eyes)).openness.numpy()
+    return np.clip(np.abs(openness - np.median(openness)).max(1) / CHANGED, RARELY, 1)
 
 
 def draw(
@@ -91,10 +105,18 @@ def noisy(keypoints: Tensor, options: RendererOptions) -> tuple[Tensor, Tensor]:
     return source, driving
 
 
-def drawings_and_targets(drawings: list[Drawing], driving: Tensor) -> Iterator[tuple[str, Drawing, Tensor]]:
-    """The mouth and the eyes, and how they are in the pictures (N, 3, S, S) that shall be drawn."""
-    for name, drawing in zip(("mouth", "eyes"), reversed(drawings), strict=False):
+def drawings_and_targets(drawings: dict[str, Drawing], driving: Tensor) -> Iterator[tuple[str, Drawing, Tensor]]:
+    """What is drawn, by part, and how it is in the pictures (N, 3, S, S) that shall be drawn."""
+    for name, drawing in drawings.items():
         yield name, drawing, sample(repeat_per_frame(driving, len(drawing.mask) // len(driving)), drawing.places)
+
+
+def unlike(drawing: Drawing, target: Tensor) -> tuple[Tensor, Tensor]:
+    """How far what is drawn is off the target (N, 3, h, w) where it shows, in colours and in edges."""
+    area = drawing.mask.sum((1, 2, 3), keepdim=True).clamp_min(SMALLEST)
+    error = drawing.mask * (drawing.drawn - target)
+    edges = error.diff(dim=2).abs().sum((1, 2, 3)) + error.diff(dim=3).abs().sum((1, 2, 3))
+    return (error.abs() / area).sum((1, 2, 3)).mean(), (edges / area.flatten()).mean()
 
 
 class RendererTask(nn.Module):
@@ -103,6 +125,7 @@ class RendererTask(nn.Module):
     def __init__(self, model: DetailRenderer, options: RendererOptions, names: list[str]):
         super().__init__()
         self.model, self.options = model, options
+        self.parts = ("eyes",) if options.part == "eyes" else PARTS
         self.fine = [n for n, name in enumerate(names) if any(part in name for part in FINE)]
         self.visible = torch.tensor([not any(part in name for part in OCCLUDED) for name in names])
 
@@ -128,7 +151,7 @@ class RendererTask(nn.Module):
         return batch
 
     def forward(self, batch: Batch) -> Losses:
-        return self.motion(batch) if self.options.part == "motion" else self.parts(batch)
+        return self.motion(batch) if self.options.part == "motion" else self.drawing(batch)
 
     def flow(self, displacement: Tensor, batch: Batch) -> Tensor:
         keypoints, landmarks = (
@@ -148,22 +171,30 @@ class RendererTask(nn.Module):
             "flow": 4 * self.flow(field.displacement, batch),
         }
 
-    def parts(self, batch: Batch) -> Losses:
+    def drawing(self, batch: Batch) -> Losses:
         """What is drawn, where it shows: colours and edges, per picture, whatever the opening's size."""
-        encoded, driving = self.model.encode(batch["source"]), batch["driving_keypoints"]
+        driving = batch["driving_keypoints"]
+        # nothing that eyes are drawn from is learnt but their own network
+        with torch.set_grad_enabled(self.options.part == "drawing"):
+            encoded = self.model.encode(batch["source"])
         with torch.no_grad():
             motion = self.model.move(batch["source"], batch["source_keypoints"], driving)
         losses = {}
         # the person's own teeth: where the guide would have them, single teeth could not be told apart
         drawings = self.model.draw(
-            encoded, batch["source_keypoints"], driving[:, None], motion=motion, teeth=batch.get("teeth")
+            encoded,
+            batch["source_keypoints"],
+            driving[:, None],
+            motion=motion,
+            teeth=batch.get("teeth"),
+            parts=self.parts,
         )
         for name, drawing, target in drawings_and_targets(drawings, batch["driving"]):
-            area = drawing.mask.sum((1, 2, 3), keepdim=True).clamp_min(SMALLEST)
-            error = drawing.mask * (drawing.drawn - target)
-            losses[name] = (error.abs() / area).sum((1, 2, 3)).mean()
-            edges = error.diff(dim=2).abs().sum((1, 2, 3)) + error.diff(dim=3).abs().sum((1, 2, 3))
-            losses[f"{name}_gradient"] = (edges / area.flatten()).mean()
+            losses[name], losses[f"{name}_gradient"] = unlike(drawing, target)
+            if name == "eyes":
+                # lashes that nobody can foretell would be blurred, if the moved portrait's own had no say
+                colours, edges = unlike(drawing, drawing.moved)
+                losses["eyes_kept"] = self.options.kept_eyes * (colours + edges)
         return losses
 
 
@@ -194,20 +225,19 @@ def evaluate(model: DetailRenderer, bank: FrameBank, pairs: int) -> dict[str, fl
 
 @torch.no_grad()
 def show(model: DetailRenderer, bank: FrameBank, pairs: int = 4) -> dict[str, np.ndarray]:
-    """Held-out pairs from top to bottom: source, driving, its rendering, the warped source side by side; and mouths:
-    as they are, as they are drawn, and moved."""
+    """Held-out pairs from top to bottom: source, driving, its rendering, the warped source side by side; and eyes and
+    mouths: as they are, as they are drawn, and moved."""
     batch = send_to_device(draw(bank, np.random.default_rng(0), 4 * pairs, calm_share=1.0), model.device)
     source, driving = batch["pictures"].unbind(1)
     source_keypoints, moved = batch["keypoints"][:, 0], batch["keypoints"][:, 1:]
     encoded = model.encode(source)
-    name, mouth, target = next(drawings_and_targets(model.draw(encoded, source_keypoints, moved), driving))
-    drawn = mouth.moved + mouth.mask * (mouth.drawn - mouth.moved)
     few = slice(pairs)
     out = model(source[few], source_keypoints[few], moved[few])
-    return {
-        "pairs": picture_grid(source[few], driving[few], out.frames[:, 0], out.warped_picture[:, 0]),
-        name: picture_grid(target, drawn, mouth.moved),
-    }
+    sheets = {"pairs": picture_grid(source[few], driving[few], out.frames[:, 0], out.warped_picture[:, 0])}
+    for name, part, target in drawings_and_targets(model.draw(encoded, source_keypoints, moved), driving):
+        drawn = part.moved + part.mask * (part.drawn - part.moved)
+        sheets[name] = picture_grid(target, drawn, part.moved)
+    return sheets
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -231,10 +261,19 @@ def main(argv: list[str] | None = None) -> None:
     for parameter in model.volume_eam.parameters():
         parameter.requires_grad_(False)  # emotional adaptation comes in stage 2
     for name, parameter in model.named_parameters():
-        moves = name.startswith("dense_motion.")
-        parameter.requires_grad_(parameter.requires_grad and moves == (options.part == "motion"))
+        network = name.partition(".")[0]
+        learns = {
+            "motion": network == "dense_motion",
+            "drawing": network != "dense_motion",
+            "eyes": network == "eye_decoder",
+        }
+        parameter.requires_grad_(parameter.requires_grad and learns[options.part])
     task = RendererTask(model, options, names)
-    wanted = open_mouths(bank, model.config.inner_mouth) if options.part == "drawing" else None
+    wanted = {
+        "motion": lambda: None,
+        "drawing": lambda: open_mouths(bank, model.config.inner_mouth),
+        "eyes": lambda: changed_eyes(bank, model.config.eyes),
+    }[options.part]()
     train(
         task,
         lambda rng, count: task.augment(draw(bank, rng, count, options.calm_share, wanted)),

@@ -127,11 +127,17 @@ def generate(
     def load(device: str | None = None) -> "EATPipeline":
         import torch
 
+        from ..pipeline.precision import is_emulated
+
         pipeline = load_pipeline(model_place).to(getattr(torch, dtype))
         for place in adapter or ():
             pipeline.load_adapter(place)
         if device is not None:
             pipeline.to(device)
+        if pipeline.device.type == "cpu" and is_emulated(pipeline.repos_net.dtype):
+            say(f"eat-hf: this processor has no instructions for {dtype}, which takes longer than float32 here.")
+        if compiled:
+            say("eat-hf: the renderer is compiled with its first frames, which takes a minute or more.")
         return pipeline.compile() if compiled else pipeline
 
     def default(pipeline: "EATPipeline") -> str:

@@ -4,6 +4,7 @@ Named extensions of RePos-Net (`repos_net`) for keypoints that sit on features o
 residuals (`affine_motion`), so texture is copied from the portrait, and only what it cannot show is decoded.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +25,7 @@ from .patches import PatchPlane, polygon_coverage, sample
 from .repos_net import SourceFeatures
 
 SIZE = 256  # of what the networks look at, whatever the portrait's own
+PARTS = "eyes", "mouth"  # of a face that are drawn, in the order they are laid into frames
 
 
 @dataclass
@@ -196,28 +198,59 @@ class DetailRenderer(ModelMixin, ConfigMixin):
         motion: AffineMotion | None = None,
         teeth: Tensor | None = None,
         turned: Tensor | None = None,
-    ) -> list[Drawing]:
-        """What is drawn of every frame: the eyes, if they are, and the mouth. Arguments are those of `render`.
+        parts: Sequence[str] = PARTS,
+    ) -> dict[str, Drawing]:
+        """What is drawn of every frame, by part, in the order it is laid into frames. Arguments are those of `render`.
 
         Args:
             motion: of the frames, if it is known already.
             teeth: points of the arches (N, P, 3), if they are known; else they follow from the keypoints.
             turned: what turning the eyes adds, see `EyeDecoder.turn`, if it is known.
+            parts: what to draw of the eyes, if this renderer does, and the mouth.
         """
         count = driving_keypoints.shape[1]
         driving, own = driving_keypoints.flatten(0, 1).float(), repeat_per_frame(source_keypoints, count).float()
         motion = motion or self._motion(source, own, driving)
         picture = repeat_per_frame(source.picture, count)
-        drawings = []
-        if self.eye_decoder is not None:
-            plane, (maps, where) = self.eye_decoder.plane(driving), self.eye_decoder.maps(own, driving)
-            places = plane.places(eye_decoder.HEIGHT, eye_decoder.WIDTH)
-            where_from = _fetched_from(motion, places.unflatten(0, (-1, 2)).flatten(1, 2))
-            turned = self.eye_decoder.turn(own, driving) if turned is None else turned
-            moved = sample(picture, where_from + turned.movedim(1, -1).unflatten(0, (-1, 2)).flatten(1, 2))
-            moved = moved.unflatten(2, (2, -1)).movedim(2, 1).flatten(0, 1)
-            drawings.append(Drawing(plane, places, moved, self.eye_decoder(moved, maps), where))
+        drawings = {}
+        if "eyes" in parts and self.eye_decoder is not None:
+            drawings["eyes"] = self._draw_eyes(self.eye_decoder, picture, own, driving, motion, turned)
+        if "mouth" in parts:
+            volume = modulate_per_frame(self.volume_eam, source.volume, guidance, count)
+            drawings["mouth"] = self._draw_mouth(volume, picture, own, driving, motion, teeth)
+        return drawings
 
+    def _draw_eyes(
+        self,
+        decoder: EyeDecoder,
+        picture: Tensor,
+        own: Tensor,
+        driving: Tensor,
+        motion: AffineMotion,
+        turned: Tensor | None,
+    ) -> Drawing:
+        """Of N frames: pictures of portraits (N, 3, S, S), their keypoints and those of the frames (N, K, 3)."""
+        plane, (maps, where) = decoder.plane(driving), decoder.maps(own, driving)
+        places = plane.places(eye_decoder.HEIGHT, eye_decoder.WIDTH)
+        fetched = _fetched_from(motion, places.unflatten(0, (-1, 2)).flatten(1, 2)).unflatten(1, (2, -1)).flatten(0, 1)
+        unfolded, closing = decoder.unfold(own, driving)
+        turned = decoder.turn(own, driving) if turned is None else turned
+        fetched = fetched + closing * (unfolded - fetched) + turned.movedim(1, -1)
+        # both patches of a frame from its portrait at once
+        moved = sample(picture, fetched.unflatten(0, (-1, 2)).flatten(1, 2))
+        moved = moved.unflatten(2, (2, -1)).movedim(2, 1).flatten(0, 1)
+        return Drawing(plane, places, moved, decoder(moved, maps), where)
+
+    def _draw_mouth(
+        self,
+        volume: Tensor,
+        picture: Tensor,
+        own: Tensor,
+        driving: Tensor,
+        motion: AffineMotion,
+        teeth: Tensor | None,
+    ) -> Drawing:
+        """As `_draw_eyes`, with the volumes of the frames (N, C, D, H, W)."""
         mouth = self.mouth_decoder
         plane = mouth.plane(driving)
         places = plane.places(mouth_decoder.HEIGHT, mouth_decoder.WIDTH)
@@ -225,12 +258,9 @@ class DetailRenderer(ModelMixin, ConfigMixin):
         moved, opening = sample(picture, where), mouth.opening(driving, places)
         # where the portrait's own mouth is open, it shows teeth or a tongue that may be used
         shown = polygon_coverage(own[:, mouth.inner_mouth, :2], where)
-        volume = modulate_per_frame(self.volume_eam, source.volume, guidance, count)
         features = self._features(volume, motion, plane.places(mouth_decoder.HEIGHT // 4, mouth_decoder.WIDTH // 4))
         teeth = mouth.guide.points(driving) if teeth is None else teeth
-        drawn = mouth(moved, opening, shown, teeth, places, features)
-        drawings.append(Drawing(plane, places, moved, drawn, opening))
-        return drawings
+        return Drawing(plane, places, moved, mouth(moved, opening, shown, teeth, places, features), opening)
 
     @apply_forward_hook
     def render(
@@ -251,10 +281,18 @@ class DetailRenderer(ModelMixin, ConfigMixin):
         clips, count = driving_keypoints.shape[:2]
         own, driving = repeat_per_frame(source_keypoints, count), driving_keypoints.flatten(0, 1)
         motion, picture = self._motion(source, own, driving), repeat_per_frame(source.picture, count)
-        turned = None if self.eye_decoder is None else self.eye_decoder.turn(own.float(), driving.float())
+        turned: Tensor | None = None
+        parts: Sequence[str] = PARTS
+        if self.eye_decoder is not None:
+            turned = self.eye_decoder.turn(own.float(), driving.float())
+            # mostly eyes stay as they are; a GPU would have to be waited for
+            may_look = driving.device.type == "cpu" and not torch.onnx.is_in_onnx_export()
+            if may_look and not self.eye_decoder.changed(own.float(), driving.float()).any():
+                parts = ("mouth",)
         warped = warp_picture(picture, motion.displacement, self._turn_eyes(driving, picture, turned))
         frames = warped
-        for drawing in self.draw(source, source_keypoints, driving_keypoints, guidance, motion, turned=turned):
+        drawings = self.draw(source, source_keypoints, driving_keypoints, guidance, motion, turned=turned, parts=parts)
+        for drawing in drawings.values():
             frames = drawing.paste(frames)
         output = {**motion, "frames": frames, "warped_picture": warped}
         return DetailRendererOutput(**{name: value.unflatten(0, (clips, count)) for name, value in output.items()})

@@ -1,8 +1,8 @@
 """What a portrait does not show of its eyes: lids that close over them, and what opening lids or a turning eye bare.
 
-Moving the picture alone stretches lashes over the eye or leaves smudges. Here the eyes are drawn where they change, and
-stay the portrait's own where they do not. Each eye is a patch of its own, as seen from its outer to its inner corner,
-so that both are drawn alike.
+Moving the picture alone squeezes the iris or stretches lashes over the eye. Here lids that close are unfolded in closed
+form, a network adds what is still missing where eyes change, and where they do not they stay the portrait's own. Each
+eye is a patch of its own, as seen from its outer to its inner corner, so that both are drawn alike.
 """
 
 import math
@@ -74,6 +74,17 @@ class EyePoints:
         return (self.inward(self.gaze) * self.gaze.new_tensor([[1, -1], [-1, -1]])).mean(1)
 
 
+def _looked(before: EyePoints, now: EyePoints) -> Tensor:
+    """How far pupils have moved along each eye's axes, (N, 2, 2) in widths of the eye."""
+    return now.inward(now.gaze) - before.inward(before.gaze)
+
+
+def _around(along: Tensor, height: Tensor) -> Tensor:
+    """1 on an eye and its lids, 0 away from them; places in widths of the eye."""
+    ellipse = (along / 0.72).square() + ((height + 0.04) / 0.42).square()
+    return (4 * (1 - ellipse)).clamp(0, 1)
+
+
 def _times(vectors: Tensor, matrices: Tensor) -> Tensor:
     """vectors (N, 2, ..., 2) times matrices (N, 2, 2, 2), one of each eye."""
     first, second = matrices.reshape(*matrices.shape[:2], *(1,) * (vectors.dim() - 3), 4).split(2, -1)
@@ -96,6 +107,7 @@ class EyeDecoder(CheckpointedBlocks):
     IRIS, WHITE = 0.2, 0.12  # widths of the eye: radius of the iris, and how far the white around it gives way at least
     LID_EDGE = 0.03  # widths of the eye below a lid that do not move
     FARTHEST = 0.078, 0.05  # widths of the eye that an iris moves to a side, and up or down: 11 and 7 degrees
+    LASHES, FOLD = 0.06, 0.25  # widths of the eye beyond a lid's edge that move with it, and that it pulls along
 
     def __init__(self, eyes: tuple[int, ...], channels: int = 24, dilations: tuple[int, ...] = (1, 2, 4, 2, 1)):
         super().__init__()
@@ -105,9 +117,10 @@ class EyeDecoder(CheckpointedBlocks):
             nn.Conv2d(i, o, 3, padding=d, dilation=d) for i, o, d in zip(widths, widths[1:], dilations, strict=False)
         )
         self.to_details = nn.Conv2d(channels, 4 * channels, 3, padding=1)
-        self.to_rgb = nn.Conv2d(channels + 3 + MAPS, 3, 3, padding=1)
-        for parameter in self.to_rgb.parameters():
-            nn.init.zeros_(parameter)  # at first the eyes stay as the picture has them
+        self.to_colour = nn.Conv2d(channels + 3 + MAPS, 4, 3, padding=1)  # a colour and how much of it
+        nn.init.zeros_(self.to_colour.weight)
+        if self.to_colour.bias is not None:
+            self.to_colour.bias.data.copy_(torch.tensor([0.0, 0, 0, -3]))  # at first, eyes hardly change
 
     def plane(self, keypoints: Tensor) -> PatchPlane:
         """The patches on faces with keypoints (N, K, 3): 2N of them, both eyes of a face one after the other."""
@@ -135,18 +148,62 @@ class EyeDecoder(CheckpointedBlocks):
 
         below = [height - own(lid)[..., 1, None, None] * arch for lid in (now.upper, now.lower)]
         pupil = (grid - own(now.pupil)[..., None, None, :]).norm(dim=-1)
-        moved_lids = now.openness - before.openness
-        looked = now.inward(now.gaze) - before.inward(before.gaze)
-        moved_pupil, not_turned = looked.norm(dim=-1), (looked - self._turned(before, now)).norm(dim=-1)
+        moved_pupil = _looked(before, now).norm(dim=-1)
         shape = pupil.shape
         single = [value[..., None, None].expand(shape) for value in (now.openness, before.openness, moved_pupil)]
         maps = torch.stack([*below, along.expand(shape), pupil, *single], 2).flatten(0, 1)
 
-        change = torch.maximum(moved_lids.abs(), not_turned)
-        change = ((change - self.UNCHANGED) / (self.CHANGED - self.UNCHANGED)).clamp(0, 1)
-        ellipse = (along / 0.72).square() + ((height + 0.04) / 0.42).square()
-        where = (4 * (1 - ellipse)).clamp(0, 1) * change[..., None, None]
+        where = _around(along, height) * self._changed(before, now)[..., None, None]
         return maps.clamp(-2, 2), where.flatten(0, 1)[:, None]
+
+    def changed(self, source: Tensor, driving: Tensor) -> Tensor:
+        """(N, 2) in [0, 1] how much of either eye's drawing shows; source, driving: keypoints (N, K, 3)."""
+        return self._changed(EyePoints.of(source, self.eyes), EyePoints.of(driving, self.eyes))
+
+    def _changed(self, before: EyePoints, now: EyePoints) -> Tensor:
+        moved_lids = (now.openness - before.openness).abs()
+        not_turned = (_looked(before, now) - self._turned(before, now)).norm(dim=-1)
+        return self._part(torch.maximum(moved_lids, not_turned))
+
+    def _part(self, change: Tensor) -> Tensor:
+        """How much of what is drawn shows, for changes in widths of the eye."""
+        return ((change - self.UNCHANGED) / (self.CHANGED - self.UNCHANGED)).clamp(0, 1)
+
+    def unfold(self, source: Tensor, driving: Tensor) -> tuple[Tensor, Tensor]:
+        """Where lids that close come from: their edges with the lashes move as they are, the skin between edge and
+        brow, or cheek, stretches, and the eye between them stays and is covered.
+
+        Args:
+            source, driving: keypoints (N, K, 3).
+
+        Returns:
+            (2N, h, w, 2) places in the portraits, and (2N, h, w, 1) in [0, 1] how far they hold: 0 away from the eyes,
+            and where lids do not close.
+        """
+        before, now = EyePoints.of(source, self.eyes), EyePoints.of(driving, self.eyes)
+        grid = pixel_grid(HEIGHT, WIDTH, like=driving) * driving.new_tensor(self.REACH)
+        along, height = grid.unbind(-1)
+        arch = (1 - (2 * along).square()).clamp_min(0)
+        fetched = height
+        for name, side in (("lower", -1), ("upper", 1)):  # where they meet, the upper one is in front
+            was, is_now = (self._lid(eyes, name)[..., None, None] for eyes in (before, now))
+            beyond = side * (is_now * arch - height)  # the edge of the lid
+            ends = side * (is_now * arch - was) + self.FOLD
+            share = 1 - ((beyond - self.LASHES) / (ends - self.LASHES).clamp_min(0.05)).clamp(0, 1)
+            lid = height - (is_now - was) * arch * share
+            fetched = torch.where(beyond > -self.LID_EDGE, lid, fetched)
+        places = torch.stack([along.expand_as(fetched), fetched], -1)
+        places = before.outward(places) * before.width[..., None, None, None]
+        places = places + ((before.outer + before.inner) / 2)[:, :, None, None]
+        closing = self._part(before.openness - now.openness)
+        weight = _around(along, height) * closing[..., None, None]
+        return places.flatten(0, 1), weight.flatten(0, 1)[..., None]
+
+    @staticmethod
+    def _lid(eyes: EyePoints, name: str) -> Tensor:
+        """(N, 2) how far a lid's middle is below the line between the corners, in widths of the eye."""
+        from_middle = getattr(eyes, name) - (eyes.outer + eyes.inner) / 2
+        return eyes.inward(from_middle / eyes.width[..., None])[..., 1]
 
     def _turned(self, before: EyePoints, now: EyePoints) -> Tensor:
         """How far irises move along each eye's axes, (N, 2, 2) in widths of the eye."""
@@ -190,10 +247,10 @@ class EyeDecoder(CheckpointedBlocks):
 
     def forward(self, picture: Tensor, maps: Tensor) -> Tensor:
         """The moved portrait on the patches (2N, 3, h, w), with `maps` for it -> the eyes drawn, (2N, 3, h, w)."""
-        parts = torch.cat([picture, maps], 1).to(self.to_rgb.weight.dtype)
+        parts = torch.cat([picture, maps], 1).to(self.to_colour.weight.dtype)
         x = F.pixel_unshuffle(parts, 2)
         for layer in self.layers:
             x = F.leaky_relu(self._run(layer, x), 0.2)
         x = F.pixel_shuffle(F.leaky_relu(self.to_details(x), 0.2), 2)
-        drawn = self.to_rgb(torch.cat([x, parts], 1)).float()
-        return torch.sigmoid(drawn + torch.logit(picture.clamp(0.02, 0.98)))
+        colour, amount = torch.sigmoid(self.to_colour(torch.cat([x, parts], 1)).float()).split([3, 1], 1)
+        return picture + amount * (colour - picture)

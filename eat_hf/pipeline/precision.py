@@ -1,11 +1,17 @@
 """Which precision the renderer computes in; all else stays in float32, for keypoints do not survive less."""
 
+import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
+
+INSTRUCTIONS = {
+    torch.bfloat16: ("avx512_bf16", "amx_tile"),
+    torch.float16: ("amx_fp16",),
+}  # of x86, as torch calls them
 
 
 def renderer_dtype(asked: Any) -> Any:
@@ -39,3 +45,12 @@ def saved_dtype(folder: Path) -> torch.dtype:
     with safe_open(file, "pt") as stored:
         kinds = (stored.get_slice(name).get_dtype() for name in stored.keys())
         return next({"BF16": torch.bfloat16, "F16": torch.float16}.get(kind, torch.float32) for kind in kinds)
+
+
+def is_emulated(dtype: torch.dtype) -> bool:
+    """Whether this x86 processor lacks instructions for a precision, and takes longer in it than in float32; False
+    where nobody can tell."""
+    if dtype not in INSTRUCTIONS or platform.machine() not in ("x86_64", "AMD64"):
+        return False
+    known = [getattr(torch.cpu, f"_is_{name}_supported", None) for name in INSTRUCTIONS[dtype]]
+    return None not in known and not any(has() for has in known if has)

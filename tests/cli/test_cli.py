@@ -20,6 +20,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from tiny_voice_emotion import save_classifier
 
+from eat_hf import EATPipeline
 from eat_hf.adapters.emotion_adapter import EmotionAdapter
 from eat_hf.cli import main as cli
 from eat_hf.inputs.head_motion import TRACKS
@@ -86,6 +87,19 @@ def test_generate_writes_a_video_of_the_recordings_length(tiny_model, portrait_f
         video, sound = container.streams.video[0], container.streams.audio[0]
         assert (video.frames, video.width, video.height) == (8, 512, 512) and sound.rate == 24000
     assert os.listdir(tmp_path) == ["out.mp4"]
+
+
+def test_generate_says_what_takes_long(in_process, tiny_model, portrait_file, recording_file, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: False)
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr(EATPipeline, "compile", lambda pipeline: pipeline)  # nothing to wait for
+    monkeypatch.setattr(EATPipeline, "stream", lambda *_, **__: sys.exit("it begins"))
+    files = "--image", portrait_file, "--audio", recording_file, "--model", tiny_model, "-o", tmp_path / "out.mp4"
+    _, _, err = in_process("generate", *files, "--dtype", "bfloat16", "--compile")
+    assert "no instructions for bfloat16" in err and "compiled with its first frames" in err
+    _, _, err = in_process("generate", *files)
+    assert "instructions" not in err and "compiled" not in err
 
 
 def test_generate_follows_the_voice(in_process, tiny_model, portrait_file, recording_file, tmp_path):

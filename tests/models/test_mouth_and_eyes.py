@@ -121,9 +121,42 @@ def test_turning_eyes_do_not_fold_the_picture_and_stay_in_it(gaze):
 def test_a_fresh_decoder_keeps_the_eyes():
     decoder = EyeDecoder(EYES)
     picture = 0.1 + 0.8 * torch.rand(2, 3, HEIGHT, WIDTH)
-    torch.testing.assert_close(decoder(picture, decoder.maps(face(), face(0.0))[0]), picture)
-    torch.nn.init.normal_(decoder.to_rgb.weight)
-    assert (decoder(picture, decoder.maps(face(), face(0.0))[0]) - picture).abs().mean() > 0.02
+    maps = decoder.maps(face(), face(0.0))[0]
+    assert (decoder(picture, maps) - picture).abs().max() < 0.03
+    torch.nn.init.normal_(decoder.to_colour.weight)
+    assert (decoder(picture, maps) - picture).abs().mean() > 0.02
+
+
+def test_colours_that_eyes_are_drawn_in_are_bounded_whatever_the_portrait():
+    """Dark lashes of photographs once became orange: what was added to each channel knew no bounds."""
+    decoder = EyeDecoder(EYES)
+    torch.nn.init.normal_(decoder.to_colour.weight, std=10)
+    picture = torch.rand(2, 3, HEIGHT, WIDTH) * 3 - 1
+    drawn = decoder(picture, decoder.maps(face(), face(0.0))[0])
+    low, high = picture.clamp(max=0), picture.clamp(min=1)
+    assert (drawn >= low - 1e-5).all() and (drawn <= high + 1e-5).all()
+
+
+def test_lids_that_close_move_with_their_lashes_over_the_eye():
+    decoder, width = EyeDecoder(EYES), 0.3
+    before, now = face(0.3), face(0.3)
+    now[:, [4, 5], 1] = 0.0  # upper lids come down to the middle
+    places, weight = decoder.unfold(before, now)
+    assert places.shape == (2, HEIGHT, WIDTH, 2)
+    here = decoder.plane(now).places(HEIGHT, WIDTH)
+    shift = (places - here)[:, :, WIDTH // 2, 1] / width  # in the middle of each eye
+    height = here[:, :, WIDTH // 2, 1] / width
+    upper = before[0, 4, 1] / width
+    for eye in range(2):
+        lid = (height[eye] < 0) & (height[eye] > -0.05)
+        assert torch.allclose(shift[eye][lid], upper.expand(int(lid.sum())), atol=0.01)
+        still = (height[eye] > 0.04) | (height[eye] < upper - EyeDecoder.FOLD)
+        assert still.any() and shift[eye][still].abs().max() < 1e-5
+        fetched = (height[eye] + shift[eye])[height[eye] < 0]
+        assert (fetched.diff() > 0).all()  # nothing is folded or shown twice
+    assert weight.max() == 1 and weight[:, 0].max() == 0
+    for other in (before, face(0.4)):  # nothing closes
+        assert not decoder.unfold(before, other)[1].any()
 
 
 def test_only_the_eye_that_winks_is_drawn():
@@ -168,7 +201,7 @@ def test_the_mouth_patch_turns_with_the_head(guide):
 def test_a_renderer_with_both_learns_and_runs(train):
     torch.manual_seed(0)
     model = DetailRenderer(**DETAIL, eyes=EYES).train(train)
-    torch.nn.init.normal_(model.eye_decoder.to_rgb.weight)
+    torch.nn.init.normal_(model.eye_decoder.to_colour.weight)
     keypoints, points = heads(40)
     model.mouth_decoder.guide.fit(keypoints * 0.5, points * 0.5)
     picture = torch.rand(2, 3, 256, 256)

@@ -120,7 +120,7 @@ def test_nothing_is_drawn_beside_the_opening_of_the_mouth():
 def test_a_larger_portrait_gives_the_same_frames_larger():
     """Networks look at 256 pixels; what is moved and drawn has the portrait's own density."""
     model = build(DETAIL | dict(eyes=tuple(range(10))))
-    torch.nn.init.normal_(model.eye_decoder.to_rgb.weight)
+    torch.nn.init.normal_(model.eye_decoder.to_colour.weight)
     pictures, source, driving, guidance = clips(1, 2, 256)
     pictures = torch.nn.functional.avg_pool2d(pictures, 9, 1, 4)
     driving = source[:, None] + 0.3 * (driving - source[:, None])

@@ -71,8 +71,8 @@ def test_losses_know_better_from_worse():
     assert weight.max() > 5 and weight[0, 0, 0, 0] == pytest.approx(1)
 
 
-@pytest.mark.parametrize("part", ["motion", "drawing"])
-def test_the_renderer_learns_one_half_at_a_time(part):
+@pytest.mark.parametrize("part", ["motion", "drawing", "eyes"])
+def test_the_renderer_learns_one_part_at_a_time(part):
     torch.manual_seed(0)
     lips = [5, 6, 7, 8]
     model = DetailRenderer(**DETAIL, eyes=tuple(range(10))).train()
@@ -88,12 +88,14 @@ def test_the_renderer_learns_one_half_at_a_time(part):
     }
     losses = task(task.augment(pairs))
     assert all(loss.isfinite() and loss > 0 for loss in losses.values())
-    expected = {"motion": {"warp", "flow"}, "drawing": {"mouth", "mouth_gradient", "eyes", "eyes_gradient"}}
+    eyes = {"eyes", "eyes_gradient", "eyes_kept"}
+    expected = {"motion": {"warp", "flow"}, "drawing": {"mouth", "mouth_gradient"} | eyes, "eyes": eyes}
     assert losses.keys() == expected[part]
     sum(losses.values()).backward()
     learning = {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
-    drawn = {"stem", "downs", "to_volume", "flatten", "mouth_decoder", "eye_decoder"}
-    assert learning == ({"dense_motion"} if part == "motion" else drawn)
+    mouth = {"stem", "downs", "to_volume", "flatten", "mouth_decoder"}
+    networks = {"motion": {"dense_motion"}, "drawing": mouth | {"eye_decoder"}, "eyes": {"eye_decoder"}}
+    assert learning == networks[part]
 
 
 def clip_of(emotion, left, right):

@@ -45,6 +45,7 @@ class SyncOptions(LoopOptions):
     split: str | None = field(default=None, metadata={"help": "Split of it; all clips by default."})
     network: Literal["judge", "expert"] = field(default="judge", metadata={"help": "Which of the two."})
     unit_weight: float = field(default=1.0, metadata={"help": "Of the squared error of mouth units, 0 without."})
+    initial: str | None = field(default=None, metadata={"help": "Folder of a network to start from."})
     windows: int = field(default=16, metadata={"help": "Windows of a clip that are told from each other (judge)."})
 
 
@@ -246,11 +247,9 @@ class ExpertTask(nn.Module):
 def main(argv: list[str] | None = None) -> None:
     options, recipe = parse_options(SyncOptions, "sync", argv)
     torch.manual_seed(options.seed)
-    if options.network == "judge":
-        task: JudgeTask | ExpertTask = JudgeTask(options, SyncNet(**recipe.components["syncnet"]))
-    else:
-        task = ExpertTask(options, SyncExpert(**recipe.components["sync_expert"]))
-    folder = {"judge": "syncnet", "expert": "sync_expert"}[options.network]
+    network, folder = {"judge": (SyncNet, "syncnet"), "expert": (SyncExpert, "sync_expert")}[options.network]
+    model = network.from_pretrained(options.initial) if options.initial else network(**recipe.components[folder])
+    task = JudgeTask(options, model) if isinstance(model, SyncNet) else ExpertTask(options, model)
     train(task, task.draw, options, {folder: task.model}, task.evaluate)
 
 
