@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ..media.files import unfinished_file
 from ..serving.turns import give_way
 from .studio import PREVIEW_EVERY, Made
 
@@ -62,7 +63,8 @@ class Kept:
             if made.video is not None:
                 path = Path(self._folder.name, hashlib.sha256(key.encode()).hexdigest()[:16], name)
                 path.parent.mkdir(exist_ok=True)
-                path.write_bytes(made.video.read_bytes())
+                with unfinished_file(path) as part:  # two may make it at once, and a third be reading it
+                    part.write_bytes(made.video.read_bytes())
                 with self._changing:
                     self._videos[key] = path
                     if len(self._videos) > MOST:

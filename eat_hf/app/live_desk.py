@@ -14,7 +14,16 @@ from starlette.websockets import WebSocket
 
 from ..pipeline.live import LiveSession
 from ..serving.limits import Limits
-from ..serving.live_socket import Places, Refused, SoundFormat, attend, first_message, mistakes_told
+from ..serving.live_socket import (
+    Places,
+    Refused,
+    SoundFormat,
+    address_of,
+    arrivals,
+    attend,
+    first_message,
+    mistakes_told,
+)
 
 PATH = "/live"
 WAITING_SECONDS = 60.0  # in which who was admitted must begin
@@ -42,6 +51,7 @@ class LiveDesk:
             "All places are taken for the moment; try again in some minutes.",
             "You have other live sessions open; close one of them.",
         )
+        self._arriving = arrivals()
         self._changing = threading.Lock()
         self._admitted: OrderedDict[str, Admitted] = OrderedDict()
 
@@ -73,9 +83,9 @@ class LiveDesk:
             return
         await socket.accept()
         async with mistakes_told(socket):
-            given = await first_message(socket)
+            given = await first_message(socket, self._arriving)
             admitted = self._take(given.get("token"))
-            with self._places.one(socket.client.host if socket.client else ""):
+            with self._places.one(address_of(socket)):
                 sound = SoundFormat.of(given)
                 session = await run_in_threadpool(admitted.begin)
                 await attend(socket, session, sound, self.limits)

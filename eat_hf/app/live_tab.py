@@ -7,6 +7,7 @@ import gradio as gr
 from ..inputs.emotions import MAX_INTENSITY
 from ..inputs.faces import SIZE
 from ..pipeline.arguments import DEFAULT_SIZE, ClipOptions
+from ..pipeline.live import LiveSession
 from .components import PRIVATE, any_name
 from .inputs import Inputs, emotion_choices
 from .result import Result
@@ -47,10 +48,15 @@ def live_tab(studio: Studio, inputs: Inputs, result: Result) -> None:
 
     def admit(session: Session, portrait: str | None, emotion: str, intensity: float, size: str) -> str:
         """A token for the WebSocket."""
-        image = studio.limits.read_portrait(portrait)
+        studio.limits.read_portrait(portrait)
         studio.track(session, emotion, intensity)
         options = ClipOptions(emotion, float(intensity), size=int(size))
-        return studio.live.admit(lambda: studio.begin_live(session, image, options))
+
+        def begin() -> LiveSession:
+            # read anew: a hundred may be admitted and never begin, whose pictures would take gigabytes
+            return studio.begin_live(session, studio.limits.read_portrait(portrait), options)
+
+        return studio.live.admit(begin)
 
     settings = [inputs.session, inputs.portrait, emotion, intensity, size]
     start.click(admit, settings, token, **PRIVATE).success(

@@ -37,6 +37,8 @@ from ..serving.live_socket import (
     Places,
     Refused,
     SoundFormat,
+    address_of,
+    arrivals,
     attend,
     check_words,
     first_message,
@@ -53,6 +55,7 @@ from .metrics import Metrics
 MOTIONS = ("natural", "still")  # without files of the server's
 OPEN = ("/health", "/docs", "/openapi.json")  # without a key
 AMOUNTS = ("head_amount", "blinks", "gaze")  # of motion
+UPLOADS = 32  # requests whose files are still coming
 LIVE_FIELDS = ("image", "emotion", "intensity", "emotion_text", "size", "head_motion", "seed", "paste_back", "face")
 DESCRIPTION = f"""Talking, emotional videos of one portrait and a voice.
 
@@ -81,7 +84,8 @@ class Door:
 
     def __init__(self, app: ASGIApp, service: "Service"):
         self.app, self._service = app, service
-        self.most, self._metrics = service.limits.upload_megabytes * 1_000_000, service.metrics
+        self.most, self.seconds = service.limits.upload_megabytes * 1_000_000, service.limits.upload_seconds
+        self._metrics = service.metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -89,32 +93,47 @@ class Door:
             return
         headers = dict(scope["headers"])
         length = headers.get(b"content-length", b"0")
-        read, too_large, status = 0, not length.isdigit() or int(length) > self.most, 0
+        too_large = Refused(413, f"A request has up to {self.most // 1_000_000} MB here, all its files together.")
+        late = Refused(408, f"A request takes up to {self.seconds:g} s to arrive here; send smaller files.")
+        read, refusal, status = 0, None if length.isdigit() and int(length) <= self.most else too_large, 0
+        until = asyncio.get_running_loop().time() + self.seconds
 
         async def counted() -> Message:
-            nonlocal read, too_large
-            message = await receive()
+            nonlocal read, refusal
+            try:
+                async with asyncio.timeout_at(None if arrived else until):
+                    message = await receive()
+            except TimeoutError:
+                refusal = late
+                raise refusal from None
             read += len(message.get("body", b""))
             if read > self.most:
-                too_large = True
-                raise Refused(413, self._sentence)
+                refusal = too_large
+                raise refusal
+            if not message.get("more_body", False):
+                arrived.append(True)
+                arriving.close()
             return message
 
         async def answer(message: Message) -> None:
             nonlocal status
-            if too_large and status in (0, 413):  # whatever the app makes of a body that breaks off
+            if refusal is not None and status in (0, refusal.status):  # whatever the app makes of a body cut off
                 if status == 0:
-                    status = 413
-                    await JSONResponse({"detail": self._sentence}, status)(scope, receive, send)
+                    status = refusal.status
+                    await JSONResponse({"detail": refusal.sentence}, status)(scope, receive, send)
                 return
             status = message.get("status", status)
             await send(message)
 
+        arrived: list[bool] = []
+        arriving = contextlib.ExitStack()
         try:
             if scope["path"] not in OPEN:
                 self._service.check_key(_bearer(headers.get(b"authorization", b"").decode("latin1")))
-            if too_large:
-                raise Refused(413, self._sentence)
+            if refusal is not None:
+                raise refusal
+            if scope["method"] not in ("GET", "HEAD"):
+                arriving.enter_context(self._service.uploads.one(address_of(Request(scope))))
             await self.app(scope, counted, answer)
         except Refused as error:
             if status:
@@ -122,12 +141,9 @@ class Door:
             status = error.status
             await JSONResponse({"detail": error.sentence}, status)(scope, receive, send)
         finally:
+            arriving.close()
             route = getattr(scope.get("route"), "path", "other")
             self._metrics.requests.labels(route, status or 500).inc()
-
-    @property
-    def _sentence(self) -> str:
-        return f"A request has up to {self.most // 1_000_000} MB here, all its files together."
 
 
 class Service:
@@ -144,13 +160,15 @@ class Service:
         self._watch, self._turns = Watch(), Turns(1 if pipe.device.type == "cuda" else 2)
         busy = "The server is busy; try again in a moment."
         many = "Too many of your requests are under way; let some of them finish first."
+        self.uploads = Places(UPLOADS, limits.address_under_way, busy, many)
         self.videos = Places(limits.under_way, limits.address_under_way, busy, many)
+        self._arriving = arrivals()
         self.live = Places(limits.live_sessions, limits.address_live_sessions, busy, many)
 
     def check_key(self, given: Any) -> None:
         """Raise Refused for a key that is not the one."""
-        known = given if isinstance(given, str) else ""
-        if self._key is not None and not secrets.compare_digest(known.encode(), self._key.encode()):
+        known = given.encode(errors="surrogatepass") if isinstance(given, str) else b""
+        if self._key is not None and not secrets.compare_digest(known, self._key.encode()):
             raise Refused(401, "This server needs a key: send it as the header Authorization: Bearer KEY.")
 
     # Videos ----------------------------------------------------------------------------------------------------------
@@ -206,8 +224,8 @@ class Service:
 
     async def talk(self, socket: WebSocket) -> None:
         """A live session from its description to its end; raises as `attend`."""
-        address = socket.client.host if socket.client else ""
-        given = await first_message(socket)
+        address = address_of(socket)
+        given = await first_message(socket, self._arriving)
         self.check_key(_bearer(socket.headers.get("authorization")) or given.get("key"))
         with self.live.one(address), self.metrics.live_sessions.track_inprogress():
             sound = SoundFormat.of(given)
@@ -229,6 +247,8 @@ class Service:
         if "seed" in options:
             options["generator"] = options.pop("seed")
         _check_motion(options.get("head_motion", MOTIONS[0]))
+        if not isinstance(options.get("paste_back", False), bool):
+            raise UserError(f"paste_back is true or false, not {shown(options['paste_back'])}.")
         check_words(options, self.limits)
         try:
             picture = base64.b64decode(given.get("image") or "", validate=True)
@@ -238,6 +258,29 @@ class Service:
             (Path(folder) / "portrait").write_bytes(picture)
             portrait = self.limits.read_portrait(str(Path(folder) / "portrait"))
         return self.pipe.live(portrait, options=ClipOptions(**options))
+
+
+class Frames(StreamingResponse):
+    """Parts of a multipart answer as they are made; the work ends and its place is free however the sending ends, also
+    if it never began because the client had left.
+    """
+
+    def __init__(self, first: bytes, parts: Iterator[bytes], left: threading.Event, kept: contextlib.ExitStack):
+        super().__init__(self._sent(first, parts), media_type="multipart/x-mixed-replace; boundary=frame")
+        self._left, self._kept = left, kept
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._kept:
+            try:
+                await super().__call__(scope, receive, send)
+            finally:
+                self._left.set()  # and so the work ends, wherever it is
+
+    @staticmethod
+    async def _sent(first: bytes, parts: Iterator[bytes]) -> AsyncIterator[bytes]:
+        yield first
+        while part := await run_in_threadpool(next, parts, b""):
+            yield part
 
 
 def build_service(pipe: EATPipeline, limits: Limits | None = None, key: str | None = None) -> FastAPI:
@@ -330,7 +373,7 @@ def build_service(pipe: EATPipeline, limits: Limits | None = None, key: str | No
             "face": face,
             "paste_back": paste_back,
         }
-        address = request.client.host if request.client else ""
+        address = address_of(request)
         with contextlib.ExitStack() as leaving:
             leaving.enter_context(service.videos.one(address))
             leaving.enter_context(service.metrics.under_way.track_inprogress())
@@ -339,15 +382,12 @@ def build_service(pipe: EATPipeline, limits: Limits | None = None, key: str | No
                 await run_in_threadpool(_keep, upload, folder / name)
             left = threading.Event()
             given = folder, left.is_set, ((address,), (address, id(request)), (id(request),)), settings
-            if output == "frames":
-                parts = service.pictures(*given)
-                first = await run_in_threadpool(next, parts)  # what is wrong shows before the answer begins
-                kept = leaving.pop_all()
-                return StreamingResponse(
-                    _sent(first, parts, left, kept), media_type="multipart/x-mixed-replace; boundary=frame"
-                )
             looking = asyncio.create_task(_until_left(request, left))
             try:
+                if output == "frames":
+                    parts = service.pictures(*given)
+                    first = await run_in_threadpool(next, parts)  # what is wrong shows before the answer begins
+                    return Frames(first, parts, left, leaving.pop_all())
                 path = await run_in_threadpool(service.write, *given)
                 video = await run_in_threadpool(path.read_bytes)
             finally:
@@ -364,8 +404,9 @@ def build_service(pipe: EATPipeline, limits: Limits | None = None, key: str | No
 
 
 def _bearer(header: str | None) -> str | None:
+    """The key of a header, whose bytes are UTF-8 and came as Latin-1."""
     kind, _, key = (header or "").partition(" ")
-    return key.strip() if kind.lower() == "bearer" else None
+    return key.strip().encode("latin1").decode(errors="replace") if kind.lower() == "bearer" else None
 
 
 def _check_motion(motion: Any) -> None:
@@ -382,15 +423,3 @@ async def _until_left(request: Request, left: threading.Event) -> None:
     while not await request.is_disconnected():
         await asyncio.sleep(0.2)
     left.set()
-
-
-async def _sent(
-    first: bytes, parts: Iterator[bytes], left: threading.Event, kept: contextlib.ExitStack
-) -> AsyncIterator[bytes]:
-    try:
-        yield first
-        while part := await run_in_threadpool(next, parts, b""):
-            yield part
-    finally:
-        left.set()  # and so the work ends, wherever it is
-        kept.close()

@@ -42,7 +42,7 @@ class Limits:
     page_seconds: of what the page asks for on its own, such as drawing the voice.
     video_seconds: of work on a video of the service.
     live_sessions: at a time; address_live_sessions: of one address.
-    live_seconds: that a live session lasts at most.
+    live_seconds: that a live session lasts at most; live_quiet_seconds: that its client may send nothing.
     live_backlog: seconds of live sound that may wait; the next is not read before there is room.
     """
 
@@ -98,6 +98,7 @@ class Limits:
     live_sessions: int = 4
     address_live_sessions: int = 2
     live_seconds: float = 1800
+    live_quiet_seconds: float = 60
     live_backlog: float = 5
 
     def describe(self) -> str:

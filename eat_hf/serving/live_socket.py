@@ -16,6 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocket
 from starlette.websockets import WebSocketDisconnect as Disconnect
 
@@ -29,6 +30,7 @@ from .telling import masked, told
 
 QUALITY = 90  # of JPEG
 FIRST_SECONDS = 30.0  # until a session must have been described
+ARRIVING = 16, 4  # sessions that are not described yet: all; of one address
 SEND_SECONDS = 20.0  # in which a client must take a frame
 HEADER = struct.Struct("<III")  # of a frame: its number, frames dropped until then, milliseconds of delay
 STRANGE = "Something went wrong on the server; it has been noted in the log."
@@ -94,7 +96,7 @@ class SoundFormat:
         rate, channels = given.get("sampling_rate"), given.get("channels", 1)
         if not isinstance(rate, int) or not SAMPLING_RATES[0] <= rate <= SAMPLING_RATES[1]:
             raise UserError(f"sampling_rate is a whole number of Hz, such as 16000, not {shown(rate)}.")
-        if channels not in (1, 2):
+        if not isinstance(channels, int) or isinstance(channels, bool) or channels not in (1, 2):
             raise UserError(f"channels is 1 or 2, not {shown(channels)}.")
         return cls(rate, channels)
 
@@ -109,16 +111,27 @@ class SoundFormat:
         return np.frombuffer(message, "<i2").reshape(-1, self.channels).T.astype(np.int16)
 
 
-async def first_message(socket: WebSocket) -> dict[str, Any]:
+def arrivals() -> Places:
+    """Places of those who have not said yet what they want: what they send, however large, waits in memory."""
+    return Places(
+        *ARRIVING,
+        "Too many are about to begin a live session; try again in a moment.",
+        "You have other live sessions that are about to begin; describe them first.",
+    )
+
+
+async def first_message(socket: WebSocket, arriving: Places) -> dict[str, Any]:
     """What describes the session.
 
     Raises:
         UserError: it is no JSON object, or does not come.
+        Refused: too many are arriving.
         Disconnect: the client has left.
     """
     try:
-        async with asyncio.timeout(FIRST_SECONDS):
-            message = await socket.receive()
+        with arriving.one(address_of(socket)):
+            async with asyncio.timeout(FIRST_SECONDS):
+                message = await socket.receive()
     except TimeoutError:
         raise UserError("The first message, which describes the session, did not come in time.") from None
     if message["type"] == "websocket.disconnect":
@@ -143,7 +156,8 @@ async def attend(
         Disconnect: the client has left.
     """
     height, width = session.size
-    await socket.send_json({"type": "ready", "latency": session.latency, "fps": FPS, "width": width, "height": height})
+    ready = {"type": "ready", "latency": session.latency, "fps": FPS, "width": width, "height": height}
+    await _send(socket, ready)
     loop = asyncio.get_running_loop()
 
     def show(frame: LiveFrame) -> None:
@@ -182,7 +196,12 @@ async def _read(socket: WebSocket, stream: LiveStream, sound: SoundFormat, limit
     """Sound and wishes, until the client says that it is over."""
     ends = time.monotonic() + limits.live_seconds
     while True:
-        message = await socket.receive()
+        try:
+            async with asyncio.timeout(limits.live_quiet_seconds):
+                message = await socket.receive()
+        except TimeoutError:
+            quiet = f"Nothing came for {limits.live_quiet_seconds:g} s, so this live session is over"
+            raise UserError(f"{quiet}; begin another one.") from None
         if message["type"] == "websocket.disconnect":
             raise Disconnect
         if time.monotonic() > ends:
@@ -203,7 +222,20 @@ async def _read(socket: WebSocket, stream: LiveStream, sound: SoundFormat, limit
         wishes = {name: wish.get(name) for name in ("emotion", "intensity", "emotion_text")}
         check_words(wishes, limits)
         moment = await run_in_threadpool(stream.session.set, **wishes)
-        await socket.send_json({"type": "set", "time": moment})
+        await _send(socket, {"type": "set", "time": moment})
+
+
+async def _send(socket: WebSocket, message: dict[str, Any]) -> None:
+    """Raises Disconnect where the client has left meanwhile, which some servers tell in another way."""
+    try:
+        await socket.send_json(message)
+    except RuntimeError:
+        raise Disconnect from None
+
+
+def address_of(connection: HTTPConnection) -> str:
+    """Of a client."""
+    return connection.client.host if connection.client else ""
 
 
 def check_words(wishes: dict[str, Any], limits: Limits) -> None:

@@ -1,5 +1,6 @@
 """The service, as clients meet it: a process that answers over HTTP and WebSocket."""
 
+import asyncio
 import base64
 import contextlib
 import io
@@ -14,6 +15,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import httpx
@@ -24,16 +26,21 @@ from conftest import voice
 from PIL import Image
 
 from eat_hf.constants import FPS
+from eat_hf.errors import UserError
 from eat_hf.media.videos import read_video
 
 pytest.importorskip("prometheus_client", reason="the service needs the extra eat_hf[serve]")
+from starlette.responses import JSONResponse  # noqa: E402
 from websockets.exceptions import ConnectionClosed  # noqa: E402
 from websockets.sync.client import connect  # noqa: E402
 
-from eat_hf.serving.live_socket import HEADER  # noqa: E402
+from eat_hf.service.metrics import Metrics  # noqa: E402
+from eat_hf.service.server import Door, Frames  # noqa: E402
+from eat_hf.serving.limits import Limits  # noqa: E402
+from eat_hf.serving.live_socket import ARRIVING, HEADER, Places, SoundFormat, _read  # noqa: E402
 from eat_hf.serving.live_stream import AT_ONCE, LiveStream  # noqa: E402
 
-KEY = "a key of some length"
+KEY = "a key of söme length"
 SERVER = Path(__file__).parents[1] / "service_server.py"
 RATE = 16_000
 
@@ -92,7 +99,7 @@ def wav(sound):
 
 @pytest.fixture(scope="module")
 def client(port):
-    headers = {"Authorization": f"Bearer {KEY}"}
+    headers = {"Authorization": f"Bearer {KEY}".encode()}
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=600) as client:
         yield client
 
@@ -181,10 +188,13 @@ def test_two_talk_at_once_and_a_third_is_told_to_wait(port, picture, sound, call
     [
         ({"key": "another"}, "key"),
         ({"key": 5}, "key"),
+        ({"key": "\ud800"}, "key"),
         ({"image": "???"}, "base64"),
         ({"image": base64.b64encode(b"no picture").decode()}, "picture|portrait"),
         ({"sampling_rate": 3}, "sampling_rate"),
         ({"channels": 3}, "channels"),
+        ({"channels": 1.0}, "channels"),
+        ({"paste_back": "no"}, "paste_back"),
         ({"emotion": "joy"}, "joy"),
         ({"emotion": 5}, "emotion"),
         ({"head_motion": "/etc/passwd"}, "natural or still"),
@@ -207,6 +217,14 @@ def test_mistakes_within_a_live_session_end_it(port, picture):
             assert first["type"] == "ready"
             live.send(wrong)
             assert json.loads(live.recv(600))["type"] == "error"
+
+
+def test_who_describes_no_session_keeps_few_places(port):
+    with contextlib.ExitStack() as silent:
+        for _ in range(ARRIVING[1]):
+            silent.enter_context(connect(f"ws://127.0.0.1:{port}/v1/live", open_timeout=600))
+        with connect(f"ws://127.0.0.1:{port}/v1/live", open_timeout=600) as one_more:
+            assert "about to begin" in json.loads(one_more.recv(600))["detail"]
 
 
 def test_mistakes_of_a_video_are_one_sentence(client, picture, wav):
@@ -264,7 +282,74 @@ def test_killed_midway_it_comes_back(live_model, picture, sound):
             assert process.wait(600) in (-signal.SIGKILL, -signal.SIGTERM, 0, 128 + signal.SIGTERM)
 
 
-# The stream, without a server
+# The stream, and the door, without a server
+
+
+async def never():
+    await asyncio.Event().wait()
+
+
+def test_a_live_session_in_which_nothing_comes_is_over():
+    limits = Limits(live_quiet_seconds=0.05)
+    with pytest.raises(UserError, match="Nothing came for 0.05 s"):
+        asyncio.run(_read(SimpleNamespace(receive=never), None, SoundFormat(RATE, 1), limits))
+
+
+def test_frames_that_nobody_takes_free_their_place():
+    """The client had left before the first of them was sent."""
+    places, kept, left = Places(1, 1, "full", "many"), contextlib.ExitStack(), threading.Event()
+    kept.enter_context(places.one("an address"))
+
+    async def gone():
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        pass
+
+    frames = Frames(b"a frame", iter(()), left, kept)
+    asyncio.run(frames({"type": "http"}, gone, send))
+    assert left.is_set()
+    with places.one("an address"):
+        pass
+
+
+def test_bodies_arrive_in_time_and_few_at_once():
+    service = SimpleNamespace(
+        limits=Limits(upload_seconds=0.3), metrics=Metrics(), check_key=lambda key: None,
+        uploads=Places(1, 1, "full", "many"),
+    )  # fmt: skip
+    scope = {"type": "http", "method": "POST", "path": "/v1/videos", "headers": [], "client": ("an address", 1)}
+
+    async def app(scope, receive, send):
+        while (await receive())["more_body"]:
+            pass
+        assert (await receive())["type"] == "http.disconnect"
+        await JSONResponse({})(scope, receive, send)
+
+    async def ask(receive):
+        answers = []
+
+        async def send(message):
+            answers.append(message)
+
+        await Door(app, service)(scope, receive, send)
+        return answers[0]["status"]
+
+    def body(*pieces, pause=0.0):
+        messages = [{"type": "http.request", "body": piece, "more_body": piece != b""} for piece in pieces]
+
+        async def receive():
+            await asyncio.sleep(pause)
+            return messages.pop(0) if messages else {"type": "http.disconnect"}
+
+        return receive
+
+    async def visit():
+        at_once = await asyncio.gather(ask(never), ask(body(b"a", b"")))
+        # what follows the body, such as waiting for the client to leave, has no limit of time, and no place
+        return *at_once, await ask(body(b"a", b"b", b"", pause=0.15)), await ask(body(b"a", b"", pause=0.14))
+
+    assert asyncio.run(visit()) == (408, 429, 408, 200)
 
 
 class Watched:

@@ -56,7 +56,10 @@ def pack(corpus: Corpus, output: Path, most: int) -> int:
     lines = []
     for number, clips in enumerate(tqdm(shards, "pack", disable=None)):
         name = f"{number:06d}.tar"
-        with whole_file(output / name) as part, tarfile.open(part, "w", format=tarfile.USTAR_FORMAT) as tar:
+        with (
+            whole_file(output / name) as part,
+            tarfile.open(part, "w", format=tarfile.USTAR_FORMAT, dereference=True) as tar,
+        ):
             for clip in clips:
                 packed = {}
                 for kind in FILES:
