@@ -209,6 +209,11 @@ def checked_request(body: bytes, path: str, limits: Limits, is_event: Callable[[
     number = found.get("fn_index")
     if number is not None and not is_event(number):
         raise UserError(f"There is no event {shown(number)}.")
+    happened = found.get("event_data")
+    if happened is not None:
+        if not isinstance(happened, dict):
+            raise UserError(f"event_data of a request cannot be {shown(happened)}.")
+        found["event_data"] = {"index": None, "value": None, **happened}  # which Gradio takes for granted
     return json.dumps({name: found[name] for name in (*KEYS, "data", "event_data") if name in found}).encode()
 
 

@@ -115,7 +115,7 @@ def welcome(demo: gr.Blocks, studio: Studio, inputs: Inputs, result: Result, tab
 
     def choose(chosen: gr.SelectData):
         names = studio.pipe.emotion_mapper.config.emotions
-        if not isinstance(chosen.index, int) or not 0 <= chosen.index < len(names):
+        if not isinstance(chosen.index, int) or isinstance(chosen.index, bool) or not 0 <= chosen.index < len(names):
             raise UserError("There is no such picture.")
         return names[chosen.index], gr.Tabs(selected="make")
 

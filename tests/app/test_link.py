@@ -92,6 +92,21 @@ def test_an_examples_video_is_made_once(tmp_path):
     assert kept.find("ada happy") is None and not again[0].video.exists() and kept.find("0")
 
 
+def test_who_reads_a_kept_video_has_the_whole_of_it(tmp_path):
+    """Though another visitor has made the same once more meanwhile."""
+    kept = Kept()
+
+    def make(content):
+        path = tmp_path / "made.mp4"
+        path.write_bytes(content)
+        yield Made(None, 3, 3, path)
+
+    list(kept.video("key", "happy.mp4", lambda: make(b"1")))
+    with kept.find("key").open("rb") as reading:
+        list(kept._make("key", "happy.mp4", lambda: make(b"2")))  # it had begun before the first had ended
+        assert reading.read() == b"1" and kept.find("key").read_bytes() == b"2"
+
+
 def test_who_comes_while_it_is_made_ahead_watches(tmp_path):
     kept, log, gate = Kept(), [], threading.Event()
     ahead = threading.Thread(target=kept.make_ahead, args=("key", "happy.mp4", steps(tmp_path, log, gate)))

@@ -1,5 +1,6 @@
 """The page before the public: wrong requests of every kind, names that are none, and visitors who want it all."""
 
+import itertools
 import json
 import re
 import threading
@@ -29,6 +30,7 @@ from eat_hf.app.link import MOST as SETTINGS  # noqa: E402
 from eat_hf.app.storage import Storage  # noqa: E402
 from eat_hf.app.studio import REPOSITORY, TOKEN  # noqa: E402
 from eat_hf.serving.limits import Limits  # noqa: E402
+from eat_hf.serving.live_socket import ARRIVING, FIRST_SECONDS  # noqa: E402
 from eat_hf.serving.telling import masked  # noqa: E402
 from eat_hf.serving.turns import Pace, Turns  # noqa: E402
 from eat_hf.serving.watch import Watch, timed  # noqa: E402
@@ -37,6 +39,7 @@ PATHS = ("/some/where/holiday", "../up", "a\\b", "C:holiday")
 MARKUP = ("<img src=x onerror=alert(1)>", "**bold**", "[link](http://x.example)", "`code`", "&lt;")
 SIGNS = ("\x1b[31mred", "a\nb", "a\x00b", "\u202eabc", "a\u2028b", "\u200d", "a=1", "a,b", "a:b", "a+b")
 BAD_NAMES = (*PATHS, *MARKUP, *SIGNS, "", " ", "-a", "a ", "_", "\u0301a", "a" * (LONGEST_NAME + 1))
+COUNT = itertools.count()
 SPEED = {"compare": 1.0, "refine_words": 3.0}  # seconds that these endpoints may take on the test's server
 quick = settings(
     max_examples=40, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -256,6 +259,9 @@ def test_the_threat_model_states_the_limits_of_the_code():
         f"page's address; their number | {LONGEST_LINK:,} characters; {SETTINGS} |",
         f"kept for everybody | {KEPT} |",
         f"keyframes of a timeline | {limits.keyframes} |",
+        f"{limits.live_sessions}; {limits.address_live_sessions}; {limits.live_seconds / 60:g} min; "
+        f"{limits.live_quiet_seconds:g} s; {limits.live_backlog:g} s |",
+        f"{ARRIVING[0]}; {ARRIVING[1]}; {FIRST_SECONDS:g} s |",
         f"{limits.adapters}; {limits.adapter_megabytes} MB; {JSON_BYTES / 1e6:.0f} MB; {MAX_EMOTIONS}",
         f"adapter's folder | {limits.files} |",
         f"{limits.under_way}; {limits.address_under_way}; {limits.unnamed_under_way}; 1 |",
@@ -346,19 +352,39 @@ def test_what_is_no_request_is_refused_at_the_door(stranger, path, body):
 
 
 def test_events_of_the_page_itself_answer_with_sentences_too(stranger, server):
-    """Every event, those without a name included, by number."""
-    numbers = [event["id"] for event in stranger.http.get(f"{server.url}/config").json()["dependencies"]]
-    for number in numbers:
-        for data in ([], [None] * 3, ["x"], [{}] * 4, [-1], [1e300] * 5, [[]] * 2):
-            body = {
-                "data": data,
-                "fn_index": number,
-                "session_hash": "stranger",
-                "event_data": {"value": [], "index": {}},
-            }
-            response = stranger.http.post("run/predict", json=body)
-            answer = response.json()
-            assert response.status_code < 500 or len(answer["error"]) > 10, (number, answer)
+    """Every event, those without a name included, by number; through the queue those that stand in it."""
+    events = stranger.http.get(f"{server.url}/config").json()["dependencies"]
+    waits = {event["id"] for event in events if event["queue"] is not False and event["backend_fn"]}
+    happened = itertools.cycle([{"value": [], "index": {}}, {}, {"index": True, "value": "x"}, {"index": [0, 1]}])
+    for event in events:
+        right = [None] * len(event["inputs"])
+        for data in ([], right, ["x"] * len(right), [{}] * 4, [-1], [1e300] * 5, [[]] * 2):
+            body = {"data": data, "fn_index": event["id"], "event_data": next(happened)}
+            if event["id"] in waits:
+                answer = queued(stranger, body)
+                assert answer is None or "error" not in answer or len(answer["error"] or "") > 10, (event, answer)
+                continue
+            response = stranger.http.post("run/predict", json={**body, "session_hash": "stranger"})
+            assert response.status_code < 500 or len(response.json()["error"]) > 10, (event, response.json())
+    for strange in ("x", [], 5):
+        body = {"data": [], "fn_index": max(waits), "session_hash": "stranger", "event_data": strange}
+        assert "event_data" in stranger.http.post("queue/join", json=body).json()["detail"]
+    assert "string indices" not in server.log.read_text() and "KeyError" not in server.log.read_text()
+
+
+def queued(stranger: Stranger, body: dict) -> dict | None:
+    """What an event of the page answers in a session of its own."""
+    session = f"stranger {next(COUNT)}"
+    joined = stranger.http.post("queue/join", json={**body, "session_hash": session})
+    if joined.status_code != 200:
+        assert 400 <= joined.status_code < 500 and len(joined.json()["detail"]) > 10
+        return None
+    with stranger.http.stream("GET", "queue/data", params={"session_hash": session}) as stream:
+        for line in stream.iter_lines():
+            message = json.loads(line.removeprefix("data: ")) if line.startswith("data: ") else {}
+            if message.get("msg") == "process_completed":
+                return message["output"]
+    raise AssertionError("the stream ended before the result")
 
 
 @pytest.mark.parametrize(

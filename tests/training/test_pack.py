@@ -28,6 +28,10 @@ def corpus(tmp_path_factory):
             write_picture(folder / f"{name}.png", rng.integers(0, 255, (64, 64, 3), np.uint8))
         write_wav(folder / f"{name}.wav", rng.uniform(-0.5, 0.5, 2560).astype(np.float32))
         write_labels(folder / f"{name}.npz", {"yaw": rng.normal(size=4)}, metadata)
+        if number == 0:  # corpora are often gathered from others by links
+            for ending, link in ((".wav", Path.symlink_to), (".npz", Path.hardlink_to)):
+                place = folder / f"{name}{ending}"
+                link(place, place.rename(folder / f"elsewhere{ending}"))
         lines.append(json.dumps(metadata) + "\n")
     (folder / "metadata.jsonl").write_text("".join(lines))
     (folder / "corpus.json").write_text('{"seed": 0}')

@@ -13,6 +13,7 @@ import sys
 import tarfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -56,10 +57,9 @@ def pack(corpus: Corpus, output: Path, most: int) -> int:
     lines = []
     for number, clips in enumerate(tqdm(shards, "pack", disable=None)):
         name = f"{number:06d}.tar"
-        with (
-            whole_file(output / name) as part,
-            tarfile.open(part, "w", format=tarfile.USTAR_FORMAT, dereference=True) as tar,
-        ):
+        # files themselves: of a link nothing but its name would be kept
+        options: Any = {"format": tarfile.USTAR_FORMAT, "dereference": True}
+        with whole_file(output / name) as part, tarfile.open(part, "w", **options) as tar:
             for clip in clips:
                 packed = {}
                 for kind in FILES:
