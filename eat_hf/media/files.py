@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ..errors import UserError
+from ..errors import UserError, visible
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -258,6 +258,6 @@ def write_atomically(path: str | os.PathLike, text: str) -> None:
 
 
 def one_line(error: Exception) -> str:
-    """What an exception says, for within a sentence."""
+    """What an exception says, for within a sentence: `visible`, since it may say what a stranger wrote."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(text.split()).rstrip(".")
+    return visible(" ".join(text.split())).rstrip(".")

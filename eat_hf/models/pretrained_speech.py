@@ -82,7 +82,8 @@ def make_config(settings: Mapping[str, Any]) -> "PretrainedConfig":
     kind = CONFIG_MAPPING[family]
     own = kind().to_dict().keys() - PretrainedConfig().to_dict().keys()
     kept = {name: settings[name] for name in settings if name in own or name == "id2label"}
-    config = kind(**{name: value for name, value in kept.items() if not name.startswith("_")})
+    # neither what is private, nor how weights begin that are read from a file
+    config = kind(**{name: value for name, value in kept.items() if not name.startswith(("_", "init"))})
     strides = getattr(config, "conv_stride", None)
     if strides is not None and math.prod(strides) < LEAST_STRIDE:
         raise ValueError(f"conv_stride: {list(strides)} makes more rows of sound than can be heard")

@@ -144,3 +144,18 @@ def test_a_strangers_component_is_refused(hubert, tmp_path, settings, words):
     assert load_file(tmp_path / "saved" / "diffusion_pytorch_model.safetensors")
     with pytest.raises(RepositoryError, match=words):
         load_network(TransformersSpeechEncoder, changed(tmp_path / "saved", tmp_path, **settings))
+
+
+def test_how_weights_began_does_not_matter(hubert, sound, tmp_path):
+    encoder = TransformersSpeechEncoder.from_transformers(hubert)
+    encoder.save_pretrained(tmp_path / "saved")
+    settings = json.loads((tmp_path / "saved" / "config.json").read_text())["encoder"]
+    folder = changed(tmp_path / "saved", tmp_path, encoder={**settings, "initializer_range": -0.5})
+    assert torch.equal(load_network(TransformersSpeechEncoder, folder)(sound), encoder(sound))
+
+
+def test_what_a_stranger_wrote_is_told_without_escapes(hubert, tmp_path):
+    folder = changed(hubert, tmp_path, feat_extract_norm="\x1b[31m\u202e")
+    with pytest.raises(RepositoryError, match="cannot be used") as told:
+        TransformersSpeechEncoder.from_transformers(folder)
+    assert str(told.value).isprintable()
