@@ -56,7 +56,7 @@ def welcome(demo: gr.Blocks, studio: Studio, inputs: Inputs, result: Result, tab
         settings, _, code, key = prepared(index, **(asked.values if asked and asked.tab == "make" else {}))
         example, video = studio.examples[index], key and inputs.kept.find(key)
         linked = asked is not None and bool(asked.values) and asked.tab == "make"
-        note = f"Made by this page: {example.portrait.stem}, {settings.emotion}. Choose another emotion, below "
+        note = f"An example of this page: {example.portrait.stem}, {settings.emotion}. Choose another emotion, below "
         note += "or in the tab, or bring your own portrait and voice."
         return (
             *(str(example.portrait), str(example.voice), gr.Tabs(selected=asked.tab if asked else "make")),
