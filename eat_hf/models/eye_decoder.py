@@ -38,6 +38,11 @@ class EyePoints:
         return cls(*keypoints[:, indices, :2].unflatten(1, (5, 2)).unbind(1))
 
     @property
+    def middle(self) -> Tensor:
+        """(N, 2, 2) between the corners."""
+        return (self.outer + self.inner) / 2
+
+    @property
     def width(self) -> Tensor:
         """(N, 2)"""
         return (self.outer - self.inner).norm(dim=-1).clamp_min(0.02)
@@ -62,10 +67,14 @@ class EyePoints:
         """The inverse of `inward`."""
         return _times(vectors, self.axes)
 
+    def within(self, points: Tensor) -> Tensor:
+        """Points (N, 2, 2) of the picture, one of each eye: from its middle along its axes, in widths of the eye."""
+        return self.inward((points - self.middle) / self.width[..., None])
+
     @property
     def gaze(self) -> Tensor:
         """(N, 2, 2) pupil from the middle between the corners, in widths of the eye."""
-        return (self.pupil - (self.outer + self.inner) / 2) / self.width[..., None]
+        return (self.pupil - self.middle) / self.width[..., None]
 
     @property
     def looking(self) -> Tensor:
@@ -126,7 +135,7 @@ class EyeDecoder(CheckpointedBlocks):
         """The patches on faces with keypoints (N, K, 3): 2N of them, both eyes of a face one after the other."""
         eyes = EyePoints.of(keypoints, self.eyes)
         reach = keypoints.new_tensor(self.REACH)[:, None] * eyes.width[..., None, None]
-        return PatchPlane(((eyes.outer + eyes.inner) / 2).flatten(0, 1), (reach * eyes.axes).flatten(0, 1))
+        return PatchPlane(eyes.middle.flatten(0, 1), (reach * eyes.axes).flatten(0, 1))
 
     def maps(self, source: Tensor, driving: Tensor) -> tuple[Tensor, Tensor]:
         """Where lids and pupils are on the patches, and where to draw; source, driving: keypoints (N, K, 3).
@@ -137,17 +146,11 @@ class EyeDecoder(CheckpointedBlocks):
             in [0, 1].
         """
         before, now = EyePoints.of(source, self.eyes), EyePoints.of(driving, self.eyes)
-        middle = (now.outer + now.inner) / 2
         grid = pixel_grid(HEIGHT, WIDTH, like=driving) * driving.new_tensor(self.REACH)
         along, height = grid.unbind(-1)
         arch = (1 - (2 * along).square()).clamp_min(-0.5)  # a lid is a parabola between the corners
-
-        def own(point: Tensor) -> Tensor:
-            """(N, 2, 2) in the picture -> the same on the patch, in widths of the eye."""
-            return now.inward((point - middle) / now.width[..., None])
-
-        below = [height - own(lid)[..., 1, None, None] * arch for lid in (now.upper, now.lower)]
-        pupil = (grid - own(now.pupil)[..., None, None, :]).norm(dim=-1)
+        below = [height - now.within(lid)[..., 1, None, None] * arch for lid in (now.upper, now.lower)]
+        pupil = (grid - now.within(now.pupil)[..., None, None, :]).norm(dim=-1)
         moved_pupil = _looked(before, now).norm(dim=-1)
         shape = pupil.shape
         single = [value[..., None, None].expand(shape) for value in (now.openness, before.openness, moved_pupil)]
@@ -185,8 +188,9 @@ class EyeDecoder(CheckpointedBlocks):
         along, height = grid.unbind(-1)
         arch = (1 - (2 * along).square()).clamp_min(0)
         fetched = height
-        for name, side in (("lower", -1), ("upper", 1)):  # where they meet, the upper one is in front
-            was, is_now = (self._lid(eyes, name)[..., None, None] for eyes in (before, now))
+        lower, upper = ((before.lower, now.lower), -1), ((before.upper, now.upper), 1)
+        for (old, new), side in (lower, upper):  # where they meet, the upper one is in front
+            was, is_now = before.within(old)[..., 1, None, None], now.within(new)[..., 1, None, None]
             beyond = side * (is_now * arch - height)  # the edge of the lid
             ends = side * (is_now * arch - was) + self.FOLD
             share = 1 - ((beyond - self.LASHES) / (ends - self.LASHES).clamp_min(0.05)).clamp(0, 1)
@@ -194,16 +198,10 @@ class EyeDecoder(CheckpointedBlocks):
             fetched = torch.where(beyond > -self.LID_EDGE, lid, fetched)
         places = torch.stack([along.expand_as(fetched), fetched], -1)
         places = before.outward(places) * before.width[..., None, None, None]
-        places = places + ((before.outer + before.inner) / 2)[:, :, None, None]
+        places = places + before.middle[:, :, None, None]
         closing = self._part(before.openness - now.openness)
         weight = _around(along, height) * closing[..., None, None]
         return places.flatten(0, 1), weight.flatten(0, 1)[..., None]
-
-    @staticmethod
-    def _lid(eyes: EyePoints, name: str) -> Tensor:
-        """(N, 2) how far a lid's middle is below the line between the corners, in widths of the eye."""
-        from_middle = getattr(eyes, name) - (eyes.outer + eyes.inner) / 2
-        return eyes.inward(from_middle / eyes.width[..., None])[..., 1]
 
     def _turned(self, before: EyePoints, now: EyePoints) -> Tensor:
         """How far irises move along each eye's axes, (N, 2, 2) in widths of the eye."""
@@ -225,12 +223,11 @@ class EyeDecoder(CheckpointedBlocks):
         """
         before, now = EyePoints.of(source, self.eyes), EyePoints.of(driving, self.eyes)
         turned = self._turned(before, now)
-        middle = (now.outer + now.inner) / 2
         place = pixel_grid(HEIGHT, WIDTH, like=driving) * driving.new_tensor(self.REACH)
         along, height = place.unbind(-1)
         arch = (1 - (2 * along).square()).clamp_min(0)
         slope = torch.where(arch > 0, -8 * along, 0)
-        upper, lower = (now.inward((lid - middle) / now.width[..., None]) for lid in (now.upper, now.lower))
+        upper, lower = now.within(now.upper), now.within(now.lower)
         distance = (place - now.inward(now.gaze)[:, :, None, None]).norm(dim=-1)
         # an iris goes under the lid ahead of it; behind it the picture must not fold, nor beside it
         reach = self.WHITE + 2 * turned.norm(dim=-1)[..., None, None]
