@@ -26,7 +26,7 @@ from ..data.dataset import Corpus
 from ..loop.command_line import parse_options, run_script
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-HEADER = 22  # pixels of the labels above and beside the pictures
+HEADER = 34  # pixels of the labels above and beside the pictures
 
 
 @dataclass
@@ -108,7 +108,7 @@ def draw_sheet(rows: dict[str, list[np.ndarray]], columns: list[str], size: int)
     """Pictures (H, W, 3) uint8 in rows, each with a name, under the names of the columns; `size` pixels a picture."""
     sheet = Image.new("RGB", (HEADER + size * len(columns), HEADER + size * len(rows)), "white")
     names = Image.new("RGB", (size * len(rows), HEADER), "white")  # of the rows, read from the bottom
-    font = ImageFont.load_default(12)
+    font = ImageFont.load_default(24)
     for row, (name, pictures) in enumerate(rows.items()):
         for column, picture in enumerate(pictures):
             tile = Image.fromarray(picture).resize((size, size), Image.Resampling.LANCZOS)
