@@ -231,6 +231,7 @@ def train_adapter(options: EmotionOptions) -> None:
         if options.compare_pictures():
             splits["train"].pictures = ClipPictures(options.corpus, "train")
     data, pool = splits["train"], pools["train"]
+    data.least_certain = options.least_certain
 
     torch.manual_seed(options.seed)
     basis = pipeline.expression_basis
