@@ -27,7 +27,7 @@ from eat_hf.models.components import load_component
 from eat_hf.models.detail_renderer import PARTS, Drawing, warp_picture
 from eat_hf.models.eye_decoder import EyePoints
 from eat_hf.models.layers import repeat_per_frame
-from eat_hf.models.patches import sample
+from eat_hf.models.patches import polygon_area, sample
 
 from .data.augment import jitter_colour
 from .data.frames import FrameBank
@@ -71,9 +71,8 @@ class RendererOptions(LoopOptions):
 
 def open_mouths(bank: FrameBank, inner_mouth: Sequence[int]) -> np.ndarray:
     """(N,) weights of driving frames, from `RARELY` for shut mouths to 1: little is learnt of those."""
-    x, y = np.moveaxis(bank.labels["keypoints"][:, list(inner_mouth), :2], -1, 0)
-    area = np.abs((x * np.roll(y, -1, 1) - y * np.roll(x, -1, 1)).sum(1)) / 2
-    return np.clip(area / WIDE_OPEN, RARELY, 1)
+    area = polygon_area(torch.from_numpy(bank.labels["keypoints"][:, list(inner_mouth), :2]))
+    return np.clip(area.numpy() / WIDE_OPEN, RARELY, 1)
 
 
 def changed_eyes(bank: FrameBank, eyes: Sequence[int]) -> np.ndarray:

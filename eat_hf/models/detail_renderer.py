@@ -21,7 +21,7 @@ from .eam import EmotionalAdaptationModule, modulate_per_frame
 from .eye_decoder import EyeDecoder
 from .layers import ConvNormReLU, PreActivationBlock3d, ResidualBlock2d, pixel_grid, repeat_per_frame
 from .mouth_decoder import MouthDecoder
-from .patches import PatchPlane, polygon_coverage, sample
+from .patches import PatchPlane, sample
 from .repos_net import SourceFeatures
 
 SIZE = 256  # of what the networks look at, whatever the portrait's own
@@ -257,7 +257,7 @@ class DetailRenderer(ModelMixin, ConfigMixin):
         where = _fetched_from(motion, places)
         moved, opening = sample(picture, where), mouth.opening(driving, places)
         # where the portrait's own mouth is open, it shows teeth or a tongue that may be used
-        shown = polygon_coverage(own[:, mouth.inner_mouth, :2], where)
+        shown = mouth.shown(own, where)
         features = self._features(volume, motion, plane.places(mouth_decoder.HEIGHT // 4, mouth_decoder.WIDTH // 4))
         teeth = mouth.guide.points(driving) if teeth is None else teeth
         return Drawing(plane, places, moved, mouth(moved, opening, shown, teeth, places, features), opening)

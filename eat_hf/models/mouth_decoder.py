@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .affine_motion import fit_affine
 from .layers import CheckpointedBlocks, ConvNormReLU
 from .mouth_guide import MouthGuide
-from .patches import PatchPlane, polygon_coverage
+from .patches import PatchPlane, polygon_area, polygon_coverage
 
 HEIGHT, WIDTH = 128, 160  # of the patch, in pixels
 
@@ -29,6 +29,7 @@ class MouthDecoder(CheckpointedBlocks):
     """
 
     REACH = 0.32, 0.26  # half of the patch's width and height, in the frame of the guide's mean head
+    PARTED = 0.06, 0.08  # area between the lips over the square of its width, of mouths that show nothing, and all
     HIDDEN = 5  # pixels over which the border of the opening is soft
 
     def __init__(
@@ -69,6 +70,19 @@ class MouthDecoder(CheckpointedBlocks):
         inside = polygon_coverage(keypoints[:, self.inner_mouth, :2], places)
         return (2 * F.avg_pool2d(inside, self.HIDDEN, 1, self.HIDDEN // 2)).clamp(max=1)
 
+    def shown(self, keypoints: Tensor, places: Tensor) -> Tensor:
+        """Where portraits with keypoints (N, K, 3) show what is between their own lips, at places (N, h, w, 2) of them:
+        (N, 1, h, w) in [0, 1].
+
+        Nowhere if the lips are hardly parted: keypoints may take the dark line between shut lips for an opening, and
+        lips would be drawn for teeth.
+        """
+        corners = keypoints[:, self.inner_mouth, :2]
+        width = (corners[:, :, None] - corners[:, None]).norm(dim=-1).amax((1, 2))
+        least, full = self.PARTED
+        parted = ((polygon_area(corners) / width.square() - least) / (full - least)).clamp(0, 1)
+        return polygon_coverage(corners, places) * parted[:, None, None, None]
+
     def forward(
         self, picture: Tensor, opening: Tensor, shown: Tensor, teeth: Tensor, places: Tensor, features: Tensor
     ) -> Tensor:
@@ -77,7 +91,7 @@ class MouthDecoder(CheckpointedBlocks):
         Args:
             picture: (N, 3, h, w), the moved portrait on the patch.
             opening: (N, 1, h, w), see `opening`.
-            shown: (N, 1, h, w), where the moved portrait shows what is between its own lips.
+            shown: (N, 1, h, w), where the moved portrait shows what is between its own lips, see `shown`.
             teeth: points of the arches (N, P, 3), see `MouthGuide`.
             places: (N, h, w, 2) of the patch.
             features: (N, C, h / 4, w / 4) of the renderer, on the patch.

@@ -78,6 +78,12 @@ def sample(maps: Tensor, places: Tensor) -> Tensor:
     return F.grid_sample(maps, places, padding_mode="border", align_corners=False)
 
 
+def polygon_area(corners: Tensor) -> Tensor:
+    """Of polygons with corners (N, P, 2), in order: (N,)."""
+    x, y = corners.unbind(-1)
+    return (x * y.roll(-1, 1) - y * x.roll(-1, 1)).sum(1).abs() / 2
+
+
 def polygon_coverage(corners: Tensor, places: Tensor) -> Tensor:
     """Which places (N, h, w, 2) are inside a polygon with corners (N, P, 2), in order: (N, 1, h, w) of 0 and 1."""
     x, y = places.unbind(-1)

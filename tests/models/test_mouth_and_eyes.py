@@ -197,6 +197,20 @@ def test_the_mouth_patch_turns_with_the_head(guide):
     torch.testing.assert_close(moved.centre[0], rolled[0, [5, 6, 7], :2].mean(0) * 0.5 + shift[:2])
 
 
+def test_a_mouth_that_is_hardly_open_shows_nothing_of_its_own():
+    decoder = MouthDecoder(KEYPOINTS, RIGID, (5, 6, 7), TEETH, features=4, channels=(4, 4), detail_channels=2)
+    places = pixel_grid(64, 64, like=torch.zeros(1))[None]
+
+    def shown(height):
+        keypoints = torch.zeros(1, KEYPOINTS, 3)
+        keypoints[0, [5, 6, 7], :2] = torch.tensor([[-0.5, 0.0], [0.0, -height], [0.5, 0.0]])
+        return decoder.shown(keypoints, places)
+
+    assert shown(0.08).max() == 0  # half as much of its width is its area
+    assert shown(0.14).max() == pytest.approx(0.5, abs=0.01)
+    assert shown(0.3).max() == 1 and shown(0.3).mean() == pytest.approx(0.15 / 4, abs=0.01)
+
+
 @pytest.mark.parametrize("train", [True, False])
 def test_a_renderer_with_both_learns_and_runs(train):
     torch.manual_seed(0)

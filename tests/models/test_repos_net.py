@@ -9,7 +9,7 @@ from eat_hf.models.affine_motion import fit_affine
 from eat_hf.models.components import load_component
 from eat_hf.models.layers import conv_of_enlarged, pixel_grid
 from eat_hf.models.mouth_decoder import HEIGHT, WIDTH
-from eat_hf.models.patches import PatchPlane, polygon_coverage, sample
+from eat_hf.models.patches import PatchPlane, polygon_area, polygon_coverage, sample
 
 
 def build(config, seed=0):
@@ -196,6 +196,7 @@ def test_polygon_coverage_is_its_area():
     assert coverage[0, 0, 32, 32] == 1 and coverage[0, 0, 5, 5] == 0
     flat = square * torch.tensor([1.0, 0.0])
     assert polygon_coverage(flat, places).max() == 0
+    assert polygon_area(torch.cat([square, square.flip(1), flat])).tolist() == pytest.approx([1, 1, 0])
 
 
 @pytest.mark.parametrize("wrong", [dict(rigid_keypoints=(0, 1)), dict(inner_mouth=())])
