@@ -211,9 +211,9 @@ def checked_request(body: bytes, path: str, limits: Limits, is_event: Callable[[
         raise UserError(f"There is no event {shown(number)}.")
     happened = found.get("event_data")
     if happened is not None:
-        if not isinstance(happened, dict):
-            raise UserError(f"event_data of a request cannot be {shown(happened)}.")
-        found["event_data"] = {"index": None, "value": None, **happened}  # which Gradio takes for granted
+        # Gradio takes these keys for granted where something was chosen; of other events the page sends plain values
+        known = happened if isinstance(happened, dict) else {}
+        found["event_data"] = {"index": None, "value": None, **known}
     return json.dumps({name: found[name] for name in (*KEYS, "data", "event_data") if name in found}).encode()
 
 
