@@ -125,8 +125,24 @@ class RendererTask(nn.Module):
         super().__init__()
         self.model, self.options = model, options
         self.parts = ("eyes",) if options.part == "eyes" else PARTS
+        frozen = {"volume_eam"}  # emotional adaptation comes in stage 2
+        match options.part:
+            case "drawing":
+                frozen |= {"dense_motion"}
+            case "motion":
+                frozen |= {name for name, _ in model.named_children() if name != "dense_motion"}
+            case "eyes":
+                frozen |= {name for name, _ in model.named_children() if name != "eye_decoder"}
+        self.only_run = [child.requires_grad_(False) for name, child in model.named_children() if name in frozen]
         self.fine = [n for n, name in enumerate(names) if any(part in name for part in FINE)]
         self.visible = torch.tensor([not any(part in name for part in OCCLUDED) for name in names])
+
+    def train(self, mode: bool = True) -> "RendererTask":
+        """What is only run stays in evaluation mode: its batch norms would go on learning."""
+        super().train(mode)
+        for network in self.only_run:
+            network.eval()
+        return self
 
     def augment(self, pairs: Batch) -> Batch:
         """Everything random about the pairs of `draw`: colours and the noise of keypoints."""
@@ -172,10 +188,7 @@ class RendererTask(nn.Module):
 
     def drawing(self, batch: Batch) -> Losses:
         """What is drawn, where it shows: colours and edges, per picture, whatever the opening's size."""
-        driving = batch["driving_keypoints"]
-        # nothing that eyes are drawn from is learnt but their own network
-        with torch.set_grad_enabled(self.options.part == "drawing"):
-            encoded = self.model.encode(batch["source"])
+        encoded, driving = self.model.encode(batch["source"]), batch["driving_keypoints"]
         with torch.no_grad():
             motion = self.model.move(batch["source"], batch["source_keypoints"], driving)
         losses = {}
@@ -257,22 +270,12 @@ def main(argv: list[str] | None = None) -> None:
         index = np.linspace(0, len(bank.identity) - 1, min(FITTED, len(bank.identity))).astype(int)
         guide.fit(*(torch.from_numpy(bank.labels[name][index]) for name in ("keypoints", "arches")))
     model.to(memory_format=torch.channels_last)
-    for parameter in model.volume_eam.parameters():
-        parameter.requires_grad_(False)  # emotional adaptation comes in stage 2
-    for name, parameter in model.named_parameters():
-        network = name.partition(".")[0]
-        learns = {
-            "motion": network == "dense_motion",
-            "drawing": network != "dense_motion",
-            "eyes": network == "eye_decoder",
-        }
-        parameter.requires_grad_(parameter.requires_grad and learns[options.part])
     task = RendererTask(model, options, names)
-    wanted = {
-        "motion": lambda: None,
-        "drawing": lambda: open_mouths(bank, model.config.inner_mouth),
-        "eyes": lambda: changed_eyes(bank, model.config.eyes),
-    }[options.part]()
+    wanted = None
+    if options.part == "drawing":
+        wanted = open_mouths(bank, model.config.inner_mouth)
+    elif options.part == "eyes":
+        wanted = changed_eyes(bank, model.config.eyes)
     train(
         task,
         lambda rng, count: task.augment(draw(bank, rng, count, options.calm_share, wanted)),

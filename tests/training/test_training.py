@@ -86,6 +86,8 @@ def test_the_renderer_learns_one_part_at_a_time(part):
         "landmarks": torch.rand(2, 2, 68, 3) - 0.5,
         "teeth": 0.2 * torch.rand(2, 4 * (DETAIL["teeth"] + 1), 3),
     }
+    task.train()
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     losses = task(task.augment(pairs))
     assert all(loss.isfinite() and loss > 0 for loss in losses.values())
     eyes = {"eyes", "eyes_gradient", "eyes_kept"}
@@ -96,6 +98,8 @@ def test_the_renderer_learns_one_part_at_a_time(part):
     mouth = {"stem", "downs", "to_volume", "flatten", "mouth_decoder"}
     networks = {"motion": {"dense_motion"}, "drawing": mouth | {"eye_decoder"}, "eyes": {"eye_decoder"}}
     assert learning == networks[part]
+    normed = {name.split(".")[0] for name, buffer in model.named_buffers() if not torch.equal(buffer, before[name])}
+    assert normed <= networks[part]  # batch norms of what is only run stay as they are
 
 
 def clip_of(emotion, left, right):
