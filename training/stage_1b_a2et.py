@@ -85,7 +85,7 @@ def main(argv: list[str] | None = None) -> None:
     pictures = load_picture_terms(options, Path(options.runs), recipe, options.frames)
     if data.pictures:
         check_pictures(options.corpus, data.pictures, pool)
-    latents = LatentTerms(data.keypoint_names, options.latent_weight, options.closure_weight)
+    latents = LatentTerms.of(options, data.keypoint_names)
     train(
         A2ETTask(model, basis, latents, options, pictures),
         lambda rng, count: weigh_pictures(data.draw(rng, count, options.frames, pool)),

@@ -35,7 +35,7 @@ from eat_hf.pipeline.bundled import find_model
 from .data.clip_pictures import ClipPictures, check_pictures, weigh_pictures
 from .data.dataset import Corpus
 from .data.expression_clips import A2ETOptions, load_data
-from .data.motion import MotionClip, MotionData, keypoint_error
+from .data.motion import MOUTH_CORNERS, MotionClip, MotionData, keypoint_error
 from .loop.command_line import parse_options, run_script
 from .loop.options import Batch, Losses
 from .loop.trainer import main_process_first, train
@@ -44,7 +44,6 @@ from .losses.latent import LatentTerms, correlation, opening
 from .losses.rendered import PictureTerms, load_picture_terms, make_picture_terms
 
 CONTEMPT = EMOTIONS.index("contempt")
-MOUTH_CORNERS = ("mouth_corner_left", "mouth_corner_right")
 PROMPTS = {"shallow": 2, "none": 1}  # that M makes, with the guidance embedding; deep prompts: as the config says
 
 
@@ -260,7 +259,7 @@ def train_adapter(options: EmotionOptions) -> None:
             for name, value in evaluate_adapter(*given, found, pools[split], options.evaluation_clips).items()
         }
 
-    task = EmotionTask(model, LatentTerms(data.keypoint_names, options.latent_weight, options.closure_weight), pictures)
+    task = EmotionTask(model, LatentTerms.of(options, data.keypoint_names), pictures)
     results = train(task, draw, options, {}, evaluate_splits)
     if PartialState().is_main_process:
         output = Path(options.output_dir)
@@ -318,7 +317,7 @@ def main(argv: list[str] | None = None) -> None:
         return weigh_pictures(batch) | {"latent": torch.randn(count, model.mapper.config.latent)}
 
     train(
-        EmotionTask(model, LatentTerms(data.keypoint_names, options.latent_weight, options.closure_weight), pictures),
+        EmotionTask(model, LatentTerms.of(options, data.keypoint_names), pictures),
         draw,
         options,
         components,

@@ -286,9 +286,15 @@ def test_a_base_in_half_precision_is_still_the_base(folders, base, model, crop):
     pipe = EATPipeline.from_pretrained(model, torch_dtype=torch.bfloat16)
     pipe.set_progress_bar_config(disable=True)
     assert pipe.repos_net.dtype == torch.bfloat16 and fingerprint(pipe.base) == fingerprint(base.base)
-    pipe.load_adapter(folders / "smirk")
-    assert difference(frames(pipe, crop, "smirk"), frames(pipe, crop, "neutral")) > 3
-    assert len(frames(pipe, crop, {"smirk": 0.5, "happy": 0.5})) > 0
+    mixture = {"smirk": 0.5, "happy": 0.5}
+    for each in (pipe, base):
+        each.load_adapter(folders / "smirk")
+    # one frame: many processors are slow at this
+    frame, exact = (
+        next(each.stream(crop, AUDIO, mixture, generator=1, align=False, batch_size=1)) for each in (pipe, base)
+    )
+    base.unload_adapter("smirk")
+    assert np.corrcoef(frame.ravel(), exact.ravel())[0, 1] > 0.9
 
 
 def test_threads_with_different_adapters_do_not_meet(pipe, crop, portrait, folders):

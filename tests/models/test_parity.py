@@ -201,7 +201,7 @@ def test_feature_volume(network, source_features, prompts, golden):
     assert_golden(volume[:, ::4, ::5, ::8, ::8], golden["gen.feature_3d.sub"])
 
 
-@pytest.mark.parametrize("frame", [0, 5])
+@pytest.mark.parametrize("frame", [5, pytest.param(0, marks=pytest.mark.slow)])
 def test_whole_frame(network, source_features, source_keypoints, driving_keypoints, prompts, golden, frame):
     out = network.repos_net.render(source_features, source_keypoints, driving_keypoints[:, [frame]], prompts[:, 0])
     assert_golden(out.deformation[:, 0, ::5, ::8, ::8], golden[f"gen.deformation.{frame}.sub"])

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .clip_pictures import ClipPictures
 
 INNER_LIPS = ("inner_lip_upper_middle", "inner_lip_lower_middle")
+MOUTH_CORNERS = ("mouth_corner_left", "mouth_corner_right")
 RADIUS = 5  # frames on either side of a window's centre
 NEUTRAL, UNKNOWN, OTHER = EMOTIONS.index("neutral"), -1, -2
 LATENTS = ("yaw", "pitch", "roll", "translation", "canonical", "expression")

@@ -44,6 +44,9 @@ class LatentOptions(LoopOptions):
 
     latent_weight: float = field(default=200.0, metadata={"help": "Of the keypoint term of Eq. 6."})
     closure_weight: float = field(default=0.0, metadata={"help": "Of lips that touch, beyond the paper's losses."})
+    lips_weight: float = field(
+        default=0.0, metadata={"help": "Of how lips part and round, and how much they move, beyond the paper's losses."}
+    )
     least_certain: float = field(
         default=1.0, metadata={"help": "Scores of phonemes are multiplied by a random number from this, above 0, to 1."}
     )

@@ -131,7 +131,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     adapted = shows.adapt(pipeline)
     model = EmotionalA2ET(adapted.a2et, mapper, adapted.edn, pipeline.expression_basis)
-    task = WordsTask(model, LatentTerms(data.keypoint_names, options.latent_weight, options.closure_weight))
+    task = WordsTask(model, LatentTerms.of(options, data.keypoint_names))
 
     def draw(rng: np.random.Generator, count: int) -> Batch:
         numbers = rng.integers(len(data.clips), size=count)
