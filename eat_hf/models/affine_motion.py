@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
-from .layers import ConvNormReLU, pixel_grid
+from .layers import ConvNormReLU, for_convolutions, pixel_grid
 
 
 @dataclass
@@ -120,7 +120,8 @@ class AffineDenseMotion(nn.Module):
         heat = self.nearness(driving_keypoints, self.HEAT_WIDTH)
         nearest = squared_distances(grid.flatten(0, 1), driving_keypoints[..., :2]).amin(-1).clamp_min(1e-12)
         nearest = nearest.sqrt().unflatten(1, (1, size, size))  # the root's gradient at 0 is infinite
-        x = self.stem(torch.cat([heat, 4 * rigid, 8 * spread, nearest, depth, picture, warped], 1).to(dtype))
+        seen = torch.cat([heat, 4 * rigid, 8 * spread, nearest, depth, picture, warped], 1).to(dtype)
+        x = self.stem(for_convolutions(seen))
         skips = []
         for block in self.downs:
             skips.append(x)

@@ -4,7 +4,7 @@ Named extensions of RePos-Net (`repos_net`) for keypoints that sit on features o
 residuals (`affine_motion`), so texture is copied from the portrait, and only what it cannot show is decoded.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,12 +19,14 @@ from . import eye_decoder, mouth_decoder
 from .affine_motion import AffineDenseMotion, AffineMotion
 from .eam import EmotionalAdaptationModule, modulate_per_frame
 from .eye_decoder import EyeDecoder
-from .layers import ConvNormReLU, PreActivationBlock3d, ResidualBlock2d, pixel_grid, repeat_per_frame
+from .layers import ConvNormReLU, PreActivationBlock3d, ResidualBlock2d, for_convolutions, pixel_grid, repeat_per_frame
+from .lips import lip_motion
 from .mouth_decoder import MouthDecoder
 from .patches import PatchPlane, sample
 from .repos_net import SourceFeatures
 
 SIZE = 256  # of what the networks look at, whatever the portrait's own
+Some = Tensor | slice  # numbers (n,) of frames
 PARTS = "eyes", "mouth"  # of a face that are drawn, in the order they are laid into frames
 
 
@@ -84,14 +86,46 @@ class Drawing:
         return frames
 
 
-def warp_picture(picture: Tensor, displacement: Tensor, eyes: Tensor | None = None) -> Tensor:
-    """Fetch each pixel of (N, C, H, W) from where `displacement` (N, 2, h, w), and `eyes` (N, 2, H, W) in addition,
+@dataclass
+class MovedFaces:
+    """N frames of portraits that are moved.
+
+    Attributes:
+        picture: (N, 3, S, S), the portrait of each.
+        own, driving: keypoints (N, K, 3) of the portrait and of the frame, float32.
+        motion: between them.
+    """
+
+    picture: Tensor
+    own: Tensor
+    driving: Tensor
+    motion: AffineMotion
+
+    def of(self, numbers: Some) -> "MovedFaces":
+        """Frames of some numbers."""
+        motion = AffineMotion(**{name: value[numbers] for name, value in self.motion.items()})
+        return MovedFaces(self.picture[numbers], self.own[numbers], self.driving[numbers], motion)
+
+
+def warp_picture(picture: Tensor, displacement: Tensor, features: Tensor | None = None) -> Tensor:
+    """Fetch each pixel of (N, C, H, W) from where `displacement` (N, 2, h, w), and `features` (N, 2, H, W) in addition,
     point to."""
     flow = F.interpolate(displacement, size=picture.shape[2:], mode="bilinear")
-    if eyes is not None:
-        flow = flow + eyes
+    if features is not None:
+        flow = flow + features
     where = flow + pixel_grid(*picture.shape[2:], like=picture).movedim(-1, 0)
     return sample(picture, where.movedim(1, -1))
+
+
+def _lay(frames: Tensor, seen: Tensor, draw: Callable[[Some], Drawing]) -> Tensor:
+    """Draw a part of the faces, given numbers of frames, into those of N frames in which it can be seen, (N,) bool."""
+    # a GPU would have to be waited for, and a graph does not choose
+    if frames.device.type != "cpu" or torch.onnx.is_in_onnx_export() or bool(seen.all()):
+        return draw(slice(None)).paste(frames)
+    numbers = seen.nonzero()[:, 0]
+    if not len(numbers):
+        return frames
+    return frames.index_copy(0, numbers, draw(numbers).paste(frames[numbers]))
 
 
 def _fetched_from(motion: AffineMotion, places: Tensor) -> Tensor:
@@ -107,7 +141,8 @@ class DetailRenderer(ModelMixin, ConfigMixin):
     Args:
         keypoints: K.
         rigid_keypoints: indices of keypoints that expressions hardly move, at least 4.
-        inner_mouth: indices of the keypoints around the opening of the mouth, in order.
+        inner_mouth: indices of the keypoints around the opening of the mouth, clockwise from its left corner: an even
+            number, at least 4, half of them above the other half.
         eyes: indices of the keypoints of the eyes, see `EyeDecoder`; none: they are moved, not drawn.
         teeth: of an arch, that a guide shows where to draw (`MouthGuide`).
         encoder_channels: widths of the 2D encoder, whose first convolution works on 2x2 pixels at a time; each but the
@@ -144,10 +179,10 @@ class DetailRenderer(ModelMixin, ConfigMixin):
         eye_channels: int = 24,
     ):
         super().__init__()
-        if len(rigid_keypoints) < 4 or len(inner_mouth) < 3:
+        if len(rigid_keypoints) < 4 or len(inner_mouth) < 4 or len(inner_mouth) % 2:
             raise ValueError(
-                f"At least 4 rigid_keypoints and 3 keypoints of the inner_mouth are needed, not {len(rigid_keypoints)} "
-                f"and {len(inner_mouth)}."
+                f"At least 4 rigid_keypoints and 4 keypoints of the inner_mouth, an even number, are needed, not "
+                f"{len(rigid_keypoints)} and {len(inner_mouth)}."
             )
         flat = volume_channels * volume_depth
         self.volume_eam = EmotionalAdaptationModule(volume_channels, guidance)
@@ -209,57 +244,63 @@ class DetailRenderer(ModelMixin, ConfigMixin):
             parts: what to draw of the eyes, if this renderer does, and the mouth.
         """
         count = driving_keypoints.shape[1]
-        driving, own = driving_keypoints.flatten(0, 1).float(), repeat_per_frame(source_keypoints, count).float()
-        motion = motion or self._motion(source, own, driving)
-        picture = repeat_per_frame(source.picture, count)
+        faces = self._moved_faces(source, source_keypoints, driving_keypoints, motion)
         drawings = {}
         if "eyes" in parts and self.eye_decoder is not None:
-            drawings["eyes"] = self._draw_eyes(self.eye_decoder, picture, own, driving, motion, turned)
+            drawings["eyes"] = self._draw_eyes(self.eye_decoder, faces, turned)
         if "mouth" in parts:
             volume = modulate_per_frame(self.volume_eam, source.volume, guidance, count)
-            drawings["mouth"] = self._draw_mouth(volume, picture, own, driving, motion, teeth)
+            drawings["mouth"] = self._draw_mouth(volume, faces, teeth)
         return drawings
 
-    def _draw_eyes(
+    def _moved_faces(
         self,
-        decoder: EyeDecoder,
-        picture: Tensor,
-        own: Tensor,
-        driving: Tensor,
-        motion: AffineMotion,
-        turned: Tensor | None,
-    ) -> Drawing:
-        """Of N frames: pictures of portraits (N, 3, S, S), their keypoints and those of the frames (N, K, 3)."""
-        plane, (maps, where) = decoder.plane(driving), decoder.maps(own, driving)
+        source: DetailFeatures,
+        source_keypoints: Tensor,
+        driving_keypoints: Tensor,
+        motion: AffineMotion | None = None,
+    ) -> MovedFaces:
+        """B portraits, keypoints (B, K, 3) and (B, F, K, 3) -> B * F frames."""
+        count = driving_keypoints.shape[1]
+        driving, own = driving_keypoints.flatten(0, 1).float(), repeat_per_frame(source_keypoints, count).float()
+        if motion is None:
+            motion = self.move(repeat_per_frame(source.thumbnail, count), own, driving)
+        return MovedFaces(repeat_per_frame(source.picture, count), own, driving, motion)
+
+    def _draw_eyes(self, decoder: EyeDecoder, faces: MovedFaces, turned: Tensor | None) -> Drawing:
+        plane, (maps, where) = decoder.plane(faces.driving), decoder.maps(faces.own, faces.driving)
         places = plane.places(eye_decoder.HEIGHT, eye_decoder.WIDTH)
-        fetched = _fetched_from(motion, places.unflatten(0, (-1, 2)).flatten(1, 2)).unflatten(1, (2, -1)).flatten(0, 1)
-        unfolded, closing = decoder.unfold(own, driving)
-        turned = decoder.turn(own, driving) if turned is None else turned
+        fetched = _fetched_from(faces.motion, places.unflatten(0, (-1, 2)).flatten(1, 2))
+        fetched = fetched.unflatten(1, (2, -1)).flatten(0, 1)
+        unfolded, closing = decoder.unfold(faces.own, faces.driving)
+        turned = decoder.turn(faces.own, faces.driving) if turned is None else turned
         fetched = fetched + closing * (unfolded - fetched) + turned.movedim(1, -1)
         # both patches of a frame from its portrait at once
-        moved = sample(picture, fetched.unflatten(0, (-1, 2)).flatten(1, 2))
+        moved = sample(faces.picture, fetched.unflatten(0, (-1, 2)).flatten(1, 2))
         moved = moved.unflatten(2, (2, -1)).movedim(2, 1).flatten(0, 1)
         return Drawing(plane, places, moved, decoder(moved, maps), where)
 
     def _draw_mouth(
         self,
         volume: Tensor,
-        picture: Tensor,
-        own: Tensor,
-        driving: Tensor,
-        motion: AffineMotion,
-        teeth: Tensor | None,
+        faces: MovedFaces,
+        teeth: Tensor | None = None,
+        lips: Tensor | None = None,
+        opening: Tensor | None = None,
     ) -> Drawing:
-        """As `_draw_eyes`, with the volumes of the frames (N, C, D, H, W)."""
+        """With the volume of every frame, (N, C, D, H, W)."""
         mouth = self.mouth_decoder
-        plane = mouth.plane(driving)
+        plane = mouth.plane(faces.driving)
         places = plane.places(mouth_decoder.HEIGHT, mouth_decoder.WIDTH)
-        where = _fetched_from(motion, places)
-        moved, opening = sample(picture, where), mouth.opening(driving, places)
+        lips = self._move_lips(faces) if lips is None else lips
+        where = _fetched_from(faces.motion, places) + lips.movedim(1, -1)
+        moved = sample(faces.picture, where)
+        opening = mouth.opening(faces.driving, places) if opening is None else opening
         # where the portrait's own mouth is open, it shows teeth or a tongue that may be used
-        shown = mouth.shown(own, where)
-        features = self._features(volume, motion, plane.places(mouth_decoder.HEIGHT // 4, mouth_decoder.WIDTH // 4))
-        teeth = mouth.guide.points(driving) if teeth is None else teeth
+        shown = mouth.shown(faces.own, where)
+        coarse = plane.places(mouth_decoder.HEIGHT // 4, mouth_decoder.WIDTH // 4)
+        features = self._features(volume, faces.motion, coarse)
+        teeth = mouth.guide.points(faces.driving) if teeth is None else teeth
         return Drawing(plane, places, moved, mouth(moved, opening, shown, teeth, places, features), opening)
 
     @apply_forward_hook
@@ -279,36 +320,44 @@ class DetailRenderer(ModelMixin, ConfigMixin):
             guidance: e, (B, G) for the clip or (B, F, G) where it changes from frame to frame, or None (stage 1).
         """
         clips, count = driving_keypoints.shape[:2]
-        own, driving = repeat_per_frame(source_keypoints, count), driving_keypoints.flatten(0, 1)
-        motion, picture = self._motion(source, own, driving), repeat_per_frame(source.picture, count)
-        turned: Tensor | None = None
-        parts: Sequence[str] = PARTS
-        if self.eye_decoder is not None:
-            turned = self.eye_decoder.turn(own.float(), driving.float())
-            # mostly eyes stay as they are; a GPU would have to be waited for
-            may_look = driving.device.type == "cpu" and not torch.onnx.is_in_onnx_export()
-            if may_look and not self.eye_decoder.changed(own.float(), driving.float()).any():
-                parts = ("mouth",)
-        warped = warp_picture(picture, motion.displacement, self._turn_eyes(driving, picture, turned))
-        frames = warped
-        drawings = self.draw(source, source_keypoints, driving_keypoints, guidance, motion, turned=turned, parts=parts)
-        for drawing in drawings.values():
-            frames = drawing.paste(frames)
-        output = {**motion, "frames": frames, "warped_picture": warped}
+        faces = self._moved_faces(source, source_keypoints, driving_keypoints)
+        decoder = self.eye_decoder
+        turned = None if decoder is None else decoder.turn(faces.own, faces.driving)
+        lips = self._move_lips(faces)
+        features = self._move_features(faces, lips, turned)
+        warped = frames = warp_picture(faces.picture, faces.motion.displacement, features)
+        if decoder is not None and turned is not None:
+            seen = decoder.changed(faces.own, faces.driving).any(1)
+            both = turned.unflatten(0, (-1, 2))
+            frames = _lay(frames, seen, lambda some: self._draw_eyes(decoder, faces.of(some), both[some].flatten(0, 1)))
+        volume = modulate_per_frame(self.volume_eam, source.volume, guidance, count)
+        places = self.mouth_decoder.plane(faces.driving).places(mouth_decoder.HEIGHT, mouth_decoder.WIDTH)
+        opening = self.mouth_decoder.opening(faces.driving, places)
+        frames = _lay(
+            frames,
+            opening.flatten(1).any(1),
+            lambda some: self._draw_mouth(volume[some], faces.of(some), None, lips[some], opening[some]),
+        )
+        output = {**faces.motion, "frames": frames, "warped_picture": warped}
         return DetailRendererOutput(**{name: value.unflatten(0, (clips, count)) for name, value in output.items()})
 
-    def _motion(self, source: DetailFeatures, source_keypoints: Tensor, driving_keypoints: Tensor) -> AffineMotion:
-        """Of N frames of B portraits; keypoints (N, K, 3)."""
-        seen = repeat_per_frame(source.thumbnail, driving_keypoints.shape[0] // source.thumbnail.shape[0])
-        return self.move(seen, source_keypoints, driving_keypoints)
+    def _move_lips(self, faces: MovedFaces) -> Tensor:
+        """What lips add to where their patch comes from: (N, 2, h, w)."""
+        mouth = self.mouth_decoder
+        driving = faces.driving[:, mouth.inner_mouth, :2]
+        missing = mouth.own_lips(faces.own) - _fetched_from(faces.motion, driving[:, None])[:, 0]
+        plane = mouth.plane(faces.driving)
+        return lip_motion(plane, driving, missing, mouth_decoder.HEIGHT, mouth_decoder.WIDTH)
 
-    def _turn_eyes(self, driving: Tensor, picture: Tensor, turned: Tensor | None) -> Tensor | None:
-        """What turning eyes, on their patches, add to the displacement of pictures (N, C, H, W): (N, 2, H, W);
-        keypoints (N, K, 3)."""
+    def _move_features(self, faces: MovedFaces, lips: Tensor, turned: Tensor | None) -> Tensor:
+        """What lips, and eyes that turn, add to the displacement of the pictures, on their patches: (N, 2, H, W)."""
+        flow = lips.new_zeros(lips.shape[0], 2, *faces.picture.shape[2:])
+        plane = self.mouth_decoder.plane(faces.driving)
+        # where lips meet, the mean of where both come from would be the teeth between them
+        flow = plane.paste(lips, torch.ones_like(lips[:, :1]), flow, "nearest")
         if self.eye_decoder is None or turned is None:
-            return None
-        plane = self.eye_decoder.plane(driving.float())
-        flow = turned.new_zeros(driving.shape[0], 2, *picture.shape[2:])
+            return flow
+        plane = self.eye_decoder.plane(faces.driving)
         for eye in range(2):
             one, patches = PatchPlane(plane.centre[eye::2], plane.axes[eye::2]), turned[eye::2]
             flow = one.paste(patches, torch.ones_like(patches[:, :1]), flow)
@@ -319,7 +368,7 @@ class DetailRenderer(ModelMixin, ConfigMixin):
         deformation = sample(motion.deformation.movedim(-1, 1).flatten(1, 2), places)
         deformation = deformation.unflatten(1, (3, -1)).movedim(1, -1)
         warped = F.grid_sample(volume.float(), deformation, padding_mode="border", align_corners=False)
-        features = self.flatten(warped.flatten(1, 2).to(volume.dtype))
+        features = self.flatten(for_convolutions(warped.flatten(1, 2).to(volume.dtype)))
         return features * sample(motion.occlusion, places).to(volume.dtype)
 
     def forward(

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..easing import smoothstep
-from .layers import CheckpointedBlocks, pixel_grid
+from .layers import CheckpointedBlocks, for_convolutions, pixel_grid
 from .patches import PatchPlane
 
 HEIGHT, WIDTH = 64, 96  # of the patch of an eye, in pixels
@@ -244,7 +244,7 @@ class EyeDecoder(CheckpointedBlocks):
 
     def forward(self, picture: Tensor, maps: Tensor) -> Tensor:
         """The moved portrait on the patches (2N, 3, h, w), with `maps` for it -> the eyes drawn, (2N, 3, h, w)."""
-        parts = torch.cat([picture, maps], 1).to(self.to_colour.weight.dtype)
+        parts = for_convolutions(torch.cat([picture, maps], 1).to(self.to_colour.weight.dtype))
         x = F.pixel_unshuffle(parts, 2)
         for layer in self.layers:
             x = F.leaky_relu(self._run(layer, x), 0.2)

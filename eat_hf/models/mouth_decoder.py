@@ -1,7 +1,8 @@
 """What a portrait with closed lips does not show: teeth, tongue and the dark between the lips.
 
 Nothing but what is between the lips is drawn, so that nothing else can go wrong on pictures unlike those of the
-training. It is drawn on a patch that lies flat on the face and turns with the head.
+training (lips move in closed form, see `lips`). It is drawn on a patch that lies flat on the face and turns with the
+head.
 """
 
 import torch
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .affine_motion import fit_affine
-from .layers import CheckpointedBlocks, ConvNormReLU
+from .layers import CheckpointedBlocks, ConvNormReLU, for_convolutions
 from .mouth_guide import MouthGuide
 from .patches import PatchPlane, polygon_area, polygon_coverage
 
@@ -22,7 +23,7 @@ class MouthDecoder(CheckpointedBlocks):
     Args:
         keypoints: K.
         rigid_keypoints, teeth: of the guide, see `MouthGuide`.
-        inner_mouth: indices of the keypoints around the opening of the mouth, in order.
+        inner_mouth: indices of the keypoints around the opening of the mouth, see `DetailRenderer`.
         features: width of the renderer's feature map.
         channels: widths at a half, a quarter, ... of the patch's density.
         detail_channels: width at its full density.
@@ -30,6 +31,7 @@ class MouthDecoder(CheckpointedBlocks):
 
     REACH = 0.32, 0.26  # half of the patch's width and height, in the frame of the guide's mean head
     PARTED = 0.06, 0.08  # area between the lips over the square of its width, of mouths that show nothing, and all
+    TOOTHLESS = 0.035  # widths of the mouth beyond where lips seem to end
     HIDDEN = 5  # pixels over which the border of the opening is soft
 
     def __init__(
@@ -78,10 +80,24 @@ class MouthDecoder(CheckpointedBlocks):
         lips would be drawn for teeth.
         """
         corners = keypoints[:, self.inner_mouth, :2]
-        width = (corners[:, :, None] - corners[:, None]).norm(dim=-1).amax((1, 2))
+        return polygon_coverage(corners, places) * self._parted(corners)[..., None]
+
+    def own_lips(self, keypoints: Tensor) -> Tensor:
+        """The edges of portraits' own lips, (N, P, 2) of the inner mouth, for keypoints (N, K, 3).
+
+        Lips that are hardly parted meet half way, as in `shown`; of others no tooth is left at the edge.
+        """
+        corners = keypoints[:, self.inner_mouth, :2]
+        opposite = corners.roll(-1, 1).flip(1)  # of the upper lip the points of the lower one, and of corners their own
+        middle, apart = (corners + opposite) / 2, (corners - opposite) / 2
+        beyond = self.TOOTHLESS * F.normalize(apart, dim=-1, eps=1e-4) * _width(corners)[:, None, None]
+        return middle + self._parted(corners) * (apart + beyond)
+
+    def _parted(self, corners: Tensor) -> Tensor:
+        """How sure it is that the lips of portraits are parted, (N, 1, 1) in [0, 1]; corners (N, P, 2)."""
         least, full = self.PARTED
-        parted = ((polygon_area(corners) / width.square() - least) / (full - least)).clamp(0, 1)
-        return polygon_coverage(corners, places) * parted[:, None, None, None]
+        ratio = polygon_area(corners) / _width(corners).square()
+        return ((ratio - least) / (full - least)).clamp(0, 1)[:, None, None]
 
     def forward(
         self, picture: Tensor, opening: Tensor, shown: Tensor, teeth: Tensor, places: Tensor, features: Tensor
@@ -106,9 +122,8 @@ class MouthDecoder(CheckpointedBlocks):
             guide = self.guide.draw(teeth, places)
             light = visible.mean((1, 2, 3), keepdim=True) / seen.mean((1, 2, 3), keepdim=True).clamp_min(1e-3)
             sketch = self.guide.sketch(guide, light)
-        maps = torch.cat([visible, opening, opening * shown, guide * opening, sketch * opening], 1).to(
-            self.to_rgb.weight.dtype
-        )
+        maps = torch.cat([visible, opening, opening * shown, guide * opening, sketch * opening], 1)
+        maps = for_convolutions(maps.to(self.to_rgb.weight.dtype))
         x = self._run(self.stem, F.pixel_unshuffle(maps, 2))
         skips = []
         for level, (down, mix) in enumerate(zip(self.downs, self.mixes, strict=True)):
@@ -120,3 +135,8 @@ class MouthDecoder(CheckpointedBlocks):
         x = F.pixel_shuffle(F.leaky_relu(self.to_details(x), 0.2), 2)
         x = F.leaky_relu(self.refine(torch.cat([x, maps], 1)), 0.2)
         return torch.sigmoid(self.to_rgb(x).float() + torch.logit(sketch.clamp(0.02, 0.98)))
+
+
+def _width(corners: Tensor) -> Tensor:
+    """The largest distance between corners (N, P, 2): (N,)."""
+    return (corners[:, :, None] - corners[:, None]).norm(dim=-1).amax((1, 2))

@@ -199,9 +199,11 @@ def test_polygon_coverage_is_its_area():
     assert polygon_area(torch.cat([square, square.flip(1), flat])).tolist() == pytest.approx([1, 1, 0])
 
 
-@pytest.mark.parametrize("wrong", [dict(rigid_keypoints=(0, 1)), dict(inner_mouth=())])
+@pytest.mark.parametrize(
+    "wrong", [dict(rigid_keypoints=(0, 1)), dict(inner_mouth=()), dict(inner_mouth=(5, 6, 7, 8, 9))]
+)
 def test_the_detail_renderer_names_what_it_needs(wrong):
-    with pytest.raises(ValueError, match="4 rigid_keypoints and 3 keypoints of the inner_mouth"):
+    with pytest.raises(ValueError, match="4 rigid_keypoints and 4 keypoints of the inner_mouth"):
         DetailRenderer(**(DETAIL | wrong))
 
 
