@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
+from ..easing import smoothstep
 from .layers import ConvNormReLU, for_convolutions, pixel_grid
 
 
@@ -50,7 +51,8 @@ class AffineDenseMotion(nn.Module):
 
     Turning the head is one affine map in 3D, fitted to keypoints that expressions hardly move; a smooth depth read off
     the keypoints tells how it shifts each pixel. Expression is the rest: residuals of the keypoints, spread around each
-    of them. A small 2D hourglass corrects both and finds the foreground; the background stays where it is.
+    of them. A small 2D hourglass corrects both and finds the foreground; the background stays where it is, and so does
+    the picture's border.
 
     Args:
         keypoints: K.
@@ -63,6 +65,7 @@ class AffineDenseMotion(nn.Module):
     DEPTH_WIDTH = 0.2  # reach of a keypoint's depth
     HEAT_WIDTH = 0.05
     MAX_CORRECTION = 0.1  # largest free displacement per axis
+    BORDER = 0.2  # of the picture in [-1, 1], that moves less and less: nothing is known of what is beyond
 
     def __init__(
         self,
@@ -132,7 +135,8 @@ class AffineDenseMotion(nn.Module):
 
         correction = torch.sigmoid(gate) * spread + self.MAX_CORRECTION * torch.tanh(torch.cat([dx, dy], 1))
         foreground = torch.sigmoid(foreground)
-        displacement = foreground * (rigid + correction)
+        inside = smoothstep(((1 - grid.abs()).amin(-1) / self.BORDER).clamp(0, 1))
+        displacement = inside * foreground * (rigid + correction)
 
         voxels = pixel_grid(self.depth, size, size, like=picture)
         turned = (voxels.flatten(0, 2) @ matrix + offset).unflatten(1, (self.depth, size, size)) - voxels

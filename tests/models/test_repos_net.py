@@ -179,6 +179,15 @@ def test_unmoved_keypoints_leave_the_flow_to_the_small_correction():
     assert out.displacement.abs().max() <= model.dense_motion.MAX_CORRECTION + 1e-5
 
 
+@torch.no_grad()
+def test_the_border_of_the_picture_stays():
+    model = build(DETAIL)
+    pictures, source, driving, _ = clips(1, 2, 256)
+    moved = model(pictures, source, driving).displacement
+    border = torch.cat([moved[..., [0, -1], :].flatten(), moved[..., [0, -1]].flatten()]).abs()
+    assert border.max() < 0.02 * moved.abs().max() and moved.abs().max() > 0.05
+
+
 def test_affine_fit_recovers_a_rotation_and_a_shift():
     generator = torch.Generator().manual_seed(0)
     driving = torch.randn(2, 40, 3, generator=generator)
