@@ -185,7 +185,7 @@ def test_the_border_of_the_picture_stays():
     pictures, source, driving, _ = clips(1, 2, 256)
     moved = model(pictures, source, driving).displacement
     border = torch.cat([moved[..., [0, -1], :].flatten(), moved[..., [0, -1]].flatten()]).abs()
-    assert border.max() < 0.02 * moved.abs().max() and moved.abs().max() > 0.05
+    assert border.max() < 0.05 * moved.abs().max() and moved.abs().max() > 0.05
 
 
 def test_affine_fit_recovers_a_rotation_and_a_shift():
