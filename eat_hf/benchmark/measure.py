@@ -328,4 +328,6 @@ def run_benchmark(pipe: EATPipeline, model: str, options: BenchmarkOptions, comm
         report.fresh = [
             measure_new_process(model, options.image, whole, seconds) for seconds in (recording.seconds, *options.long)
         ]
+    if device.type == "cuda":
+        report.gpu_megabytes = torch.cuda.max_memory_allocated(device) / 2**20
     return report

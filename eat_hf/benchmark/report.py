@@ -58,6 +58,7 @@ class BenchmarkReport:
         flops_per_frame, flops_saved: of RePos-Net, the plain way, and how many of them are not needed.
         ratios: {what: times as fast as the plain way}.
         fresh: new processes.
+        gpu_megabytes: most memory of the GPU at any time, 0 without one.
         curves: {axis: [(x, seconds)]} to plot.
     """
 
@@ -70,6 +71,7 @@ class BenchmarkReport:
     rows: list[Row] = field(default_factory=list)
     ratios: dict[str, float] = field(default_factory=dict)
     fresh: list[FreshProcess] = field(default_factory=list)
+    gpu_megabytes: float = 0.0
     curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
 
     @classmethod
@@ -116,6 +118,8 @@ class BenchmarkReport:
             f"start, {process.from_loaded:.1f} s after the model was loaded; {process.peak_megabytes:.0f} MB at most."
             for process in self.fresh
         ]
+        if self.gpu_megabytes:
+            found.append(f"Memory of the GPU: {self.gpu_megabytes:.0f} MB at most.")
         return found
 
     def markdown(self) -> str:

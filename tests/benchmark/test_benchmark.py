@@ -14,6 +14,7 @@ from eat_hf.benchmark import (
     BenchmarkReport,
     TrainingReport,
     TrainingSpeed,
+    gpu,
     measure,
     official_pipeline,
     plain_frames,
@@ -95,6 +96,29 @@ def test_a_report_of_a_tiny_model(tiny_pipeline, tiny_model, options, dtypes, tm
         "## Training",
     ]
     assert "| a2et | 8 | 25.3 | 3% |" in page
+
+
+def test_the_script_for_gpus_writes_part_by_part_while_there_is_time(
+    tiny_pipeline, tiny_model, options, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setitem(measure.PEAK_SIZES, "cpu", (128, 1, 8))
+    part = gpu.Part("tiny-gpu", lambda: tiny_pipeline, str(tiny_model), ("float32",), (2,), 0.3, False, 1)
+    monkeypatch.setattr(gpu, "parts", lambda: [part, replace(part, name="later", takes=1000)])
+    given = ["--device", "cpu", "--image", options.image, "--audio", options.audio, "-o", str(tmp_path)]
+    gpu.main(given, seconds=100)
+    report = BenchmarkReport.load(tmp_path / "benchmark-tiny-gpu.json")
+    assert report.command == gpu.COMMAND and {row.batch for row in report.rows if row.stage == "RePos-Net"} == {2}
+    assert "later: not measured" in capsys.readouterr().out
+    assert "## tiny-gpu" in (tmp_path / "BENCHMARK.md").read_text()
+    with pytest.raises(SystemExit) as stopped:
+        gpu.main(["--device", "nothing"])
+    assert stopped.value.code == 2 and "no device 'nothing'" in capsys.readouterr().err
+
+
+def test_the_parts_of_a_gpu_take_less_than_four_minutes():
+    parts = gpu.parts()
+    assert [part.name for part in parts][:2] == ["eat-demo-gpu", "official-gpu"]
+    assert sum(part.takes for part in parts) < gpu.SECONDS < 240
 
 
 def test_another_precision_is_that_of_a_copy(tiny_pipeline):
