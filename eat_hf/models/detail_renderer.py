@@ -232,7 +232,6 @@ class DetailRenderer(ModelMixin, ConfigMixin):
         guidance: Tensor | None = None,
         motion: AffineMotion | None = None,
         teeth: Tensor | None = None,
-        turned: Tensor | None = None,
         parts: Sequence[str] = PARTS,
     ) -> dict[str, Drawing]:
         """What is drawn of every frame, by part, in the order it is laid into frames. Arguments are those of `render`.
@@ -240,14 +239,13 @@ class DetailRenderer(ModelMixin, ConfigMixin):
         Args:
             motion: of the frames, if it is known already.
             teeth: points of the arches (N, P, 3), if they are known; else they follow from the keypoints.
-            turned: what turning the eyes adds, see `EyeDecoder.turn`, if it is known.
             parts: what to draw of the eyes, if this renderer does, and the mouth.
         """
         count = driving_keypoints.shape[1]
         faces = self._moved_faces(source, source_keypoints, driving_keypoints, motion)
         drawings = {}
         if "eyes" in parts and self.eye_decoder is not None:
-            drawings["eyes"] = self._draw_eyes(self.eye_decoder, faces, turned)
+            drawings["eyes"] = self._draw_eyes(self.eye_decoder, faces)
         if "mouth" in parts:
             volume = modulate_per_frame(self.volume_eam, source.volume, guidance, count)
             drawings["mouth"] = self._draw_mouth(volume, faces, teeth)
@@ -267,7 +265,7 @@ class DetailRenderer(ModelMixin, ConfigMixin):
             motion = self.move(repeat_per_frame(source.thumbnail, count), own, driving)
         return MovedFaces(repeat_per_frame(source.picture, count), own, driving, motion)
 
-    def _draw_eyes(self, decoder: EyeDecoder, faces: MovedFaces, turned: Tensor | None) -> Drawing:
+    def _draw_eyes(self, decoder: EyeDecoder, faces: MovedFaces, turned: Tensor | None = None) -> Drawing:
         plane, (maps, where) = decoder.plane(faces.driving), decoder.maps(faces.own, faces.driving)
         places = plane.places(eye_decoder.HEIGHT, eye_decoder.WIDTH)
         fetched = _fetched_from(faces.motion, places.unflatten(0, (-1, 2)).flatten(1, 2))

@@ -35,46 +35,26 @@ class PatchPlane:
         Args:
             mode: of `grid_sample`.
         """
-        height, width = pictures.shape[2:]
         parts = torch.cat([patches * masks, masks], 1)
-        inverse = torch.linalg.inv(self.axes)
-        if torch.onnx.is_in_onnx_export():
-            return self._paste_into_one_box(parts, inverse, pictures, mode)
-        laid = []
-        for picture, part, centre, axes, back in zip(pictures, parts, self.centre, self.axes, inverse, strict=True):
-            # of each picture the box around its patch alone
-            reach = axes.detach().abs().sum(0)
-            low, high = (((centre.detach() + side * reach + 1) / 2).tolist() for side in (-1, 1))
-            left, right = max(0, int(low[0] * width)), min(width, int(high[0] * width) + 1)
-            top, bottom = max(0, int(low[1] * height)), min(height, int(high[1] * height) + 1)
-            if left >= right or top >= bottom:
-                laid.append(picture)
-                continue
-            x = (torch.arange(left, right, device=picture.device) * 2 + 1) / width - 1
-            y = (torch.arange(top, bottom, device=picture.device) * 2 + 1) / height - 1
-            where = (torch.stack(torch.meshgrid(x, y, indexing="xy"), -1) - centre) @ back
-            drawn, mask = F.grid_sample(part[None], where[None], mode, align_corners=False)[0].split([len(picture), 1])
-            together = picture.clone()
-            together[:, top:bottom, left:right] = picture[:, top:bottom, left:right] * (1 - mask) + drawn
-            laid.append(together)
-        return torch.stack(laid)
-
-    def _paste_into_one_box(self, parts: Tensor, inverse: Tensor, pictures: Tensor, mode: str) -> Tensor:
-        """The same in one step for all pictures, in the box around all their patches: a graph has no loops."""
-        reach = self.axes.abs().sum(1)
-        low, high = (self.centre - reach).amin(0), (self.centre + reach).amax(0)
-        bounds = []
-        for axis, pixels in enumerate((pictures.shape[3], pictures.shape[2])):
-            first, last = (((place[axis] + 1) / 2 * pixels).long().clamp(0, pixels - 1) for place in (low, high))
-            bounds += [first, last + 1]
-        left, right, top, bottom = bounds
+        left, right, top, bottom = self._box(*pictures.shape[2:])
         grid = pixel_grid(*pictures.shape[2:], like=pictures)[top:bottom, left:right]
-        where = (grid[None] - self.centre[:, None, None]) @ inverse[:, None]
+        where = (grid[None] - self.centre[:, None, None]) @ torch.linalg.inv(self.axes)[:, None]
         drawn, mask = F.grid_sample(parts, where, mode, align_corners=False).split([pictures.shape[1], 1], 1)
         rows = pictures[:, :, top:bottom]
         inside = rows[..., left:right] * (1 - mask) + drawn
         middle = torch.cat([rows[..., :left], inside, rows[..., right:]], 3)
         return torch.cat([pictures[:, :, :top], middle, pictures[:, :, bottom:]], 2)
+
+    def _box(self, height: int, width: int) -> list[int]:
+        """Left, right, top and bottom of the box around the patches of all pictures, in pixels."""
+        reach = self.axes.detach().abs().sum(1)
+        low, high = (self.centre.detach() - reach).amin(0), (self.centre.detach() + reach).amax(0)
+        edges = []
+        for axis, pixels in enumerate((width, height)):
+            first, last = (((place[axis] + 1) / 2 * pixels).long().clamp(0, pixels - 1) for place in (low, high))
+            edges += [first, last + 1]
+        # a GPU is waited for once, however many pictures there are; a graph has no numbers
+        return edges if torch.onnx.is_in_onnx_export() else torch.stack(edges).tolist()  # type: ignore[return-value]
 
 
 def sample(maps: Tensor, places: Tensor) -> Tensor:
