@@ -8,6 +8,8 @@ import itertools
 import os
 import struct
 import warnings
+from collections.abc import Callable
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -19,6 +21,7 @@ from .files import existing_file, one_line
 # What is opened (and MPO, which is found as JPEG); others that Pillow knows run programs (EPS) or name other files
 FORMATS = "JPEG PNG WEBP AVIF HEIF TIFF BMP DIB GIF JPEG2000 PPM TGA ICO ICNS PCX SGI PSD".split()
 LARGEST_PICTURE = 89_478_485  # pixels, Pillow's own limit
+LARGEST_DEEP_PICTURE = 32_000_000  # pixels of 16 bits or floats, of which many times as many bytes are worked with
 ORIENTATION = 0x0112  # the EXIF tag
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -73,15 +76,7 @@ def read_image(image: str | os.PathLike | Image.Image | np.ndarray, largest_side
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what Pillow says about metadata is nothing to the user
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with _open(path) as picture:
-                width, height = picture.size
-                if width * height > LARGEST_PICTURE:
-                    raise Image.DecompressionBombError
-                if largest_side is not None and max(width, height) > largest_side:
-                    raise UserError(
-                        f"The picture {path.name} has {width} x {height} pixels; up to {largest_side} x {largest_side} "
-                        "are allowed here. Scale it down."
-                    )
+            with _open(path, largest_side) as picture:
                 picture.load()
                 return _flatten_picture(_stand_upright(picture))
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
@@ -113,23 +108,55 @@ def _prepare_libraries() -> None:
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
-def _open(path: os.PathLike) -> Image.Image:
-    with contextlib.suppress(Exception):  # whatever is wrong with it, Pillow tells
-        if (deep := _open_deep_tiff(path) or _open_deep_png(path)) is not None:
-            return deep
-    return Image.open(path, formats=FORMATS)
+def _open(path: Path, largest_side: int | None) -> Image.Image:
+    """A picture that is small enough to be decoded, or decoded already.
+
+    Raises:
+        UserError: it has too many pixels.
+    """
+
+    def check(width: int, height: int, pixels: int) -> None:
+        if largest_side is not None and max(width, height) > largest_side:
+            raise UserError(
+                f"The picture {path.name} has {width} x {height} pixels; up to {largest_side} x {largest_side} "
+                "are allowed here. Scale it down."
+            )
+        if width * height > pixels:
+            raise Image.DecompressionBombError
+
+    for opener in (_open_deep_tiff, _open_deep_png):
+        try:
+            if (deep := opener(path, functools.partial(check, pixels=LARGEST_DEEP_PICTURE))) is not None:
+                return deep
+        except (UserError, Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError):
+            raise
+        except Exception:  # whatever is wrong with it, Pillow tells
+            continue
+    picture = Image.open(path, formats=FORMATS)
+    many = picture.mode == "F" or picture.mode.startswith("I")
+    try:
+        check(*picture.size, LARGEST_DEEP_PICTURE if many else LARGEST_PICTURE)
+    except BaseException:
+        picture.close()
+        raise
+    return picture
 
 
-def _open_deep_png(path: os.PathLike) -> Image.Image | None:
-    """A PNG of 16-bit colours, with transparency or without, which Pillow cuts to 8; None for others."""
+def _open_deep_png(path: os.PathLike, check: Callable[[int, int], None]) -> Image.Image | None:
+    """A PNG of 16-bit colours, with transparency or without, which Pillow cuts to 8; None for others.
+
+    Args:
+        check: raises if so many pixels a row and rows are too many; called before they are decoded.
+    """
     with open(path, "rb") as file:
         head = file.read(26)
         if head[:8] != b"\x89PNG\r\n\x1a\n" or head[24:] not in (b"\x10\x02", b"\x10\x06"):
             return None
         with Image.open(path, formats=["PNG"]) as stated:
             info = stated.info
-            if stated.width * stated.height > LARGEST_PICTURE or "transparency" in info:
+            if "transparency" in info:
                 return None
+            check(*stated.size)
         file.seek(0)
         values = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
     values = values / np.float32(257)
@@ -138,8 +165,12 @@ def _open_deep_png(path: os.PathLike) -> Image.Image | None:
     return picture
 
 
-def _open_deep_tiff(path: os.PathLike) -> Image.Image | None:
-    """A TIFF of several float or 16-bit channels, which OpenCV reads and Pillow does not, or cuts; None for others."""
+def _open_deep_tiff(path: os.PathLike, check: Callable[[int, int], None]) -> Image.Image | None:
+    """A TIFF of several float or 16-bit channels, which OpenCV reads and Pillow does not, or cuts; None for others.
+
+    Args:
+        check: as of `_open_deep_png`.
+    """
     with open(path, "rb") as file:
         head = file.read(8)
         if head[:4] not in (b"II*\0", b"MM\0*"):
@@ -147,12 +178,12 @@ def _open_deep_tiff(path: os.PathLike) -> Image.Image | None:
         tags = TiffImagePlugin.ImageFileDirectory_v2(head)
         file.seek(tags.next)
         tags.load(file)
-        pixels = tags[TiffImagePlugin.IMAGEWIDTH] * tags[TiffImagePlugin.IMAGELENGTH]
         depths = tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,))
-        if set(depths) > {16, 32} or min(depths) < 16 or len(depths) not in (3, 4) or pixels > LARGEST_PICTURE:
+        if set(depths) > {16, 32} or min(depths) < 16 or len(depths) not in (3, 4):
             return None
         if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) != RGB:  # of inks, say
             return None
+        check(tags[TiffImagePlugin.IMAGEWIDTH], tags[TiffImagePlugin.IMAGELENGTH])
         file.seek(0)
         values = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
     colours, alpha, beside = _to_range(values[..., 2::-1]), values[..., 3:], tags.get(TiffImagePlugin.EXTRASAMPLES, ())

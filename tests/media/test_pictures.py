@@ -247,6 +247,26 @@ def test_sizes_are_limited_before_decoding(tmp_path):
         read_image(tmp_path / "wide.png", largest_side=200)
 
 
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_deep_pictures_are_limited_before_decoding(tmp_path, monkeypatch, ending):
+    """Zeros shrink to nothing; as floats in a wide space they would fill the memory."""
+    path = tmp_path / f"deep.{ending}"
+    cv2.imwrite(str(path), np.zeros((40, 60, 3), np.uint16))
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("it was decoded"))
+    with pytest.raises(UserError, match="60 x 40 pixels; up to 50 x 50"):
+        read_image(path, largest_side=50)
+    monkeypatch.setattr("eat_hf.media.pictures.LARGEST_DEEP_PICTURE", 2000)
+    with pytest.raises(UserError, match="too large"):
+        read_image(path)
+
+
+def test_deep_greys_are_limited_before_decoding(tmp_path, monkeypatch):
+    tifffile.imwrite(tmp_path / "deep.tif", np.zeros((40, 60), np.float32))
+    monkeypatch.setattr("eat_hf.media.pictures.LARGEST_DEEP_PICTURE", 2000)
+    with pytest.raises(UserError, match="too large"):
+        read_image(tmp_path / "deep.tif")
+
+
 @pytest.mark.parametrize("ending, options", [("tif", {"compression": "tiff_lzw"}), ("avif", {}), ("jpg", {})])
 def test_libraries_write_nothing_themselves_about_damage(tmp_path, ending, options):
     """In a process of its own, for a library writes past Python."""
