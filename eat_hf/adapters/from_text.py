@@ -70,8 +70,9 @@ class TextToEmotion:
         return cls(clip, mapper.float().to(device), shows, sync_expert)
 
     def save(self, folder: Path) -> None:
-        """Write a `words` folder, as a whole or not at all."""
-        with replaced_folder(folder, "text_mapper/config.json") as unfinished:
+        """Write a `words` folder, as a whole or not at all; what else is in it, such as its card, stays."""
+        parts = "clip", "text_mapper", "adapter", "sync_expert"
+        with replaced_folder(folder, "text_mapper/config.json", lambda path: path.parts[0] in parts) as unfinished:
             self.clip.save(unfinished / "clip")
             self.mapper.save_pretrained(unfinished / "text_mapper")
             self.shows.save(unfinished / "adapter")

@@ -21,7 +21,7 @@ from .files import existing_file, one_line
 # What is opened (and MPO, which is found as JPEG); others that Pillow knows run programs (EPS) or name other files
 FORMATS = "JPEG PNG WEBP AVIF HEIF TIFF BMP DIB GIF JPEG2000 PPM TGA ICO ICNS PCX SGI PSD".split()
 LARGEST_PICTURE = 89_478_485  # pixels, Pillow's own limit
-LARGEST_DEEP_PICTURE = 32_000_000  # pixels of 16 bits or floats, of which many times as many bytes are worked with
+LARGEST_DEEP_PICTURE = 50_000_000  # pixels of 16 bits or floats, of which many times as many bytes are worked with
 ORIENTATION = 0x0112  # the EXIF tag
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

@@ -91,6 +91,8 @@ def test_words_become_emotions_of_a_model(wishes, clip, base, portrait, tmp_path
 
     torch.manual_seed(0)
     SyncExpert(width=0.0625).save_pretrained(tmp_path / "expert")
+    (base / "words").mkdir(exist_ok=True)
+    (base / "words" / "README.md").write_text("its card")
     run_main(
         add_words,
         "--model",
@@ -102,6 +104,7 @@ def test_words_become_emotions_of_a_model(wishes, clip, base, portrait, tmp_path
         "--half",
         "true",
     )
+    assert (base / "words" / "README.md").read_text() == "its card"
     pipe = EATPipeline.from_pretrained(base)
     assert pipe.text_to_emotion.sync_expert.config.width == 0.0625
     pipe.set_progress_bar_config(disable=True)
