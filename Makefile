@@ -32,7 +32,7 @@ lint: $(VENV)/ready-test
 
 # the pages of docs/ as a site; a warning is an error
 docs: $(VENV)/ready-docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir $(OUTPUT)/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir $(OUTPUT)/site
 	@echo "The first page is $(OUTPUT)/site/index.html"
 
 # measures the bundled checkpoint on the corpus' test split and refreshes its card: about an hour on two cores

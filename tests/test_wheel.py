@@ -16,7 +16,10 @@ from eat_hf.shipped import CHECKPOINTS
 PROJECT = Path(__file__).resolve().parents[1]
 SHIPPED = [
     *(path for name in CHECKPOINTS for path in (PROJECT / "checkpoints_card" / name).rglob("*")),
-    *(PROJECT / "examples" / name for name in ("portrait.png", "astronaut.jpg", "hopper.jpg", "speech.wav")),
+    *(
+        PROJECT / "examples" / name
+        for name in ("portrait.png", "astronaut.jpg", "hopper.jpg", "young_man.jpg", "speech.wav")
+    ),
 ]
 
 

@@ -78,7 +78,7 @@ def find_examples() -> tuple[Example, ...]:
     known = (
         ("examples/astronaut.jpg", "happy"),
         ("examples/hopper.jpg", "surprised"),
-        ("examples/portrait.png", "sad"),
+        ("examples/young_man.jpg", "sad"),
     )
     found = ((shipped(portrait), emotion) for portrait, emotion in known)
     return tuple(Example(portrait, voice, emotion) for portrait, emotion in found if portrait and voice)

@@ -48,8 +48,8 @@ def welcome(demo: gr.Blocks, studio: Studio, inputs: Inputs, result: Result, tab
         return settings, *plan(studio, Session(), str(example.portrait), str(example.voice), settings)
 
     def pictures(index: int):
-        """The example's gallery, once it is there."""
-        return gr.Gallery(value=galleries[index], visible=True) if index in galleries else gr.skip()
+        """The example's gallery, once it is there; until then none, rather than somebody else's."""
+        return gr.Gallery(value=galleries.get(index), visible=index in galleries)
 
     def fill(index: int, asked: Asked | None, wanted: int) -> tuple:
         """All outputs, for an example with or without what the address asks for."""

@@ -288,7 +288,13 @@ def test_the_readme_takes_a_minute():
     assert yaml.safe_load(text.split("---\n")[1])["app_file"] == "app.py"
 
 
-WITH_LINKS = [*PAGES, ROOT / "SECURITY.md", *CARDS, ROOT / "checkpoints_card/eat-demo/BENCHMARK.md"]
+WITH_LINKS = [
+    *PAGES,
+    ROOT / "SECURITY.md",
+    ROOT / "examples/README.md",
+    *CARDS,
+    ROOT / "checkpoints_card/eat-demo/BENCHMARK.md",
+]
 
 
 def headings(page):
@@ -298,11 +304,18 @@ def headings(page):
     return {re.sub(r"\s", "-", title) for title in titles}
 
 
-def lost_links(page):
+def repository(page, root=ROOT):
+    """The folder that goes to the Hub with the page: a checkpoint's own, or the whole checkout."""
+    inside = page.relative_to(root).parts
+    return root.joinpath(*inside[:2]) if inside[0] == "checkpoints_card" else root
+
+
+def lost_links(page, root=ROOT):
     links = re.findall(r"\]\(([^()\s]+)\)", page.read_text())
     for path, anchor in (link.partition("#")[::2] for link in links if not re.match("https?://", link)):
-        target = (page.parent / path) if path else page
-        if not target.exists() or anchor and anchor not in headings(target):
+        target = (page.parent / path).resolve() if path else page
+        there = target.exists() and target.is_relative_to(repository(page, root))
+        if not there or anchor and anchor not in headings(target):
             yield f"{path}#{anchor}"
 
 
@@ -314,7 +327,16 @@ def test_links_lead_somewhere(page):
 def test_links_that_lead_nowhere_are_found(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("# A page\n[here](#a-page) [there](#else) ![](none.png) [](page.md#a-page) [](page.md#b)\n")
-    assert list(lost_links(page)) == ["#else", "none.png#", "page.md#b"]
+    assert list(lost_links(page, tmp_path)) == ["#else", "none.png#", "page.md#b"]
+
+
+def test_a_cards_links_stay_in_its_repository(tmp_path):
+    for name in ("ours", "other"):
+        card = tmp_path / "checkpoints_card" / name / "README.md"
+        card.parent.mkdir(parents=True)
+        card.write_text("[mine](README.md) [of another repository](../other/README.md)\n")
+    ours, other = (tmp_path / "checkpoints_card" / name / "README.md" for name in ("ours", "other"))
+    assert list(lost_links(ours, tmp_path)) == ["../other/README.md#"] and not list(lost_links(other, tmp_path))
 
 
 def test_the_citation_is_of_this_version():

@@ -1,6 +1,7 @@
 """Every script of `examples` does what it says, in the folder in which it is called."""
 
 import json
+import re
 import runpy
 import shutil
 import sys
@@ -9,6 +10,9 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import Image
+
+from eat_hf.inputs.faces import detect_faces
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 MADE = {
@@ -27,6 +31,15 @@ def test_all_are_here_and_short():
     scripts = list(EXAMPLES.glob("*.py"))
     assert {script.stem for script in scripts} == set(MADE)
     assert all(len(script.read_text().splitlines()) < 30 for script in scripts)
+
+
+def test_portraits_have_a_face_and_everything_has_a_source():
+    portraits = sorted([*EXAMPLES.glob("*.jpg"), *EXAMPLES.glob("*.png")])
+    assert len(portraits) >= 5
+    for portrait in portraits:
+        assert len(detect_faces(np.asarray(Image.open(portrait).convert("RGB")))) == 1, portrait
+    named = set(re.findall(r"`([\w.]+)`", (EXAMPLES / "README.md").read_text()))
+    assert {path.name for path in EXAMPLES.iterdir() if path.is_file()} - {"README.md"} <= named
 
 
 def cells_of_the_tour():
