@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..easing import smoothstep
 from .layers import CheckpointedBlocks, for_convolutions, pixel_grid
-from .patches import PatchPlane
+from .patches import PatchPlane, in_tones_of
 
 HEIGHT, WIDTH = 64, 96  # of the patch of an eye, in pixels
 MAPS = 7
@@ -250,4 +250,4 @@ class EyeDecoder(CheckpointedBlocks):
             x = F.leaky_relu(self._run(layer, x), 0.2)
         x = F.pixel_shuffle(F.leaky_relu(self.to_details(x), 0.2), 2)
         colour, amount = torch.sigmoid(self.to_colour(torch.cat([x, parts], 1)).float()).split([3, 1], 1)
-        return picture + amount * (colour - picture)
+        return in_tones_of(picture, picture + amount * (colour - picture), torch.ones_like(amount))

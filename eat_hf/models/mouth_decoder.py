@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .affine_motion import fit_affine
 from .layers import CheckpointedBlocks, ConvNormReLU, for_convolutions
 from .mouth_guide import MouthGuide
-from .patches import PatchPlane, polygon_area, polygon_coverage
+from .patches import PatchPlane, in_tones_of, polygon_area, polygon_coverage
 
 HEIGHT, WIDTH = 128, 160  # of the patch, in pixels
 
@@ -134,7 +134,8 @@ class MouthDecoder(CheckpointedBlocks):
             x = self._run(up, torch.cat([F.interpolate(x, scale_factor=2), skips.pop()], 1))
         x = F.pixel_shuffle(F.leaky_relu(self.to_details(x), 0.2), 2)
         x = F.leaky_relu(self.refine(torch.cat([x, maps], 1)), 0.2)
-        return torch.sigmoid(self.to_rgb(x).float() + torch.logit(sketch.clamp(0.02, 0.98)))
+        drawn = torch.sigmoid(self.to_rgb(x).float() + torch.logit(sketch.clamp(0.02, 0.98)))
+        return in_tones_of(picture, drawn, seen)
 
 
 def _width(corners: Tensor) -> Tensor:

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from .layers import pixel_grid
 
+# spread of colours that are as light, of [0, 1]: of toned pictures at most (0.001 is seen), of others at least (0.01)
+COLOURED = 0.003, 0.006
+
 
 @dataclass
 class PatchPlane:
@@ -60,6 +63,28 @@ class PatchPlane:
 def sample(maps: Tensor, places: Tensor) -> Tensor:
     """Maps (N, C, H, W) at places (N, h, w, 2) -> (N, C, h, w)."""
     return F.grid_sample(maps, places, padding_mode="border", align_corners=False)
+
+
+def in_tones_of(pictures: Tensor, drawn: Tensor, seen: Tensor) -> Tensor:
+    """What was drawn into black and white or toned pictures, in their tones; into others as it is.
+
+    Args:
+        pictures: (N, 3, h, w) in [0, 1]; drawn: the same.
+        seen: (N, 1, h, w) in [0, 1], how much each pixel of the pictures tells.
+    """
+    share = seen / seen.sum((2, 3), keepdim=True).clamp_min(1)
+
+    def mean(values: Tensor) -> Tensor:
+        return (values * share).sum((2, 3), keepdim=True)
+
+    # every colour of such a picture follows from how light it is
+    light, colour = pictures.mean(1, keepdim=True), mean(pictures)
+    lighter, own = light - mean(light), pictures - colour
+    slope = mean(own * lighter) / (mean(lighter.square()) + 1e-5)
+    coloured = mean((own - slope * lighter).square()).mean(1, keepdim=True).sqrt()
+    least, full = COLOURED
+    toned = colour + slope * (drawn.mean(1, keepdim=True) - mean(light))
+    return drawn + (1 - (coloured - least) / (full - least)).clamp(0, 1) * (toned.clamp(0, 1) - drawn)
 
 
 def polygon_area(corners: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from eat_hf.models.eye_decoder import HEIGHT, WIDTH, EyeDecoder, EyePoints
 from eat_hf.models.layers import pixel_grid
 from eat_hf.models.mouth_decoder import MouthDecoder
 from eat_hf.models.mouth_guide import MouthGuide
+from eat_hf.models.patches import in_tones_of
 
 RIGID = (0, 1, 2, 3, 4)
 TEETH = 4
@@ -239,3 +240,16 @@ def test_it_is_saved_with_what_was_fitted(tmp_path):
     model.save_pretrained(tmp_path)
     again = DetailRenderer.from_pretrained(tmp_path)
     assert torch.equal(again.mouth_decoder.guide.points(keypoints), model.mouth_decoder.guide.points(keypoints))
+
+
+def test_what_is_drawn_into_a_toned_picture_has_its_tones():
+    torch.manual_seed(0)
+    light, tone = torch.rand(1, 1, 20, 30), torch.tensor([1.0, 0.8, 0.5]).view(1, 3, 1, 1)
+    drawn, seen = 0.6 * torch.rand(1, 3, 20, 30), torch.ones(1, 1, 20, 30)
+    seen[..., 10:] = 0  # what is hidden there is nobody's business
+    picture = torch.where(seen > 0, light * tone, torch.rand(1, 3, 20, 30))
+    toned = in_tones_of(picture, drawn, seen)
+    torch.testing.assert_close(toned[:, 1] / toned[:, 0], torch.full((1, 20, 30), 0.8), atol=0.01, rtol=0)
+    assert torch.corrcoef(torch.stack([toned.mean(1).flatten(), drawn.mean(1).flatten()]))[0, 1] > 0.99
+    coloured = picture + 0.05 * torch.randn(1, 3, 20, 30)
+    torch.testing.assert_close(in_tones_of(coloured, drawn, seen), drawn)
