@@ -143,6 +143,7 @@ class DetailRenderer(ModelMixin, ConfigMixin):
         rigid_keypoints: indices of keypoints that expressions hardly move, at least 4.
         inner_mouth: indices of the keypoints around the opening of the mouth, clockwise from its left corner: an even
             number, at least 4, half of them above the other half.
+        outer_mouth: as many around the lips, with the same corners; none: lips are as thick as the portrait's.
         eyes: indices of the keypoints of the eyes, see `EyeDecoder`; none: they are moved, not drawn.
         teeth: of an arch, that a guide shows where to draw (`MouthGuide`).
         encoder_channels: widths of the 2D encoder, whose first convolution works on 2x2 pixels at a time; each but the
@@ -165,6 +166,7 @@ class DetailRenderer(ModelMixin, ConfigMixin):
         keypoints: int,
         rigid_keypoints: tuple[int, ...],
         inner_mouth: tuple[int, ...],
+        outer_mouth: tuple[int, ...] = (),
         eyes: tuple[int, ...] = (),
         teeth: int = 10,
         encoder_channels: tuple[int, ...] = (32, 64),
@@ -341,11 +343,18 @@ class DetailRenderer(ModelMixin, ConfigMixin):
 
     def _move_lips(self, faces: MovedFaces) -> Tensor:
         """What lips add to where their patch comes from: (N, 2, h, w)."""
-        mouth = self.mouth_decoder
-        driving = faces.driving[:, mouth.inner_mouth, :2]
-        missing = mouth.own_lips(faces.own) - _fetched_from(faces.motion, driving[:, None])[:, 0]
-        plane = mouth.plane(faces.driving)
-        return lip_motion(plane, driving, missing, mouth_decoder.HEIGHT, mouth_decoder.WIDTH)
+        mouth, around = self.mouth_decoder, list(self.config.outer_mouth)
+
+        def missing(own: Tensor, driving: Tensor) -> Tensor:
+            return own - _fetched_from(faces.motion, driving[:, None])[:, 0]
+
+        inner = outer = faces.driving[:, mouth.inner_mouth, :2]
+        inner_missing = outer_missing = missing(mouth.own_lips(faces.own), inner)
+        if around:
+            outer = faces.driving[:, around, :2]
+            outer_missing = missing(faces.own[:, around, :2], outer)
+        size = mouth_decoder.HEIGHT, mouth_decoder.WIDTH
+        return lip_motion(mouth.plane(faces.driving), inner, outer, inner_missing, outer_missing, *size)
 
     def _move_features(self, faces: MovedFaces, lips: Tensor, turned: Tensor | None) -> Tensor:
         """What lips, and eyes that turn, add to the displacement of the pictures, on their patches: (N, 2, H, W)."""

@@ -12,42 +12,61 @@ from .layers import pixel_grid
 from .patches import PatchPlane
 
 # in halves of the patch's height, and of its width
-LIP, SKIN = 0.15, 0.3  # beyond the edge of a lip: what moves with it, and what gives way behind that
+LIP, SKIN = 0.15, 0.3  # how thick a lip is at least, and what gives way behind it
 BESIDE = 0.25  # beyond a corner of the mouth
 FARTHEST = 0.15  # of the picture in [-1, 1], that is added at most
 
 
-def lip_motion(plane: PatchPlane, corners: Tensor, missing: Tensor, height: int, width: int) -> Tensor:
+def lip_motion(
+    plane: PatchPlane, inner: Tensor, outer: Tensor, missing: Tensor, outer_missing: Tensor, height: int, width: int
+) -> Tensor:
     """What to add to where the pixels of patches around N mouths come from.
 
     Args:
         plane: where the patches lie.
-        corners: (N, P, 2) keypoints around the opening, clockwise from the left corner of the mouth; as many are on the
-            upper lip as on the lower one.
-        missing: (N, P, 2) how much farther each comes from than the field of motion says.
+        inner, outer: (N, P, 2) keypoints around the opening, and around the lips, clockwise from the left corner of the
+            mouth, which both share; as many are on the upper lip as on the lower one.
+        missing, outer_missing: (N, P, 2) how much farther each comes from than the field of motion says.
 
     Returns:
         (N, 2, height, width) x and y of the portrait, 0 at the patches' borders.
     """
-    grid = pixel_grid(height, width, like=corners)
+    grid = pixel_grid(height, width, like=inner)
     along, down = grid[0, :, 0], grid[:, 0, 1]
-    places = (corners - plane.centre[:, None]) @ torch.linalg.inv(plane.axes)
-    missing = missing.clamp(-FARTHEST, FARTHEST)
-    half = corners.shape[1] // 2
-    lips = list(range(half + 1)), [0, *range(corners.shape[1] - 1, half - 1, -1)]
-    (upper, upper_missing), (lower, lower_missing) = (_between(places[:, lip], missing[:, lip], along) for lip in lips)
+    back = torch.linalg.inv(plane.axes)
+    places, outer_places = ((points - plane.centre[:, None]) @ back for points in (inner, outer))
+    missing, outer_missing = (values.clamp(-FARTHEST, FARTHEST) for values in (missing, outer_missing))
+    count, half = inner.shape[1], inner.shape[1] // 2
+    upper_lip, lower_lip = list(range(half + 1)), [0, *range(count - 1, half - 1, -1)]
+
+    def edges(lip: list[int]) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        inside = _between(places[:, lip], missing[:, lip], along)
+        return inside, _between(outer_places[:, lip], outer_missing[:, lip], along)
+
+    (upper, upper_missing), (upper_border, upper_border_missing) = edges(upper_lip)
+    (lower, lower_missing), (lower_border, lower_border_missing) = edges(lower_lip)
     # lips that are pressed into one another meet half way
     parted, middle = lower > upper, (lower + upper) / 2
     upper, lower = torch.where(parted, upper, middle), torch.where(parted, lower, middle)
-    below_upper, above_lower = down[:, None] - upper[:, None], lower[:, None] - down[:, None]  # (N, height, width)
-    share = (below_upper / (below_upper + above_lower).clamp_min(1e-4)).clamp(0, 1)
-    beyond = (-below_upper).clamp_min(0) + (-above_lower).clamp_min(0)
-    weight = smoothstep((1 - (beyond - LIP) / SKIN).clamp(0, 1))
+    above, below = (
+        upper[:, None] - down[:, None],
+        down[:, None] - lower[:, None],
+    )  # (N, height, width)
+    share = (-above / (-above - below).clamp_min(1e-4)).clamp(0, 1)  # 0 at the upper lip, 1 at the lower one
+    added = upper_missing[:, :, None] + share[:, None] * (lower_missing - upper_missing)[:, :, None]
+    weight = torch.ones_like(share)
+    for beyond, thickness, border_missing, edge_missing in (
+        (above, upper - upper_border, upper_border_missing, upper_missing),
+        (below, lower_border - lower, lower_border_missing, lower_missing),
+    ):
+        thickness = thickness.clamp_min(LIP)[:, None]
+        within = (beyond / thickness).clamp(0, 1)
+        added = added + within[:, None] * (border_missing - edge_missing)[:, :, None]
+        weight = weight * smoothstep((1 - (beyond - thickness) / SKIN).clamp(0, 1))
     left, right = places[:, 0, :1], places[:, half, :1]
     beside = (left - along).clamp_min(0) + (along - right).clamp_min(0)
     weight = weight * smoothstep((1 - beside / BESIDE).clamp(0, 1))[:, None]
     weight = weight * ((1 - down.abs()) / BESIDE).clamp(0, 1)[:, None]
-    added = upper_missing[:, :, None] + share[:, None] * (lower_missing - upper_missing)[:, :, None]
     return added * weight[:, None]
 
 

@@ -18,9 +18,15 @@ def mouth(gap, middle=0.2):
     return torch.tensor([[[-0.1, middle], [0.1, middle - gap / 2], [0.3, middle], [0.1, middle + gap / 2]]])
 
 
+def around(inner):
+    """Lips of 0.06 around an opening."""
+    return inner + torch.tensor([[0.0, 0.0], [0.0, -0.06], [0.0, 0.0], [0.0, 0.06]])
+
+
 def fetched(own, driving):
     """The column through the middle of the mouth: how far down its pixels are, and where they come from."""
-    motion = lip_motion(PLANE, driving, own - driving, *SIZE)  # as if the field moved nothing
+    missing = own - driving  # as if the field moved nothing
+    motion = lip_motion(PLANE, driving, around(driving), missing, missing, *SIZE)
     column = slice(SIZE[1] // 2 - 1, SIZE[1] // 2)
     here = PLANE.places(*SIZE)[0, :, column, 1].squeeze(1)
     return here, here + motion[0, 1, :, column].squeeze(1)
@@ -44,10 +50,22 @@ def test_shut_lips_part_with_all_of_their_own():
 
 
 def test_the_face_around_stays_and_so_does_a_mouth_that_moves_as_it_should():
-    motion = lip_motion(PLANE, mouth(0.05), mouth(0.1) - mouth(0.05), *SIZE)
+    missing = mouth(0.1) - mouth(0.05)
+    motion = lip_motion(PLANE, mouth(0.05), around(mouth(0.05)), missing, missing, *SIZE)
     assert motion[..., [0, -1], :].abs().max() == 0 == motion[..., [0, -1]].abs().max()
     assert motion.abs().max() == pytest.approx(0.025, abs=0.002)
-    assert not lip_motion(PLANE, mouth(0.05), torch.zeros(1, 4, 2), *SIZE).any()
+    missing = torch.zeros(1, 4, 2)
+    assert not lip_motion(PLANE, mouth(0.05), around(mouth(0.05)), missing, missing, *SIZE).any()
+
+
+def test_lips_get_thinner_where_their_outer_edges_stay():
+    driving = mouth(0.1)
+    missing = mouth(0.0) - driving
+    motion = lip_motion(PLANE, driving, around(driving), missing, torch.zeros(1, 4, 2), *SIZE)
+    here, down = PLANE.places(*SIZE)[0, :, SIZE[1] // 2 - 1, 1], motion[0, 1, :, SIZE[1] // 2 - 1]
+    assert down[(here - 0.15).abs().argmin()] == pytest.approx(0.05, abs=0.006)
+    assert down[(here - 0.12).abs().argmin()] == pytest.approx(0.025, abs=0.006)
+    assert down[here < 0.09].abs().max() < 0.002
 
 
 def test_lips_that_are_pressed_into_one_another_leave_no_opening():
