@@ -160,7 +160,6 @@ window.eatLive = (() => {
   function receive(session, data) {
     if (session.closed) return;
     const [number] = new Uint32Array(data, 0, 1);
-    session.came = true;
     session.frames.push({number, file: new Blob([new Uint8Array(data, 12)], {type: "image/jpeg"})});
     while (session.frames.length > WAITING) forget(session.frames.shift());
     // the network and the server are as fast as the slowest of the last frames
@@ -183,7 +182,7 @@ window.eatLive = (() => {
         if (frame.forgotten) picture.close(); else frame.picture = picture;
       }, () => forget(frame));
     // a server that is busy may take its time for the first frame: nothing is played without it
-    if (!session.came && session.ends === undefined && position(session) > -SPARE
+    if (session.since === undefined && session.ends === undefined && position(session) > -SPARE
         && session.context.currentTime >= session.wait.end) wait(session, session.wait.to + 2 * SPARE);
     // what is drawn now is seen until the next time: the frame of the middle is the right one
     const time = position(session), middle = time + Math.min(STEP, time - session.looked) / 2;

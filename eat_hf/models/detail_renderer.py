@@ -81,8 +81,8 @@ class Drawing:
     def paste(self, frames: Tensor) -> Tensor:
         """Into the frames (M, 3, S, S), which it is in one or more parts of each: N is a multiple of M."""
         for part in range(each := self.mask.shape[0] // frames.shape[0]):
-            plane = PatchPlane(self.plane.centre[part::each], self.plane.axes[part::each])
-            frames = plane.paste(self.drawn[part::each], self.mask[part::each], frames)
+            one = slice(part, None, each)
+            frames = self.plane.of(one).paste(self.drawn[one], self.mask[one], frames)
         return frames
 
 
@@ -94,17 +94,21 @@ class MovedFaces:
         picture: (N, 3, S, S), the portrait of each.
         own, driving: keypoints (N, K, 3) of the portrait and of the frame, float32.
         motion: between them.
+        mouth: where the patch of the mouth lies.
     """
 
     picture: Tensor
     own: Tensor
     driving: Tensor
     motion: AffineMotion
+    mouth: PatchPlane
 
     def of(self, numbers: Some) -> "MovedFaces":
         """Frames of some numbers."""
         motion = AffineMotion(**{name: value[numbers] for name, value in self.motion.items()})
-        return MovedFaces(self.picture[numbers], self.own[numbers], self.driving[numbers], motion)
+        return MovedFaces(
+            self.picture[numbers], self.own[numbers], self.driving[numbers], motion, self.mouth.of(numbers)
+        )
 
 
 def warp_picture(picture: Tensor, displacement: Tensor, features: Tensor | None = None) -> Tensor:
@@ -265,7 +269,8 @@ class DetailRenderer(ModelMixin, ConfigMixin):
         driving, own = driving_keypoints.flatten(0, 1).float(), repeat_per_frame(source_keypoints, count).float()
         if motion is None:
             motion = self.move(repeat_per_frame(source.thumbnail, count), own, driving)
-        return MovedFaces(repeat_per_frame(source.picture, count), own, driving, motion)
+        picture = repeat_per_frame(source.picture, count)
+        return MovedFaces(picture, own, driving, motion, self.mouth_decoder.plane(driving))
 
     def _draw_eyes(self, decoder: EyeDecoder, faces: MovedFaces, turned: Tensor | None = None) -> Drawing:
         plane, (maps, where) = decoder.plane(faces.driving), decoder.maps(faces.own, faces.driving)
@@ -289,8 +294,7 @@ class DetailRenderer(ModelMixin, ConfigMixin):
         opening: Tensor | None = None,
     ) -> Drawing:
         """With the volume of every frame, (N, C, D, H, W)."""
-        mouth = self.mouth_decoder
-        plane = mouth.plane(faces.driving)
+        mouth, plane = self.mouth_decoder, faces.mouth
         places = plane.places(mouth_decoder.HEIGHT, mouth_decoder.WIDTH)
         lips = self._move_lips(faces) if lips is None else lips
         where = _fetched_from(faces.motion, places) + lips.movedim(1, -1)
@@ -331,7 +335,7 @@ class DetailRenderer(ModelMixin, ConfigMixin):
             both = turned.unflatten(0, (-1, 2))
             frames = _lay(frames, seen, lambda some: self._draw_eyes(decoder, faces.of(some), both[some].flatten(0, 1)))
         volume = modulate_per_frame(self.volume_eam, source.volume, guidance, count)
-        places = self.mouth_decoder.plane(faces.driving).places(mouth_decoder.HEIGHT, mouth_decoder.WIDTH)
+        places = faces.mouth.places(mouth_decoder.HEIGHT, mouth_decoder.WIDTH)
         opening = self.mouth_decoder.opening(faces.driving, places)
         frames = _lay(
             frames,
@@ -354,20 +358,19 @@ class DetailRenderer(ModelMixin, ConfigMixin):
             outer = faces.driving[:, around, :2]
             outer_missing = missing(faces.own[:, around, :2], outer)
         size = mouth_decoder.HEIGHT, mouth_decoder.WIDTH
-        return lip_motion(mouth.plane(faces.driving), inner, outer, inner_missing, outer_missing, *size)
+        return lip_motion(faces.mouth, inner, outer, inner_missing, outer_missing, *size)
 
     def _move_features(self, faces: MovedFaces, lips: Tensor, turned: Tensor | None) -> Tensor:
         """What lips, and eyes that turn, add to the displacement of the pictures, on their patches: (N, 2, H, W)."""
         flow = lips.new_zeros(lips.shape[0], 2, *faces.picture.shape[2:])
-        plane = self.mouth_decoder.plane(faces.driving)
         # where lips meet, the mean of where both come from would be the teeth between them
-        flow = plane.paste(lips, torch.ones_like(lips[:, :1]), flow, "nearest")
+        flow = faces.mouth.paste(lips, torch.ones_like(lips[:, :1]), flow, "nearest")
         if self.eye_decoder is None or turned is None:
             return flow
         plane = self.eye_decoder.plane(faces.driving)
         for eye in range(2):
-            one, patches = PatchPlane(plane.centre[eye::2], plane.axes[eye::2]), turned[eye::2]
-            flow = one.paste(patches, torch.ones_like(patches[:, :1]), flow)
+            one = slice(eye, None, 2)
+            flow = plane.of(one).paste(turned[one], torch.ones_like(turned[one, :1]), flow)
         return flow
 
     def _features(self, volume: Tensor, motion: AffineMotion, places: Tensor) -> Tensor:

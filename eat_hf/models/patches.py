@@ -27,6 +27,10 @@ class PatchPlane:
     centre: Tensor
     axes: Tensor
 
+    def of(self, pictures: Tensor | slice) -> "PatchPlane":
+        """Those in some of the pictures."""
+        return PatchPlane(self.centre[pictures], self.axes[pictures])
+
     def places(self, height: int, width: int) -> Tensor:
         """Of the pixels of patches so large: (N, height, width, 2)."""
         grid = pixel_grid(height, width, like=self.centre).flatten(0, 1)

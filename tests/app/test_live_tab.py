@@ -207,14 +207,13 @@ def test_a_voice_is_played_as_if_live(chromium, address, folder):
     held, busy = [], [True]
 
     def delay(socket):
-        server = socket.connect_to_server()
-        server.on_message(
-            lambda message: (
+        def pass_on(message):
+            if busy[0] and (held or isinstance(message, bytes)):
                 held.append((socket, message))
-                if busy[0] and isinstance(message, bytes) or held and busy[0]
-                else socket.send(message)
-            )
-        )
+            else:
+                socket.send(message)
+
+        socket.connect_to_server().on_message(pass_on)
 
     with visited(chromium, address) as page:
         page.route_web_socket("**/live", delay)

@@ -277,11 +277,14 @@ def test_killed_midway_it_comes_back(live_model, picture, sound):
     port = free_port()
     command = [sys.executable, "-m", "eat_hf.cli", "serve", "--model", str(live_model), "--port", str(port)]
     environment = {**os.environ, "EAT_HF_API_KEY": KEY, "OMP_NUM_THREADS": "1"}
+    headers = {"Authorization": f"Bearer {KEY}".encode()}
     for ending in (signal.SIGKILL, signal.SIGTERM):
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
         try:
             assert process.stdout.readline().strip() == f"http://127.0.0.1:{port}"
             wait_for(port, process)
+            known = httpx.get(f"http://127.0.0.1:{port}/v1/emotions", headers=headers)
+            assert "happy" in known.json()["emotions"]
             if ending == signal.SIGKILL:
                 taken = subprocess.run(command, capture_output=True, text=True)
                 assert taken.returncode == 2 and "choose another" in taken.stderr and taken.stderr.count("\n") == 1
@@ -293,7 +296,9 @@ def test_killed_midway_it_comes_back(live_model, picture, sound):
                     while True:
                         live.recv(600)
             ended = process.wait(600)
-            if ending == signal.SIGTERM:
+            if ending == signal.SIGKILL:
+                assert ended == -signal.SIGKILL
+            else:
                 assert ended == 128 + signal.SIGTERM and process.stderr.read().strip() == "interrupted"
         finally:
             process.kill()
